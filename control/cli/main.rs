@@ -1,0 +1,2 @@
+//! The `wherry` binary.
+fn main() {}
