@@ -1,1 +1,21 @@
-//! wherry-runtime
+//! What the agent and the runtimes agree on.
+//!
+//! The agent runs every container through [`Runtime`] and knows no other word for it: WebAssembly
+//! (`runtimes/wasm`) and OCI containers (`runtimes/containers`) are two implementations that pass the
+//! same conformance suite ([`conformance`]). This crate holds the trait, the plain data it speaks in, and
+//! the seams a runtime needs from its node: where output goes ([`Output`]), where sockets are made
+//! ([`PodNetwork`]), what an image is ([`Image`]).
+
+pub mod conformance;
+pub mod fake;
+mod image;
+mod network;
+mod output;
+mod runtime;
+mod spec;
+
+pub use image::{Descriptor, Image, ImageKind};
+pub use network::{PodNetwork, SocketFamily, SocketKind};
+pub use output::{Output, Stream};
+pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats};
+pub use spec::{ContainerId, ContainerSpec, Limits, Mount, PodRef, Security};

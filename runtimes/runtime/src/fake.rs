@@ -1,0 +1,1 @@
+//! A runtime without workloads, for tests of the agent.

@@ -1,0 +1,57 @@
+//! Where a Pod's sockets are made.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use async_trait::async_trait;
+
+/// The transport of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketKind {
+    /// `SOCK_STREAM`.
+    Tcp,
+    /// `SOCK_DGRAM`.
+    Udp,
+}
+
+/// One Pod's view of the network, as `node/network` gives it to a runtime.
+///
+/// A Pod of Wasm alone has an address but no namespace of its own (AnyIP); a Pod with any container has a
+/// network namespace, and its Wasm containers make their sockets inside it. A runtime need not know which:
+/// it asks for sockets here, maps every address a guest names through [`map_bind`](Self::map_bind) and
+/// [`map_connect`](Self::map_connect), and looks names up here.
+#[async_trait]
+pub trait PodNetwork: Send + Sync + 'static {
+    /// The Pod's addresses, the primary one first.
+    fn ips(&self) -> &[IpAddr];
+
+    /// The path of the Pod's own network namespace, for an OCI runtime; none where the Pod has an address alone.
+    fn namespace(&self) -> Option<&Path>;
+
+    /// A new unbound, non-blocking, close-on-exec socket in the Pod's network. It stays there whichever
+    /// thread uses it. Takes microseconds; never waits on the network.
+    fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd>;
+
+    /// The address that a guest's `bind(addr)` means: the unspecified address and loopback mean the Pod's own
+    /// where the Pod has no namespace. `PermissionDenied` where the Pod may not bind it.
+    fn map_bind(&self, addr: SocketAddr) -> io::Result<SocketAddr>;
+
+    /// The address that a guest's `connect(addr)` or `send_to(addr)` means; loopback is the Pod itself.
+    /// `PermissionDenied` where the Pod may not reach it (the node's loopback, link-local, multicast).
+    fn map_connect(&self, addr: SocketAddr) -> io::Result<SocketAddr>;
+
+    /// The addresses of `name`, by the Pod's search path and the cluster's records.
+    /// `NotFound` where there is no such name.
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The address family of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SocketFamily {
+    /// `AF_INET`.
+    V4,
+    /// `AF_INET6`.
+    V6,
+}

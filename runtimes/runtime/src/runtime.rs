@@ -1,0 +1,178 @@
+//! The trait that both kinds implement.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{ContainerId, ContainerSpec, Image, Output, PodRef};
+
+/// Runs containers. Every method may be called concurrently, for different containers and for one.
+///
+/// # Lifecycle
+/// `create` → *Created* → `start` → *Running* → (exit, [`Runtime::kill`]) → *Exited* → `remove`. A container
+/// that has exited keeps its [`Exit`] until it is removed. A failure of one container is that container's
+/// [`Exit`], never the runtime's.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Name and version; the name is the scheme of `containerID` (`wasmtime://...`, `containerd://...`).
+    fn info(&self) -> RuntimeInfo;
+
+    /// Makes an image ready to start from (compiles it, unpacks its layers), so that [`create`](Self::create)
+    /// is fast. Idempotent; concurrent calls for one image share the work. Fails with
+    /// [`RuntimeError::InvalidImage`] for what this runtime can never run, saying what was wrong with it.
+    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError>;
+
+    /// Makes a container without starting it. Everything it writes goes to `output`.
+    async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError>;
+
+    /// Starts a created container. Returns when its first instruction may run; for a served component, when
+    /// its listeners accept.
+    async fn start(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// Sends a signal. [`Signal::Term`] asks: a served component stops accepting, finishes the requests it has and
+    /// exits 0; a command without a way to hear of it exits 143, as a process with the default action would.
+    /// [`Signal::Kill`] ends it (exit 137). Nothing happens to a container that has exited.
+    async fn kill(&self, id: &ContainerId, signal: Signal) -> Result<(), RuntimeError>;
+
+    /// Waits until the container has exited and all its output has been handed over. Callers may be many; cancel-safe.
+    async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError>;
+
+    /// Forgets an exited or never started container and frees all that it held. Idempotent. Refuses a running one.
+    async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// The containers that exist, those of an earlier life of the agent included.
+    async fn list(&self) -> Result<Vec<ContainerStatus>, RuntimeError>;
+
+    /// Takes an existing container's output again after a restart of the agent. Runtimes whose containers
+    /// do not outlive the agent answer [`RuntimeError::NotFound`].
+    async fn adopt(&self, id: &ContainerId, output: Arc<dyn Output>) -> Result<(), RuntimeError>;
+
+    /// Runs a command to its end beside a running container and returns what it wrote, each stream cut at `limit`
+    /// bytes. [`RuntimeError::Unsupported`] where the kind has no such thing. The caller limits the time by dropping.
+    async fn exec(&self, id: &ContainerId, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError>;
+
+    /// What a container has used so far.
+    async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;
+}
+
+/// Which runtime this is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuntimeInfo {
+    /// `wasmtime` or `containerd`.
+    pub name: String,
+    /// Its version, without a leading `v`.
+    pub version: String,
+}
+
+/// How to end a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Ask (SIGTERM).
+    Term,
+    /// End (SIGKILL).
+    Kill,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code as Kubernetes reports it: 128 + n for a signal n; a trap is 134 (as an abort), OOM 137.
+    pub code: i32,
+    /// It went beyond `limits.memory`.
+    pub oom_killed: bool,
+    /// What the runtime knows of the cause, for people: the trap and its Wasm backtrace. None for a plain exit.
+    pub message: Option<String>,
+    /// When it started; the time of its making where it never did.
+    pub started_at: SystemTime,
+    /// When it ended.
+    pub finished_at: SystemTime,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Started, not exited.
+    Running {
+        /// When it started.
+        started_at: SystemTime,
+    },
+    /// Ended; left by `remove`.
+    Exited(Exit),
+}
+
+/// A container as its runtime knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerStatus {
+    /// Its identity.
+    pub id: ContainerId,
+    /// Its Pod.
+    pub pod: PodRef,
+    /// `containers[].name`.
+    pub name: String,
+    /// As in its spec.
+    pub attempt: u32,
+    /// Where it is.
+    pub state: ContainerState,
+}
+
+/// What a command wrote and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecOutput {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output, cut at the limit.
+    pub stdout: Bytes,
+    /// Its standard error, cut at the limit.
+    pub stderr: Bytes,
+}
+
+/// Use of resources by one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// CPU time used, nanoseconds.
+    pub cpu_nanos: u64,
+    /// Memory that cannot be reclaimed, bytes.
+    pub memory_working_set_bytes: u64,
+}
+
+/// Why a runtime could not do a thing.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// No such container (or it is of another runtime).
+    #[error("no container {0}")]
+    NotFound(ContainerId),
+    /// The container is not in the state that this needs.
+    #[error("container {id} is {state}: {problem}")]
+    WrongState {
+        /// The container.
+        id: ContainerId,
+        /// The state it is in.
+        state: &'static str,
+        /// What cannot be done in it.
+        problem: String,
+    },
+    /// The image can never run here: retrying is useless (`ErrImageNeverRuns` ... reported as `CreateContainerError`).
+    #[error("{0}")]
+    InvalidImage(String),
+    /// The container can't be made as asked (a bad mount, an unknown user, a command that is not in the image).
+    #[error("{0}")]
+    InvalidSpec(String),
+    /// This kind of runtime has no such thing.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The machinery failed; worth a retry.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl RuntimeError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}

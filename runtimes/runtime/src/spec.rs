@@ -1,0 +1,124 @@
+//! What to run: a container, resolved. Every reference of the Pod's manifest (ConfigMaps, Secrets, fields,
+//! images, volumes) has been turned into a value by the agent.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::{Image, PodNetwork};
+
+/// A container's identity on its node: 64 lower-case hex digits, chosen by the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContainerId(pub String);
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The Pod that a container belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodRef {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.uid`.
+    pub uid: String,
+}
+
+/// A directory or file of the node, seen inside the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Absolute path on the node.
+    pub source: PathBuf,
+    /// Absolute path in the container.
+    pub target: PathBuf,
+    /// Writes are refused.
+    pub read_only: bool,
+}
+
+/// What a container may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `limits.cpu` in millicores; unlimited where none.
+    pub cpu_millis: Option<u64>,
+    /// `requests.cpu` in millicores: the weight among neighbours.
+    pub cpu_request_millis: Option<u64>,
+    /// `limits.memory` in bytes; beyond it the container is OOMKilled.
+    pub memory_bytes: Option<u64>,
+}
+
+/// The parts of a securityContext that this spine honours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Security {
+    /// `runAsUser`; the image's user where none.
+    pub user: Option<u32>,
+    /// `runAsGroup`.
+    pub group: Option<u32>,
+    /// `fsGroup` and `supplementalGroups`.
+    pub supplemental_groups: Vec<u32>,
+    /// `readOnlyRootFilesystem`.
+    pub read_only_root: bool,
+    /// `privileged`.
+    pub privileged: bool,
+    /// `capabilities.add`, without `CAP_`.
+    pub add_capabilities: Vec<String>,
+    /// `capabilities.drop`, without `CAP_`; `ALL` drops all.
+    pub drop_capabilities: Vec<String>,
+}
+
+/// One container, ready to be made.
+#[derive(Clone)]
+pub struct ContainerSpec {
+    /// Its identity; a restart makes a new one.
+    pub id: ContainerId,
+    /// Its Pod.
+    pub pod: PodRef,
+    /// `containers[].name`.
+    pub name: String,
+    /// 0 for the first run, then 1, 2, ...: the restart count when it was made.
+    pub attempt: u32,
+    /// The image to run.
+    pub image: Arc<Image>,
+    /// `command`: replaces the image's entrypoint (and its cmd) where not empty.
+    pub command: Vec<String>,
+    /// `args`: replaces the image's cmd where not empty.
+    pub args: Vec<String>,
+    /// The whole environment apart from the image's, which it overrides; in order, later names win.
+    pub env: Vec<(String, String)>,
+    /// `workingDir`; the image's where none.
+    pub working_dir: Option<PathBuf>,
+    /// Volumes and the agent's files (`/etc/hosts`, `/etc/resolv.conf`, the termination log).
+    pub mounts: Vec<Mount>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Declared TCP `containerPort`s, in order. A `wasi:http` component is served on each; on 8080 where none.
+    pub ports: Vec<u16>,
+    /// Its Pod's network.
+    pub network: Arc<dyn PodNetwork>,
+    /// Its Pod's host name.
+    pub hostname: String,
+    /// Who it runs as.
+    pub security: Security,
+    /// The cgroup path of its Pod, relative to each controller's root (`/wherry/pod<uid>`).
+    pub cgroup_parent: String,
+    /// `stdin: true`.
+    pub stdin: bool,
+    /// `tty: true`.
+    pub tty: bool,
+}
+
+impl fmt::Debug for ContainerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Environment values may be Secrets: names only.
+        f.debug_struct("ContainerSpec")
+            .field("id", &self.id)
+            .field("pod", &self.pod)
+            .field("name", &self.name)
+            .field("image", &self.image.reference)
+            .field("env", &self.env.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
