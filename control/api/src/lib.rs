@@ -1,1 +1,17 @@
-//! wherry-api
+//! The vocabulary of the Kubernetes API, without I/O: what the server, the store and the controllers share.
+//!
+//! Objects at the edge are untyped trees (`serde_json::Value`) that are checked against tables of facts while they
+//! are parsed. Everything that is the same for all kinds reads those tables; what is special to a kind is a strategy:
+//! its defaults, its validation and its table columns.
+//!
+//! ```text
+//! bytes --decode--> Value --default, validate--> Value --encode--> bytes without resourceVersion
+//!                     ^ patch (json, merge, strategic)
+//! resource: one row a resource; discovery and openapi are written from the rows
+//! ```
+
+pub mod encode;
+pub mod field;
+pub mod meta;
+pub mod selector;
+pub mod status;
