@@ -46,7 +46,7 @@ impl Watch {
         let (feed, past) = locked.subscribe(&range, from)?;
         // A feed of a narrow scope is complete from now on only; the past was taken from the resource's feed. Events
         // that are in the feeds but not published yet are in the past as well: `poll_next` holds them back.
-        let cursor = if past.is_empty() && range.namespace.is_none() { from } else { locked.head() };
+        let cursor = if range.namespace.is_none() { from } else { locked.head() };
         drop(locked);
         let bell = WatchStream::from_changes(feed.bell());
         let (published, hub) = (published.clone(), hub.clone());
