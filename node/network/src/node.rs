@@ -1,0 +1,261 @@
+//! A node's network: its place, its Pods, its Services, its DNS.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rtnetlink::Handle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
+
+use crate::cluster::Cluster;
+use crate::dns::{self, Zone};
+use crate::links::{NodeLinks, attach_pod, configure_node, connection_in, detach_pod, route_peer};
+use crate::netns::Netns;
+use crate::place::{Place, connect, listen};
+use crate::pod::Pod;
+use crate::services::{Base, Services};
+use crate::{Cidr, Ipam, NetworkError};
+
+/// What distinguishes a node's network from its neighbours'.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's name.
+    pub name: String,
+    /// Its place among the nodes of this process, from 0.
+    pub index: u16,
+    /// `spec.podCIDR`.
+    pub pod_cidr: Cidr,
+}
+
+/// How a Pod's names are looked up.
+#[derive(Clone, Debug)]
+pub struct PodDns {
+    /// The Pod's namespace: the first of its search path.
+    pub namespace: String,
+    /// Its own host name.
+    pub hostname: String,
+}
+
+/// The network of one node. Its tasks end when it is dropped; its namespaces stay until
+/// [`Cluster::remove`](crate::Cluster::remove).
+pub struct NodeNetwork {
+    config: NodeConfig,
+    ip: Ipv4Addr,
+    place: Arc<Place>,
+    /// Into the node's namespace; none where a helper holds it, which configured all that is needed.
+    netlink: Option<Handle>,
+    pods_dir: PathBuf,
+    state: Mutex<State>,
+    services: Arc<Services>,
+    zone: Zone,
+    dns_ip: Ipv4Addr,
+    _tasks: DropGuard,
+}
+
+struct State {
+    ipam: Ipam,
+    pods: HashMap<String, Arc<Pod>>,
+}
+
+impl NodeNetwork {
+    /// Sets the node's network up, or takes it up again where an earlier life left it.
+    ///
+    /// # Errors
+    /// When the kernel refuses a part of it, with that part's name.
+    pub async fn start(cluster: &Cluster, config: NodeConfig) -> Result<Arc<Self>, NetworkError> {
+        let ip = cluster.node_ip(config.index);
+        let place = cluster.node_place(&config).await?;
+        let settings = cluster.config();
+        let netlink = match &*place {
+            Place::Entered(netns) => {
+                let handle = connection_in(netns)?;
+                let links = NodeLinks {
+                    loopback: vec![settings.dns_ip],
+                    node_ip: ip,
+                    pod_cidr: config.pod_cidr.to_string(),
+                    service_cidr: settings.service_cidr.to_string(),
+                };
+                configure_node(&handle, &links).await?;
+                netns
+                    .enter(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))
+                    .map_err(NetworkError::io("turn on ip_forward"))?;
+                Some(handle)
+            }
+            Place::Held(_) => None,
+        };
+        let services = Services::new();
+        let zone = Zone { domain: settings.domain.clone(), services: services.clone() };
+        let cancel = CancellationToken::new();
+        let base = Base { node_ip: ip, service_cidr: settings.service_cidr, local: vec![settings.dns_ip] };
+        tokio::spawn(services.clone().run(place.clone(), base, cancel.clone()));
+        let dns = dns::serve(&place, settings.dns_ip.into(), zone.clone(), cancel.clone())
+            .await
+            .map_err(NetworkError::io(format!("listen on {}:53", settings.dns_ip)))?;
+        tokio::spawn(dns);
+        Ok(Arc::new(Self {
+            ip,
+            netlink,
+            place,
+            pods_dir: cluster.pods_dir(&config.name),
+            state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
+            services,
+            zone,
+            dns_ip: settings.dns_ip,
+            config,
+            _tasks: cancel.drop_guard(),
+        }))
+    }
+
+    /// The node's own address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.ip.into()
+    }
+
+    /// The cluster's DNS address, for resolv.conf.
+    #[must_use]
+    pub fn dns_ip(&self) -> IpAddr {
+        self.dns_ip.into()
+    }
+
+    /// The cluster's domain, without a final dot.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        &self.zone.domain
+    }
+
+    /// How many Pods can have an address here.
+    #[must_use]
+    pub fn pod_capacity(&self) -> u64 {
+        self.state.lock().ipam.capacity()
+    }
+
+    /// Whether Pods can have a namespace of their own (containers need one).
+    #[must_use]
+    pub fn has_namespaces(&self) -> bool {
+        self.netlink.is_some()
+    }
+
+    /// Gives a Pod its network. `namespaced`: it has a container. `ip`: the address it had before a restart.
+    /// A Pod that has one already gets the same.
+    ///
+    /// # Errors
+    /// [`NetworkError::Exhausted`], [`NetworkError::Address`] for an `ip` that cannot be kept,
+    /// [`NetworkError::NoNamespaces`] without root, and what the kernel refuses.
+    pub async fn add_pod(
+        &self,
+        pod: &PodRef,
+        namespaced: bool,
+        ip: Option<IpAddr>,
+        dns: PodDns,
+    ) -> Result<Arc<dyn PodNetwork>, NetworkError> {
+        if namespaced && self.netlink.is_none() {
+            return Err(NetworkError::NoNamespaces);
+        }
+        let ip = {
+            let mut state = self.state.lock();
+            if let Some(known) = state.pods.get(&pod.uid) {
+                return Ok(known.clone());
+            }
+            match ip {
+                Some(IpAddr::V4(ip)) => {
+                    state.ipam.claim(ip)?;
+                    ip
+                }
+                _ => state.ipam.take()?,
+            }
+        };
+        match self.make(pod, namespaced, ip, dns).await {
+            Ok(made) => {
+                let made = Arc::new(made);
+                self.state.lock().pods.insert(pod.uid.clone(), made.clone());
+                Ok(made)
+            }
+            Err(error) => {
+                self.state.lock().ipam.free(ip);
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(&self, pod: &PodRef, namespaced: bool, ip: Ipv4Addr, dns: PodDns) -> Result<Pod, NetworkError> {
+        let namespace = match (&self.netlink, &*self.place) {
+            (Some(handle), Place::Entered(node)) if namespaced => {
+                let path = self.pods_dir.join(&pod.uid);
+                let (netns, _) = Netns::open_or_create(&path)?;
+                attach_pod((handle, node), &netns, ip).await?;
+                Some(netns)
+            }
+            _ => None,
+        };
+        Ok(Pod { ips: [ip.into()], ip, namespace, node: self.place.clone(), zone: self.zone.clone(), dns })
+    }
+
+    /// Takes a Pod's network away. Idempotent; also clears what an earlier life left of the Pod.
+    ///
+    /// # Errors
+    /// What the kernel refuses; the address is not given out again before it succeeds.
+    pub async fn remove_pod(&self, uid: &str) -> Result<(), NetworkError> {
+        let known = self.state.lock().pods.get(uid).cloned();
+        let path = self.pods_dir.join(uid);
+        if let (Some(handle), Some(pod)) = (&self.netlink, &known)
+            && pod.namespace.is_some()
+        {
+            detach_pod(handle, pod.ip).await?;
+        }
+        Netns::remove(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
+        if let Some(pod) = known {
+            let mut state = self.state.lock();
+            state.pods.remove(uid);
+            state.ipam.free(pod.ip);
+        }
+        Ok(())
+    }
+
+    /// The node's Services.
+    #[must_use]
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Tells the way to another node's Pods, or forgets it.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn set_peer(&self, pods: Cidr, via: Option<Ipv4Addr>) -> Result<(), NetworkError> {
+        match &self.netlink {
+            Some(handle) if pods != self.config.pod_cidr => route_peer(handle, pods, via).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Connects from the node to a Pod or Service (probes, forwarding).
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    pub async fn dial(&self, addr: SocketAddr) -> io::Result<TcpStream> {
+        connect(self.place.socket(SocketFamily::V4, SocketKind::Tcp)?, addr).await
+    }
+
+    /// Listens on an address of the node.
+    ///
+    /// # Errors
+    /// As `bind(2)`.
+    pub fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        listen(self.place.socket(SocketFamily::V4, SocketKind::Tcp)?, addr)
+    }
+
+    /// The node's network namespace, for tools (`nsenter --net=PATH`); none where a helper holds it.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&Path> {
+        match &*self.place {
+            Place::Entered(netns) => Some(netns.path()),
+            Place::Held(_) => None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! NodePorts on this machine's loopback: nodes live in namespaces of their own, so a listener out here forwards
+//! each connection to the node, where the Service's rules take it.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::NodeNetwork;
+
+/// Connections open at once through one port.
+const MAX_CONNECTIONS: usize = 1024;
+
+pub(crate) async fn run(node: Arc<NodeNetwork>, cancel: CancellationToken) {
+    let mut applied = node.services().subscribe();
+    let mut open: HashMap<u16, DropGuard> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let wanted = applied.borrow_and_update().node_ports.clone();
+        open.retain(|port, _| wanted.contains(port));
+        for port in wanted {
+            if open.contains_key(&port) {
+                continue;
+            }
+            let token = cancel.child_token();
+            match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(listener) => {
+                    tasks.spawn(forward(listener, node.clone(), port, token.clone()));
+                    open.insert(port, token.drop_guard());
+                }
+                Err(error) => {
+                    tracing::warn!(port, %error, "node port is not published on 127.0.0.1: another program has it?");
+                }
+            }
+        }
+        tokio::select! {
+            changed = applied.changed() => if changed.is_err() { break },
+            Some(_) = tasks.join_next() => {}
+            () = cancel.cancelled() => break,
+        }
+    }
+    drop(open);
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn forward(listener: TcpListener, node: Arc<NodeNetwork>, port: u16, cancel: CancellationToken) {
+    let target = SocketAddr::new(node.ip(), port);
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, _)) => {
+                    let node = node.clone();
+                    connections.spawn(async move {
+                        splice(client, &node, target).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => tracing::warn!(port, %error, "cannot accept"),
+            },
+            Some(_) = connections.join_next() => {}
+            () = cancel.cancelled() => return,
+        }
+    }
+}
+
+async fn splice(mut client: TcpStream, node: &NodeNetwork, target: SocketAddr) {
+    match node.dial(target).await {
+        Ok(mut server) => {
+            drop((client.set_nodelay(true), server.set_nodelay(true)));
+            // An error here is a peer that went away.
+            drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+        }
+        Err(error) => tracing::debug!(%target, %error, "a node port leads nowhere"),
+    }
+}
+

@@ -1,0 +1,217 @@
+//! Services on this node: one table, from which the kernel's maps and the DNS answers follow.
+//!
+//! [`Services::set`] only notes the wanted value; one task applies all that has gathered as one nftables
+//! transaction (see [`delta`]). A burst of changes costs one transaction, and the gathering is bounded by the number
+//! of Services.
+
+mod delta;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::NetworkError;
+use crate::place::Place;
+pub(crate) use delta::Base;
+use delta::Rules;
+
+/// A Service's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceKey {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+/// The transport of a Service's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// As nftables and DNS write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// One port of a Service and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `ports[].name`, empty where it has none.
+    pub name: String,
+    /// `ports[].protocol`.
+    pub protocol: Protocol,
+    /// `ports[].port`.
+    pub port: u16,
+    /// `ports[].nodePort`.
+    pub node_port: Option<u16>,
+    /// The endpoints that take traffic: ready ones, or the serving terminating ones where none is ready.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// An endpoint as DNS knows it (headless Services).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// The endpoint's `hostname`, where it has one.
+    pub hostname: Option<String>,
+    /// Its address.
+    pub ip: IpAddr,
+}
+
+/// A Service, resolved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// `spec.clusterIPs`; empty for a headless Service.
+    pub cluster_ips: Vec<IpAddr>,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+    /// Ready endpoints (all of them with `publishNotReadyAddresses`).
+    pub hosts: Vec<Host>,
+    /// `spec.externalName`.
+    pub external_name: Option<String>,
+}
+
+/// The table. Many may read and set; one task writes to the kernel.
+#[derive(Debug)]
+pub struct Services {
+    table: RwLock<HashMap<ServiceKey, Arc<Service>>>,
+    waiting: Mutex<BTreeSet<ServiceKey>>,
+    changed: Notify,
+    applied: watch::Sender<Arc<Applied>>,
+}
+
+/// What the kernel has.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    targets: HashMap<Ipv4Addr, usize>,
+    /// The TCP node ports that lead anywhere.
+    pub(crate) node_ports: BTreeSet<u16>,
+}
+
+impl Services {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            table: RwLock::default(),
+            waiting: Mutex::default(),
+            changed: Notify::new(),
+            applied: watch::Sender::default(),
+        })
+    }
+
+    /// Sets or removes a Service. Returns at once; DNS answers follow at once, the kernel's rules within one
+    /// transaction.
+    pub fn set(&self, key: ServiceKey, service: Option<Service>) {
+        {
+            let mut table = self.table.write();
+            let unchanged = match &service {
+                Some(service) => table.get(&key).is_some_and(|known| **known == *service),
+                None => !table.contains_key(&key),
+            };
+            if unchanged {
+                return;
+            }
+            match service {
+                Some(service) => table.insert(key.clone(), Arc::new(service)),
+                None => table.remove(&key),
+            };
+        }
+        self.waiting.lock().insert(key);
+        self.changed.notify_one();
+    }
+
+    /// The Service of that name.
+    #[must_use]
+    pub fn get(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        self.table.read().get(key).cloned()
+    }
+
+    /// Whether a namespace has any Service (a DNS name that exists without records).
+    pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
+        self.table.read().keys().any(|key| key.namespace == namespace)
+    }
+
+    /// The Service that has this cluster address, or an endpoint of a headless one (reverse look-ups).
+    pub(crate) fn find_ip(&self, ip: IpAddr) -> Option<(ServiceKey, Option<String>)> {
+        self.table.read().iter().find_map(|(key, service)| {
+            if service.cluster_ips.contains(&ip) {
+                return Some((key.clone(), None));
+            }
+            let host = service.hosts.iter().find(|host| service.cluster_ips.is_empty() && host.ip == ip)?;
+            host.hostname.clone().map(|name| (key.clone(), Some(name)))
+        })
+    }
+
+    /// Resolves when no rule of this node sends new connections to `ip`; at once where none does.
+    pub async fn drained(&self, ip: IpAddr) {
+        let IpAddr::V4(ip) = ip else { return };
+        let mut applied = self.applied.subscribe();
+        // An error means that the table is gone, and its rules with it.
+        drop(applied.wait_for(|applied| !applied.targets.contains_key(&ip)).await);
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Applied>> {
+        self.applied.subscribe()
+    }
+
+    /// Writes the table to `place` until cancelled. A transaction that the kernel refuses is logged with its text and
+    /// the whole table written anew.
+    pub(crate) async fn run(self: Arc<Self>, place: Arc<Place>, base: Base, cancel: CancellationToken) {
+        let mut rules = Rules::new(base);
+        let mut script = rules.base_script();
+        loop {
+            let keys = std::mem::take(&mut *self.waiting.lock());
+            for key in &keys {
+                let service = self.get(key);
+                rules.set(key, service.as_deref(), &mut script);
+            }
+            if !script.is_empty() {
+                if let Err(error) = apply(&place, std::mem::take(&mut script)).await {
+                    tracing::error!(%error, "the Service rules were refused; writing all of them anew");
+                    rules = self.rebuild(&place, rules.into_base()).await;
+                }
+                self.applied.send_replace(Arc::new(Applied {
+                    targets: rules.targets(),
+                    node_ports: rules.node_ports(),
+                }));
+            }
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = cancel.cancelled() => return,
+            }
+        }
+    }
+
+    async fn rebuild(&self, place: &Arc<Place>, base: Base) -> Rules {
+        let mut rules = Rules::new(base);
+        let mut script = rules.base_script();
+        let table: Vec<_> = self.table.read().iter().map(|(key, service)| (key.clone(), service.clone())).collect();
+        for (key, service) in table {
+            rules.set(&key, Some(&service), &mut script);
+        }
+        if let Err(error) = apply(place, script).await {
+            tracing::error!(%error, "the Service rules cannot be written");
+        }
+        rules
+    }
+}
+
+async fn apply(place: &Arc<Place>, script: String) -> Result<(), NetworkError> {
+    let place = place.clone();
+    tokio::task::spawn_blocking(move || place.nft(&script))
+        .await
+        .map_err(|error| NetworkError::Nft(error.to_string()))?
+}
