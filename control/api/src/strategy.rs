@@ -1,0 +1,201 @@
+//! What is special to a kind: its defaults, what it drops and computes on writes, its validation, its table.
+//!
+//! The server asks the [`Strategy`] of a resource's row at fixed points of a write:
+//!
+//! ```text
+//! decode -> default -> (admission) -> prepare_create | prepare_update -> validate | validate_update -> store
+//! ```
+//!
+//! What is the same for all kinds (system metadata, status against spec, generation, `metadata` validation) is done
+//! here, driven by the row's data; a kind adds hooks. Kinds that are not in the table, such as custom resources, get
+//! the generic strategy: spec, status and a counted generation.
+//!
+//! Guarantees: no hook fails or panics on an object of any shape; a kind's hooks touch only what they name.
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::columns::{self, Column};
+use crate::defaults::{self, Object};
+use crate::field::FieldError;
+use crate::validation::{self, Errors, names};
+
+mod fields;
+mod prepare;
+mod core;
+mod pod;
+mod table;
+
+pub use fields::Field;
+pub(crate) use prepare::same;
+
+/// The endpoint through which an object is updated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sub {
+    /// The object itself: status stays as it was.
+    Main,
+    /// `status`: all but status (and most of metadata) stays as it was.
+    Status,
+    /// `scale`: as the object itself.
+    Scale,
+    /// Any other subresource: what it may change is up to its handler.
+    Other,
+}
+
+/// What becomes of the status that a client sends with a new object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StatusRule {
+    /// The kind has no status.
+    Absent,
+    /// It is dropped.
+    Dropped,
+    /// It is kept (Node: the kubelet creates itself with one).
+    Kept,
+}
+
+/// What counts as a change of what is desired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Generation {
+    /// Nothing: the kind has no generation.
+    Absent,
+    /// All but metadata and status.
+    Counted,
+    /// The same and annotations (Deployment copies them to its ReplicaSets).
+    WithAnnotations,
+    /// The same and labels (EndpointSlice).
+    WithLabels,
+    /// It is 1 for ever.
+    Fixed,
+}
+
+/// The behaviour of one kind.
+#[derive(Clone, Debug)]
+pub struct Strategy {
+    /// The columns of the kind's table.
+    pub columns: &'static [Column],
+    /// What field selectors can name, `metadata.name` and `metadata.namespace` aside.
+    pub fields: &'static [Field],
+    /// Whether an update may leave out the resource version.
+    pub allow_unconditional_update: bool,
+    /// Whether PUT makes the object if it is not there.
+    pub allow_create_on_update: bool,
+    status: StatusRule,
+    generation: Generation,
+    name: names::Rule,
+    default: fn(&mut Value),
+    create: fn(&mut Object),
+    update: fn(&mut Object, &Value, Sub),
+    check: fn(&Value, &mut Errors),
+    check_update: fn(&Value, &Value, Sub, &mut Errors),
+    warn: fn(&Value, &mut Vec<String>),
+    row: fn(&Value, Timestamp) -> Vec<Value>,
+    grace: fn(&Value, Option<i64>) -> i64,
+}
+
+/// Kinds with a spec and a status.
+pub(crate) const SPEC_STATUS: Strategy = Strategy {
+    columns: columns::NAME_AGE,
+    fields: &[],
+    allow_unconditional_update: true,
+    allow_create_on_update: false,
+    status: StatusRule::Dropped,
+    generation: Generation::Counted,
+    name: names::subdomain,
+    default: defaults::nothing,
+    create: |_| {},
+    update: |_, _, _| {},
+    check: |_, _| {},
+    check_update: |_, _, _, _| {},
+    warn: |_, _| {},
+    row: columns::name_age,
+    grace: |_, _| 0,
+};
+
+/// Kinds that are data only.
+pub(crate) const DATA: Strategy = Strategy { status: StatusRule::Absent, generation: Generation::Absent, ..SPEC_STATUS };
+
+/// Kinds unknown to the table: custom resources.
+static CUSTOM: Strategy = Strategy { allow_unconditional_update: false, ..SPEC_STATUS };
+
+/// The strategy of a kind; a generic one if the kind has none of its own.
+pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
+    table::TABLE.iter().find(|(g, k, _)| *g == group && *k == kind).map_or(&CUSTOM, |(_, _, strategy)| strategy)
+}
+
+impl Strategy {
+    /// Fills in what the author left out. Idempotent.
+    pub fn default(&self, object: &mut Value) {
+        (self.default)(object);
+    }
+
+    /// Makes a new object ready: drops what clients may not set, computes the first status, sets generation 1.
+    pub fn prepare_create(&self, object: &mut Value) {
+        let Some(object) = object.as_object_mut() else { return };
+        prepare::create(self, object);
+        (self.create)(object);
+    }
+
+    /// Makes an updated object ready: keeps system metadata and, by endpoint, status or spec of the old one; counts
+    /// the generation.
+    pub fn prepare_update(&self, new: &mut Value, old: &Value, sub: Sub) {
+        let Some(new) = new.as_object_mut() else { return };
+        prepare::keep(self, new, old, sub);
+        (self.update)(new, old, sub);
+        prepare::count(self, new, old, sub);
+    }
+
+    /// What is wrong with a new object.
+    pub fn validate(&self, object: &Value) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        validation::meta::create(object, self.name, &mut errors);
+        (self.check)(object, &mut errors);
+        errors.into_vec()
+    }
+
+    /// What is wrong with a changed object.
+    pub fn validate_update(&self, new: &Value, old: &Value, sub: Sub) -> Vec<FieldError> {
+        let mut errors = Errors::default();
+        validation::meta::update(new, old, &mut errors);
+        if matches!(sub, Sub::Main | Sub::Scale) {
+            (self.check)(new, &mut errors);
+        }
+        (self.check_update)(new, old, sub, &mut errors);
+        errors.into_vec()
+    }
+
+    /// What is allowed but probably not meant.
+    pub fn warnings(&self, object: &Value) -> Vec<String> {
+        let mut warnings = Vec::new();
+        (self.warn)(object, &mut warnings);
+        warnings
+    }
+
+    /// The object's cells, one for each of `columns`.
+    pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
+        (self.row)(object, now)
+    }
+
+    /// What field selectors match against: `metadata.name`, `metadata.namespace` and the kind's own fields.
+    pub fn selectable(&self, object: &Value) -> Vec<(&'static str, String)> {
+        fields::selectable(self.fields, object)
+    }
+
+    /// Whether a field selector may name `field`.
+    pub fn is_selectable(&self, field: &str) -> bool {
+        matches!(field, "metadata.name" | "metadata.namespace") || self.fields.iter().any(|f| f.name == field)
+    }
+
+    /// The seconds an object is given before it is gone; 0 means at once. `asked` is what the delete options say.
+    pub fn grace(&self, object: &Value, asked: Option<i64>) -> i64 {
+        (self.grace)(object, asked)
+    }
+
+    /// Whether the kind has a status that the main endpoint leaves alone.
+    pub fn has_status(&self) -> bool {
+        self.status != StatusRule::Absent
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

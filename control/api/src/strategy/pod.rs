@@ -1,0 +1,132 @@
+//! Pod: its first status, quality of service, grace, warnings.
+
+use serde_json::{Value, json};
+
+use super::{SPEC_STATUS, Strategy, Sub, fields};
+use crate::defaults::{self, Object};
+use crate::quantity::Quantity;
+use crate::validation::{is_set, items, names, text};
+
+pub(super) const POD: Strategy =
+    Strategy { fields: fields::POD, default: defaults::pod, create, update, warn: warnings, grace, ..SPEC_STATUS };
+
+fn create(pod: &mut Object) {
+    let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
+    // Admission may have named the account since the defaults were set.
+    if let Some(spec) = spec
+        && let Some(account) = spec.get("serviceAccountName").cloned()
+        && spec.get("serviceAccount") != Some(&account)
+    {
+        spec.insert("serviceAccount".into(), account);
+    }
+    let spec = pod.get("spec").unwrap_or(&Value::Null);
+    let mut status = json!({"phase": "Pending", "qosClass": qos_class(spec)});
+    if !items(spec, "schedulingGates").is_empty() {
+        status["conditions"] = json!([{
+            "type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "lastProbeTime": null, "lastTransitionTime": null,
+            "message": "Scheduling is blocked due to non-empty scheduling gates",
+        }]);
+    }
+    pod.insert("status".into(), status);
+}
+
+fn update(new: &mut Object, old: &Value, sub: Sub) {
+    if sub != Sub::Status {
+        return;
+    }
+    if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+        match &old["metadata"]["ownerReferences"] {
+            Value::Null => drop(metadata.remove("ownerReferences")),
+            owners => drop(metadata.insert("ownerReferences".into(), owners.clone())),
+        }
+    }
+    if let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) {
+        let before = &old["status"];
+        for key in ["qosClass", "observedGeneration"] {
+            if status.get(key).is_none_or(|v| v.is_null() || v == "" || v == 0) && is_set(before, key) {
+                status.insert(key.into(), before[key].clone());
+            }
+        }
+    }
+}
+
+fn grace(pod: &Value, asked: Option<i64>) -> i64 {
+    let unbound = text(&pod["spec"], "nodeName").is_empty();
+    if unbound || matches!(text(&pod["status"], "phase"), "Failed" | "Succeeded") {
+        return 0;
+    }
+    let seconds = asked.unwrap_or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0));
+    if seconds < 0 { 1 } else { seconds }
+}
+
+/// How a Pod is treated when its node runs short: `Guaranteed`, `Burstable` or `BestEffort`.
+pub(crate) fn qos_class(spec: &Value) -> &'static str {
+    let counted = |value: &Value, resource: &str| value.get(resource).and_then(Quantity::from_value).filter(|q| !q.is_zero());
+    let class = |all: &mut dyn Iterator<Item = &Value>| {
+        let (mut any, mut guaranteed) = (false, true);
+        for resources in all {
+            let (requests, limits) = (&resources["requests"], &resources["limits"]);
+            for resource in ["cpu", "memory"] {
+                let (request, limit) = (counted(requests, resource), counted(limits, resource));
+                any |= request.is_some() || limit.is_some();
+                guaranteed &= limit.is_some() && (request.is_none() || request == limit);
+            }
+        }
+        match (any, guaranteed) {
+            (false, _) => "BestEffort",
+            (true, true) => "Guaranteed",
+            (true, false) => "Burstable",
+        }
+    };
+    if is_set(spec, "resources") {
+        let pod_level = class(&mut std::iter::once(&spec["resources"]));
+        if pod_level != "BestEffort" {
+            return pod_level;
+        }
+    }
+    class(&mut items(spec, "containers").iter().chain(items(spec, "initContainers")).map(|c| &c["resources"]))
+}
+
+fn warnings(pod: &Value, warnings: &mut Vec<String>) {
+    let errors = names::label(text(&pod["metadata"], "name"));
+    if !errors.is_empty() {
+        warnings.push(format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+            errors.join(" ")
+        ));
+    }
+    spec_warnings(&pod["spec"], "spec", warnings);
+}
+
+/// Warnings about a PodSpec at `path`.
+pub(super) fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
+    for list in ["initContainers", "containers"] {
+        for (i, container) in items(spec, list).iter().enumerate() {
+            let env = items(container, "env");
+            for (j, variable) in env.iter().enumerate() {
+                if env[..j].iter().any(|earlier| earlier["name"] == variable["name"]) {
+                    warnings.push(format!(
+                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {:?}, which may be dropped when using apply",
+                        text(variable, "name")
+                    ));
+                }
+            }
+            for resources in ["limits", "requests"] {
+                for (name, amount) in crate::validation::entries(&container["resources"][resources]) {
+                    if matches!(name.as_str(), "memory" | "ephemeral-storage")
+                        && amount.as_str().and_then(|t| Quantity::parse(t).ok()).is_some_and(|q| !q.is_whole())
+                    {
+                        let amount = amount.as_str().unwrap_or_default();
+                        warnings.push(format!(
+                            "{path}.{list}[{i}].resources.{resources}[{name}]: fractional byte value {amount:?} is invalid, must be an integer"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    let grace = spec["terminationGracePeriodSeconds"].as_i64();
+    if grace.is_some_and(|g| g < 0) {
+        warnings.push(format!("{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"));
+    }
+}
