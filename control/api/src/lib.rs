@@ -10,8 +10,13 @@
 //! resource: one row a resource; discovery and openapi are written from the rows
 //! ```
 
+pub mod columns;
+pub(crate) mod defaults;
 pub mod encode;
 pub mod field;
 pub mod meta;
+pub mod quantity;
 pub mod selector;
 pub mod status;
+pub mod strategy;
+pub mod validation;
