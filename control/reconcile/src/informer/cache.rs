@@ -55,6 +55,8 @@ struct State<K> {
     objects: BTreeMap<String, BTreeMap<String, Arc<K>>>,
     indexes: HashMap<&'static str, Index<K>>,
     subscribers: Vec<Weak<Mailbox<K>>>,
+    /// Advanced in the same critical section as the objects: whoever is woken by a change reads its revision too.
+    revision: u64,
     closed: bool,
 }
 
@@ -120,6 +122,7 @@ impl<K> Default for Cache<K> {
                 objects: BTreeMap::new(),
                 indexes: HashMap::new(),
                 subscribers: Vec::new(),
+                revision: 0,
                 closed: false,
             }),
             progress: watch::Sender::new(Progress::default()),
@@ -197,8 +200,8 @@ impl<K: Kind> Cache<K> {
         Subscription::new(mailbox)
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        *self.progress.borrow()
+    pub(super) fn revision(&self) -> u64 {
+        self.state.read().revision
     }
 
     pub(super) fn watch_progress(&self) -> watch::Receiver<Progress> {
@@ -208,6 +211,7 @@ impl<K: Kind> Cache<K> {
     /// Takes a complete list as the new state: objects that are not in it are gone, unchanged ones are left alone.
     pub(super) fn replace(&self, objects: Vec<K>, revision: u64) {
         let mut state = self.state.write();
+        state.revision = revision;
         let mut seen = HashSet::with_capacity(objects.len());
         for object in objects {
             let key = ObjectKey::of(&object);
@@ -242,20 +246,33 @@ impl<K: Kind> Cache<K> {
     pub(super) fn apply(&self, object: K) {
         let revision = super::revision_of(&object);
         let key = ObjectKey::of(&object);
-        self.state.write().set(&key, Some(Arc::new(object)));
-        self.advance(revision);
+        let mut state = self.state.write();
+        state.revision = state.revision.max(revision);
+        state.set(&key, Some(Arc::new(object)));
+        drop(state);
+        self.announce(revision);
     }
 
-    /// Takes an object's deletion. `last` is its final state, which subscribers get as the change's `old`.
+    /// Takes an object's deletion; `last` is its final state.
     pub(super) fn delete(&self, last: K) {
         let revision = super::revision_of(&last);
         let key = ObjectKey::of(&last);
-        self.state.write().set(&key, None);
-        self.advance(revision);
+        let mut state = self.state.write();
+        state.revision = state.revision.max(revision);
+        state.set(&key, None);
+        drop(state);
+        self.announce(revision);
     }
 
     /// Notes that everything up to `revision` has been seen.
     pub(super) fn advance(&self, revision: u64) {
+        let mut state = self.state.write();
+        state.revision = state.revision.max(revision);
+        drop(state);
+        self.announce(revision);
+    }
+
+    fn announce(&self, revision: u64) {
         self.progress.send_if_modified(|progress| {
             let newer = revision > progress.revision;
             progress.revision = progress.revision.max(revision);
@@ -320,7 +337,7 @@ mod tests {
         while changes.try_next().is_some() {}
         cache.replace(vec![object("a", "1"), object("c", "7")], 9);
         assert!(Arc::ptr_eq(&kept, &cache.get("default", "a").unwrap()));
-        assert_eq!(cache.progress().revision, 9);
+        assert_eq!(cache.revision(), 9);
         let mut seen = Vec::new();
         while let Some(change) = changes.try_next() {
             seen.push((change.key(), change.new.is_some()));
@@ -346,6 +363,6 @@ mod tests {
         assert_eq!(cache.by_index("app", "v2").len(), 1);
         cache.delete(object("a", "3"));
         assert!(cache.by_index("app", "v2").is_empty());
-        assert_eq!(cache.progress().revision, 3);
+        assert_eq!(cache.revision(), 3);
     }
 }

@@ -236,7 +236,7 @@ impl<K: Kind> Informer<K> {
 
     /// The newest revision of the server that this cache reflects.
     pub fn revision(&self) -> u64 {
-        self.cache.progress().revision
+        self.cache.revision()
     }
 
     /// Waits until the cache reflects `revision`, for example that of one's own write. False if stopped before that.

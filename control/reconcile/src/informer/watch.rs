@@ -102,11 +102,11 @@ pub(super) async fn drive<K: Kind>(
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(15));
     loop {
         let started = Instant::now();
-        let before = cache.progress().revision;
+        let before = cache.revision();
         let Some(result) = cancel.run_until_cancelled(watcher.session()).await else {
             break;
         };
-        if cache.progress().revision > before || started.elapsed() >= HEALTHY {
+        if cache.revision() > before || started.elapsed() >= HEALTHY {
             backoff.reset();
         }
         if let Err(error) = result {

@@ -1,0 +1,418 @@
+//! The arithmetic of a rollout: how large each ReplicaSet may be now. Pure.
+//!
+//! Invariants, for every step and whatever Pods do meanwhile:
+//! - the sizes together never exceed `replicas + surge` because of us;
+//! - a step never takes away so many Pods that fewer than `replicas - unavailable` stay available.
+
+use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::util::intstr::IntOrString};
+
+/// What the Deployment wants, with percentages resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Goal {
+    pub(super) replicas: i32,
+    pub(super) surge: i32,
+    pub(super) unavailable: i32,
+    pub(super) rolling: bool,
+}
+
+/// A ReplicaSet as far as sizes go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    pub(super) name: String,
+    /// spec.replicas
+    pub(super) replicas: i32,
+    /// status.availableReplicas
+    pub(super) available: i32,
+    /// What the Deployment wanted when this set was last scaled.
+    pub(super) desired: Option<i32>,
+    /// The most Pods that the Deployment could have had then.
+    pub(super) max: Option<i32>,
+}
+
+/// A new size for a ReplicaSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scale {
+    pub(super) name: String,
+    pub(super) to: i32,
+}
+
+impl Goal {
+    pub(super) fn of(deployment: &Deployment) -> Self {
+        let spec = deployment.spec.as_ref();
+        let replicas = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+        let strategy = spec.and_then(|spec| spec.strategy.as_ref());
+        let rolling = strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate");
+        if !rolling {
+            return Self {
+                replicas,
+                surge: 0,
+                unavailable: 0,
+                rolling,
+            };
+        }
+        let update = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+        let quarter = IntOrString::String("25%".into());
+        let surge = update
+            .and_then(|update| update.max_surge.as_ref())
+            .unwrap_or(&quarter);
+        let unavailable = update
+            .and_then(|update| update.max_unavailable.as_ref())
+            .unwrap_or(&quarter);
+        let (surge, unavailable) = fenceposts(surge, unavailable, replicas);
+        Self {
+            replicas,
+            surge,
+            unavailable: if replicas == 0 {
+                0
+            } else {
+                unavailable.min(replicas)
+            },
+            rolling,
+        }
+    }
+
+    pub(super) fn max(&self) -> i32 {
+        self.replicas.saturating_add(self.surge)
+    }
+
+    pub(super) fn min_available(&self) -> i32 {
+        self.replicas - self.unavailable
+    }
+}
+
+/// Resolves both bounds: surge rounds up, unavailability down, and if both come to nothing one Pod may be unavailable,
+/// since otherwise nothing could ever move.
+fn fenceposts(surge: &IntOrString, unavailable: &IntOrString, replicas: i32) -> (i32, i32) {
+    let surge = resolve(surge, replicas, true);
+    let unavailable = resolve(unavailable, replicas, false);
+    match (surge, unavailable) {
+        (0, 0) => (0, 1),
+        both => both,
+    }
+}
+
+fn resolve(value: &IntOrString, of: i32, up: bool) -> i32 {
+    match value {
+        IntOrString::Int(value) => *value,
+        IntOrString::String(text) => {
+            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
+            let product = percent * i64::from(of);
+            let value = if up {
+                (product + 99).div_euclid(100)
+            } else {
+                product.div_euclid(100)
+            };
+            i32::try_from(value).unwrap_or(i32::MAX)
+        }
+    }
+}
+
+fn total(sets: &[Set]) -> i32 {
+    sets.iter().map(|set| set.replicas).sum()
+}
+
+/// The size of the new set, given that all sets together have `pods`.
+pub(super) fn new_size(goal: &Goal, size: i32, pods: i32) -> i32 {
+    if !goal.rolling || size >= goal.replicas {
+        return goal.replicas;
+    }
+    let room = goal.max() - pods;
+    if room <= 0 {
+        return size;
+    }
+    size + room.min(goal.replicas - size)
+}
+
+/// The next step of a rolling update: first grow the new set; when there is no room, shrink the old ones (oldest first).
+pub(super) fn roll(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
+    let size = new_size(goal, new.replicas, total(old) + new.replicas);
+    if size != new.replicas {
+        return vec![Scale {
+            name: new.name.clone(),
+            to: size,
+        }];
+    }
+    shrink_old(goal, new, old)
+}
+
+fn shrink_old(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
+    let pods = total(old) + new.replicas;
+    // What the new set has not made available yet must not be counted as a reason to remove what works.
+    let new_unavailable = new.replicas - new.available;
+    let most = pods - goal.min_available() - new_unavailable;
+    if most <= 0 || total(old) == 0 {
+        return Vec::new();
+    }
+    let mut sizes: Vec<Set> = old.to_vec();
+
+    // Unhealthy replicas first: they serve nobody, and would block the rollout.
+    let mut left = most;
+    for set in &mut sizes {
+        let unhealthy = (set.replicas - set.available).clamp(0, left);
+        set.replicas -= unhealthy;
+        left -= unhealthy;
+    }
+
+    // Then as many healthy ones as availability allows.
+    let available: i32 = sizes.iter().map(|set| set.available).sum::<i32>() + new.available;
+    let mut spare = available - goal.min_available();
+    for set in &mut sizes {
+        let less = set.replicas.clamp(0, spare.max(0));
+        set.replicas -= less;
+        spare -= less;
+    }
+    changes(old, &sizes)
+}
+
+fn changes(before: &[Set], after: &[Set]) -> Vec<Scale> {
+    before
+        .iter()
+        .zip(after)
+        .filter(|(before, after)| before.replicas != after.replicas)
+        .map(|(_, after)| Scale {
+            name: after.name.clone(),
+            to: after.replicas,
+        })
+        .collect()
+}
+
+/// Whether the new set has everything that the Deployment wants.
+fn is_saturated(goal: &Goal, new: &Set) -> bool {
+    new.replicas == goal.replicas
+        && new.desired == Some(goal.replicas)
+        && new.available == goal.replicas
+}
+
+/// Whether the Deployment's size changed since its sets were last scaled.
+pub(super) fn is_scaling(goal: &Goal, sets: &[Set]) -> bool {
+    sets.iter()
+        .filter(|set| set.replicas > 0)
+        .any(|set| set.desired.is_some_and(|desired| desired != goal.replicas))
+}
+
+/// What scaling does to the sets, new and old (oldest first): in the middle of a rollout, or while it is paused, each
+/// grows or shrinks in proportion, so that a bad template does not gain ground by scaling.
+///
+/// The answer holds every set that must carry the new size in its annotations, even where its own size stays.
+pub(super) fn scale(goal: &Goal, new: Option<&Set>, old: &[Set], current: i32) -> Vec<Scale> {
+    let to = |set: &Set, to: i32| Scale {
+        name: set.name.clone(),
+        to,
+    };
+    let mut active: Vec<&Set> = old
+        .iter()
+        .chain(new)
+        .filter(|set| set.replicas > 0)
+        .collect();
+    if active.len() <= 1 {
+        let only = active.first().copied().or(new).or(old.last());
+        return only.map(|set| to(set, goal.replicas)).into_iter().collect();
+    }
+    if new.is_some_and(|new| is_saturated(goal, new)) {
+        return old
+            .iter()
+            .filter(|set| set.replicas > 0)
+            .map(|set| to(set, 0))
+            .collect();
+    }
+    if !goal.rolling {
+        return Vec::new();
+    }
+    let allowed = if goal.replicas > 0 { goal.max() } else { 0 };
+    let add = allowed - active.iter().map(|set| set.replicas).sum::<i32>();
+    // The largest first. Of equals the newest grows first and the oldest shrinks first; the input is oldest first.
+    if add > 0 {
+        active.reverse();
+    }
+    active.sort_by_key(|set| std::cmp::Reverse(set.replicas));
+
+    let mut added = 0;
+    let mut sizes: Vec<Scale> = active
+        .iter()
+        .map(|set| {
+            let share = share(goal, set, current, add, added);
+            added += share;
+            to(set, set.replicas + share)
+        })
+        .collect();
+    if let Some(largest) = sizes.first_mut() {
+        largest.to = (largest.to + add - added).max(0);
+    }
+    sizes
+}
+
+/// A set's part of the `add` replicas that are to be added (or removed), of which `added` are given away.
+fn share(goal: &Goal, set: &Set, current: i32, add: i32, added: i32) -> i32 {
+    let left = add - added;
+    if left == 0 {
+        return 0;
+    }
+    let fraction = if goal.replicas == 0 {
+        -set.replicas
+    } else {
+        match set.max.filter(|max| *max > 0).unwrap_or(current) {
+            0 => 0,
+            before => {
+                let size = f64::from(set.replicas) * f64::from(goal.max()) / f64::from(before);
+                size.round() as i32 - set.replicas
+            }
+        }
+    };
+    if add > 0 {
+        fraction.min(left).max(0)
+    } else {
+        fraction.max(left).min(0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(name: &str, replicas: i32, available: i32) -> Set {
+        Set {
+            name: name.into(),
+            replicas,
+            available,
+            desired: None,
+            max: None,
+        }
+    }
+
+    fn goal(replicas: i32, surge: i32, unavailable: i32) -> Goal {
+        Goal {
+            replicas,
+            surge,
+            unavailable,
+            rolling: true,
+        }
+    }
+
+    fn sizes(scales: &[Scale]) -> Vec<(&str, i32)> {
+        scales
+            .iter()
+            .map(|scale| (&*scale.name, scale.to))
+            .collect()
+    }
+
+    #[test]
+    fn percentages_round_towards_progress_and_safety() {
+        let percent = |value: &str| IntOrString::String(value.into());
+        let table = [
+            (percent("0%"), percent("1%"), 2, (0, 1)),
+            (percent("1%"), percent("25%"), 2, (1, 0)),
+            (percent("25%"), percent("25%"), 10, (3, 2)),
+            (percent("25%"), percent("25%"), 1, (1, 0)),
+            (IntOrString::Int(0), IntOrString::Int(2), 10, (0, 2)),
+            (percent("100%"), percent("100%"), 3, (3, 3)),
+        ];
+        for (surge, unavailable, replicas, expected) in table {
+            assert_eq!(
+                fenceposts(&surge, &unavailable, replicas),
+                expected,
+                "{surge:?} {unavailable:?} of {replicas}"
+            );
+        }
+    }
+
+    #[test]
+    fn unhealthy_old_replicas_go_first() {
+        let old = [set("a", 8, 2), set("b", 2, 2)];
+        let step = roll(&goal(10, 0, 2), &set("new", 0, 0), &old);
+        assert_eq!(sizes(&step), [("a", 6)]);
+    }
+
+    #[test]
+    fn scaling_in_the_middle_of_a_rollout_is_proportional() {
+        let mut new = set("new", 5, 5);
+        let mut old = set("old", 8, 8);
+        for set in [&mut new, &mut old] {
+            set.desired = Some(10);
+            set.max = Some(13);
+        }
+        let up = scale(&goal(20, 6, 4), Some(&new), &[old.clone()], 13);
+        assert_eq!(sizes(&up), [("old", 16), ("new", 10)]);
+        let down = scale(&goal(5, 2, 1), Some(&new), &[old.clone()], 13);
+        assert_eq!(sizes(&down), [("old", 4), ("new", 3)]);
+        let zero = scale(&goal(0, 0, 0), Some(&new), &[old], 13);
+        assert_eq!(sizes(&zero), [("old", 0), ("new", 0)]);
+    }
+
+    #[test]
+    fn a_single_active_set_takes_all() {
+        let old = [set("a", 0, 0), set("b", 0, 0)];
+        assert_eq!(
+            sizes(&scale(&goal(4, 1, 1), Some(&set("new", 2, 2)), &old, 2)),
+            [("new", 4)]
+        );
+        assert_eq!(sizes(&scale(&goal(4, 1, 1), None, &old, 0)), [("b", 4)]);
+        assert!(scale(&goal(2, 1, 1), None, &[], 2).is_empty());
+    }
+
+    proptest! {
+        /// Rolls from any sound state while Pods become available, and sometimes fail, in any order.
+        #[test]
+        fn a_rollout_keeps_its_bounds_and_ends(
+            replicas in 1i32..20,
+            surge in 0i32..6,
+            unavailable in 0i32..6,
+            split in 0i32..20,
+            luck in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let (surge, unavailable) = if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable.min(replicas)) };
+            let goal = goal(replicas, surge, unavailable);
+            let first = split.min(replicas);
+            let mut sets = [set("a", first, first), set("b", replicas - first, replicas - first), set("new", 0, 0)];
+            let mut luck = luck.into_iter();
+            for _ in 0..400 {
+                let before: i32 = sets.iter().map(|set| set.available).sum();
+                let steps = roll(&goal, &sets[2], &sets[..2]);
+                for step in &steps {
+                    let set = sets.iter_mut().find(|set| set.name == step.name).unwrap();
+                    set.replicas = step.to;
+                    // The ReplicaSet removes unready Pods first.
+                    set.available = set.available.min(step.to);
+                }
+                let after: i32 = sets.iter().map(|set| set.available).sum();
+                prop_assert!(total(&sets) <= goal.max(), "{:?} exceeds {:?}", sets, goal);
+                prop_assert!(after >= before.min(goal.min_available()), "{:?} took too much: {:?}", steps, sets);
+                match luck.next() {
+                    // A Pod fails.
+                    Some(chance) if chance % 4 == 0 => {
+                        let set = &mut sets[usize::from(chance / 4) % 3];
+                        set.available = (set.available - 1).max(0);
+                    }
+                    // A Pod that had failed, or is new, becomes available.
+                    Some(chance) => {
+                        let set = &mut sets[usize::from(chance) % 3];
+                        set.available = (set.available + 1).min(set.replicas);
+                    }
+                    None => sets[2].available = sets[2].replicas,
+                }
+            }
+            prop_assert_eq!((sets[0].replicas, sets[1].replicas, sets[2].replicas), (0, 0, replicas));
+        }
+
+        #[test]
+        fn scaling_reaches_exactly_the_allowed_size(
+            replicas in 0i32..50,
+            surge in 0i32..10,
+            old_a in 1i32..30,
+            old_b in 1i32..30,
+            new in 1i32..30,
+        ) {
+            let before = old_a + old_b + new;
+            let mark = |mut set: Set| { set.desired = Some(before); set.max = Some(before); set };
+            let goal = goal(replicas, surge, 1);
+            let old = [mark(set("a", old_a, 0)), mark(set("b", old_b, 0))];
+            let scales = scale(&goal, Some(&mark(set("new", new, 0))), &old, before);
+            let after: i32 = scales.iter().map(|scale| scale.to).sum();
+            let allowed = if replicas == 0 { 0 } else { goal.max() };
+            prop_assert_eq!(after, allowed);
+            prop_assert!(scales.iter().all(|scale| scale.to >= 0));
+        }
+    }
+}
