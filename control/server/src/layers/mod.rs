@@ -1,0 +1,7 @@
+//! What happens to every request before the engine sees it, one layer a concern, outermost first:
+//! [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`authorize`] (may they).
+
+pub mod authenticate;
+pub mod authorize;
+pub mod info;
+pub(crate) mod rescue;

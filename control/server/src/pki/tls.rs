@@ -1,0 +1,47 @@
+//! rustls configurations, and the identity behind a client certificate.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{Credentials, PkiError};
+use crate::User;
+
+fn failed(error: impl std::fmt::Display) -> PkiError {
+    PkiError::Tls(error.to_string())
+}
+
+pub(super) fn server(credentials: &Credentials, ca: &str) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate.map_err(failed)?).map_err(failed)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(failed)?;
+    let chain = CertificateDer::pem_slice_iter(credentials.certificate.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
+    let key = PrivateKeyDer::from_pem_slice(credentials.key.as_bytes()).map_err(failed)?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(failed)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(failed)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The user that a verified client certificate names.
+pub(crate) fn peer_user(certificates: &[CertificateDer<'_>]) -> Option<User> {
+    let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
+    let (name, groups) = super::issue::identity(&certificate)?;
+    Some(User::new(name, groups))
+}

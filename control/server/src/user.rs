@@ -1,0 +1,55 @@
+//! Who asks: the outcome of authentication, carried as a request extension.
+
+/// The group of every request that proved an identity.
+pub const AUTHENTICATED: &str = "system:authenticated";
+/// The group of requests that proved none.
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The group that may do everything.
+pub const MASTERS: &str = "system:masters";
+
+/// An authenticated identity.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct User {
+    /// The user name, such as `system:kube-scheduler`.
+    pub name: String,
+    /// A unique identity of the user, empty where the source of the identity has none.
+    pub uid: String,
+    /// The groups, without duplicates.
+    pub groups: Vec<String>,
+}
+
+impl User {
+    /// A user with the given groups; `system:authenticated` is added.
+    pub fn new<G: Into<String>>(name: impl Into<String>, groups: impl IntoIterator<Item = G>) -> Self {
+        let mut user = Self { name: name.into(), uid: String::new(), groups: groups.into_iter().map(Into::into).collect() };
+        if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
+            user.groups.push(AUTHENTICATED.to_owned());
+        }
+        user
+    }
+
+    /// The administrator of a new cluster.
+    pub fn admin() -> Self {
+        Self::new("kubernetes-admin", [MASTERS])
+    }
+
+    /// The identity of a node's agent.
+    pub fn node(name: &str) -> Self {
+        Self::new(format!("system:node:{name}"), ["system:nodes"])
+    }
+
+    /// A control plane component, such as `kube-scheduler`.
+    pub fn component(name: &str) -> Self {
+        Self::new(format!("system:{name}"), Vec::<String>::new())
+    }
+
+    /// A request without an identity.
+    pub fn anonymous() -> Self {
+        Self::new("system:anonymous", [UNAUTHENTICATED])
+    }
+
+    /// Whether the user belongs to `group`.
+    pub fn in_group(&self, group: &str) -> bool {
+        self.groups.iter().any(|g| g == group)
+    }
+}
