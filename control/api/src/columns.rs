@@ -29,26 +29,55 @@ pub struct Column {
 
 /// A column that is always shown.
 const fn shown(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column of numbers.
 const fn number(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "integer",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column of truths.
 const fn truth(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "boolean", format: "", description, priority: 0 }
+    Column {
+        name,
+        kind: "boolean",
+        format: "",
+        description,
+        priority: 0,
+    }
 }
 
 /// A column for `-o wide`.
 const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 1 }
+    Column {
+        name,
+        kind: "string",
+        format: "",
+        description,
+        priority: 1,
+    }
 }
 
-const NAME: Column =
-    Column { name: "Name", kind: "string", format: "name", description: "The object's name, unique within its namespace.", priority: 0 };
+const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    description: "The object's name, unique within its namespace.",
+    priority: 0,
+};
 const AGE: Column = shown("Age", "The time since the object was created.");
 
 /// The columns of kinds without their own.
@@ -99,7 +128,15 @@ fn shown_or(value: &Value, missing: &str) -> String {
 /// Names of containers and of their images, joined.
 fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     let containers = crate::validation::items(pod_spec, "containers");
-    let join = |key: &str| Value::String(containers.iter().map(|c| text(c, key)).collect::<Vec<_>>().join(","));
+    let join = |key: &str| {
+        Value::String(
+            containers
+                .iter()
+                .map(|c| text(c, key))
+                .collect::<Vec<_>>()
+                .join(","),
+        )
+    };
     [join("name"), join("image")]
 }
 
@@ -108,11 +145,15 @@ fn selector(selector: &Value) -> Value {
     if selector.is_null() {
         return "<none>".into();
     }
-    let mut parts: Vec<String> =
-        crate::validation::entries(&selector["matchLabels"]).map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let mut parts: Vec<String> = crate::validation::entries(&selector["matchLabels"])
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     for expression in crate::validation::items(selector, "matchExpressions") {
         let key = text(expression, "key");
-        let mut values: Vec<&str> = crate::validation::items(expression, "values").iter().filter_map(Value::as_str).collect();
+        let mut values: Vec<&str> = crate::validation::items(expression, "values")
+            .iter()
+            .filter_map(Value::as_str)
+            .collect();
         values.sort_unstable();
         let values = values.join(",");
         parts.push(match text(expression, "operator") {
@@ -128,6 +169,8 @@ fn selector(selector: &Value) -> Value {
 
 /// A map of labels as `a=b,c=d`, or `<none>`.
 fn labels(map: &Value) -> Value {
-    let parts: Vec<String> = crate::validation::entries(map).map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let parts: Vec<String> = crate::validation::entries(map)
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     or_none(&parts.join(","))
 }

@@ -76,7 +76,10 @@ pub(crate) fn child_or_new<'a>(object: &'a mut Object, key: &str) -> Option<&'a 
 /// Runs `f` on each object of the list below `key`.
 pub(crate) fn each(object: &mut Object, key: &str, f: impl FnMut(&mut Object)) {
     if let Some(Value::Array(items)) = object.get_mut(key) {
-        items.iter_mut().filter_map(Value::as_object_mut).for_each(f);
+        items
+            .iter_mut()
+            .filter_map(Value::as_object_mut)
+            .for_each(f);
     }
 }
 
@@ -98,11 +101,15 @@ pub(crate) fn is_empty(object: &Object, key: &str) -> bool {
 
 /// Brings the quantities of the resource list below `key` to their canonical form, rounded up to thousandths.
 pub(crate) fn resource_list(object: &mut Object, key: &str) {
-    let Some(list) = child(object, key) else { return };
+    let Some(list) = child(object, key) else {
+        return;
+    };
     for value in list.values_mut() {
         let new = match &*value {
             Value::String(text) => canonical_milli(text),
-            Value::Number(number) => canonical_milli(&number.to_string()).or_else(|| Some(number.to_string())),
+            Value::Number(number) => {
+                canonical_milli(&number.to_string()).or_else(|| Some(number.to_string()))
+            }
             _ => None,
         };
         if let Some(new) = new {
@@ -126,7 +133,9 @@ fn canonical_milli(text: &str) -> Option<String> {
 
 /// Copies the entries of `from` that `to` lacks; both are resource lists in `object`.
 pub(crate) fn inherit(object: &mut Object, from: &str, to: &str) {
-    let Some(source) = object.get(from).and_then(Value::as_object).cloned() else { return };
+    let Some(source) = object.get(from).and_then(Value::as_object).cloned() else {
+        return;
+    };
     if let Some(target) = child_or_new(object, to) {
         for (key, value) in source {
             target.entry(key).or_insert(value);

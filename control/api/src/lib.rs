@@ -11,11 +11,15 @@
 //! ```
 
 pub mod columns;
+pub mod convert;
+pub mod decode;
 pub(crate) mod defaults;
 pub mod encode;
+pub mod facts;
 pub mod field;
 pub mod meta;
 pub mod quantity;
+pub mod resource;
 pub mod selector;
 pub mod status;
 pub mod strategy;

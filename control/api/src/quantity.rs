@@ -34,7 +34,9 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// The text has another shape than number and suffix.
-    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
+    #[error(
+        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+    )]
     Format,
     /// The number before the suffix is none.
     #[error("unable to parse numeric part of quantity")]
@@ -86,15 +88,30 @@ fn scan(text: &str) -> Result<Parts<'_>, QuantityError> {
     };
     if whole.is_empty() && fraction.is_empty() {
         // A lone sign or point is no number; anything else went wrong earlier.
-        return Err(if rest.is_empty() && (point || text.len() == 1) { QuantityError::Numeric } else { QuantityError::Format });
+        return Err(if rest.is_empty() && (point || text.len() == 1) {
+            QuantityError::Numeric
+        } else {
+            QuantityError::Format
+        });
     }
-    let letters = rest.bytes().take_while(|b| b"eEinumkKMGTP".contains(b)).count();
-    let tail = rest[letters..].strip_prefix(['-', '+']).unwrap_or(&rest[letters..]);
+    let letters = rest
+        .bytes()
+        .take_while(|b| b"eEinumkKMGTP".contains(b))
+        .count();
+    let tail = rest[letters..]
+        .strip_prefix(['-', '+'])
+        .unwrap_or(&rest[letters..]);
     if !tail.bytes().all(|b| b.is_ascii_digit()) {
         return Err(QuantityError::Format);
     }
     let (format, exponent) = suffix(rest).ok_or(QuantityError::Suffix)?;
-    Ok(Parts { negative, whole: whole.trim_start_matches('0'), fraction, format, exponent })
+    Ok(Parts {
+        negative,
+        whole: whole.trim_start_matches('0'),
+        fraction,
+        format,
+        exponent,
+    })
 }
 
 fn suffix(text: &str) -> Option<(Format, i64)> {
@@ -115,16 +132,24 @@ fn suffix(text: &str) -> Option<(Format, i64)> {
         "Ti" => (Format::BinarySi, 40),
         "Pi" => (Format::BinarySi, 50),
         "Ei" => (Format::BinarySi, 60),
-        _ => (Format::DecimalExponent, text.strip_prefix(['e', 'E'])?.parse().ok()?),
+        _ => (
+            Format::DecimalExponent,
+            text.strip_prefix(['e', 'E'])?.parse().ok()?,
+        ),
     })
 }
 
 fn number(text: &str) -> i128 {
-    text.bytes().fold(0_i128, |n, b| n.saturating_mul(10).saturating_add(i128::from(b - b'0')))
+    text.bytes().fold(0_i128, |n, b| {
+        n.saturating_mul(10).saturating_add(i128::from(b - b'0'))
+    })
 }
 
 fn pow10(n: i64) -> i128 {
-    u32::try_from(n).ok().and_then(|n| 10_i128.checked_pow(n)).unwrap_or(i128::MAX)
+    u32::try_from(n)
+        .ok()
+        .and_then(|n| 10_i128.checked_pow(n))
+        .unwrap_or(i128::MAX)
 }
 
 /// Division that rounds what is left over up; both are not negative.
@@ -142,8 +167,16 @@ impl Parts<'_> {
         let magnitude = if self.format == Format::BinarySi {
             let factor = 1_i128 << self.exponent;
             let scaled = fraction * factor;
-            let small = if places > 9 { div_up(scaled, pow10(places - 9)) } else { scaled * pow10(9 - places) };
-            whole.saturating_mul(factor).saturating_mul(NANO).saturating_add(small).min(MAX_BINARY)
+            let small = if places > 9 {
+                div_up(scaled, pow10(places - 9))
+            } else {
+                scaled * pow10(9 - places)
+            };
+            whole
+                .saturating_mul(factor)
+                .saturating_mul(NANO)
+                .saturating_add(small)
+                .min(MAX_BINARY)
         } else {
             let scale = |n: i128, exponent: i64| {
                 if n == 0 {
@@ -155,9 +188,13 @@ impl Parts<'_> {
                 }
             };
             let exponent = self.exponent.saturating_add(9);
-            match whole.checked_mul(pow10(places)).and_then(|w| w.checked_add(fraction)) {
+            match whole
+                .checked_mul(pow10(places))
+                .and_then(|w| w.checked_add(fraction))
+            {
                 Some(all) => scale(all, exponent.saturating_sub(places)),
-                None => scale(whole, exponent).saturating_add(scale(fraction, exponent.saturating_sub(places))),
+                None => scale(whole, exponent)
+                    .saturating_add(scale(fraction, exponent.saturating_sub(places))),
             }
         };
         if self.negative { -magnitude } else { magnitude }
@@ -170,7 +207,9 @@ impl Parts<'_> {
             return false;
         }
         if self.format == Format::BinarySi {
-            return self.fraction.is_empty() && length + self.exponent * 3 / 10 < 15 && number(self.whole) & 7 != 0;
+            return self.fraction.is_empty()
+                && length + self.exponent * 3 / 10 < 15
+                && number(self.whole) & 7 != 0;
         }
         let zeros = match trailing_zeros(self.fraction) {
             all if all == self.fraction.len() => all + trailing_zeros(self.whole),
@@ -192,27 +231,45 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, QuantityError> {
     if text == "0" || parts.kept_as_written() {
         return Ok(Cow::Borrowed(text));
     }
-    Ok(Cow::Owned(Quantity { nano: parts.nano(), format: parts.format }.to_string()))
+    Ok(Cow::Owned(
+        Quantity {
+            nano: parts.nano(),
+            format: parts.format,
+        }
+        .to_string(),
+    ))
 }
 
 impl Quantity {
     /// Zero.
-    pub const ZERO: Self = Self { nano: 0, format: Format::DecimalSi };
+    pub const ZERO: Self = Self {
+        nano: 0,
+        format: Format::DecimalSi,
+    };
 
     /// A whole number.
     pub const fn new(value: i64, format: Format) -> Self {
-        Self { nano: value as i128 * NANO, format }
+        Self {
+            nano: value as i128 * NANO,
+            format,
+        }
     }
 
     /// A number of thousandths.
     pub const fn milli(value: i64, format: Format) -> Self {
-        Self { nano: value as i128 * (NANO / 1000), format }
+        Self {
+            nano: value as i128 * (NANO / 1000),
+            format,
+        }
     }
 
     /// Reads a quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let parts = scan(text.trim())?;
-        Ok(Self { nano: parts.nano(), format: parts.format })
+        Ok(Self {
+            nano: parts.nano(),
+            format: parts.format,
+        })
     }
 
     /// Reads a quantity from a JSON string or number.
@@ -264,7 +321,10 @@ impl Quantity {
     pub fn round_up_milli(self) -> Self {
         let unit = NANO / 1000;
         let magnitude = div_up(self.nano.saturating_abs(), unit).saturating_mul(unit);
-        Self { nano: if self.nano < 0 { -magnitude } else { magnitude }, format: self.format }
+        Self {
+            nano: if self.nano < 0 { -magnitude } else { magnitude },
+            format: self.format,
+        }
     }
 
     fn scaled(&self, unit: i128) -> i64 {
@@ -307,7 +367,14 @@ impl Add for Quantity {
 
     /// The sum, in the format of the left side unless that is zero.
     fn add(self, other: Self) -> Self {
-        Self { nano: self.nano.saturating_add(other.nano), format: if self.is_zero() { other.format } else { self.format } }
+        Self {
+            nano: self.nano.saturating_add(other.nano),
+            format: if self.is_zero() {
+                other.format
+            } else {
+                self.format
+            },
+        }
     }
 }
 
@@ -316,7 +383,14 @@ impl Sub for Quantity {
 
     /// The difference, in the format of the left side unless that is zero.
     fn sub(self, other: Self) -> Self {
-        Self { nano: self.nano.saturating_sub(other.nano), format: if self.is_zero() { other.format } else { self.format } }
+        Self {
+            nano: self.nano.saturating_sub(other.nano),
+            format: if self.is_zero() {
+                other.format
+            } else {
+                self.format
+            },
+        }
     }
 }
 
@@ -324,7 +398,10 @@ impl Neg for Quantity {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self { nano: self.nano.saturating_neg(), format: self.format }
+        Self {
+            nano: self.nano.saturating_neg(),
+            format: self.format,
+        }
     }
 }
 
@@ -347,7 +424,11 @@ impl fmt::Display for Quantity {
                 value /= 1024;
                 times += 1;
             }
-            return write!(f, "{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][times]);
+            return write!(
+                f,
+                "{value}{}",
+                ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][times]
+            );
         }
         let exponential = self.format == Format::DecimalExponent;
         let mut value = self.nano;
@@ -359,7 +440,11 @@ impl fmt::Display for Quantity {
         match exponent {
             0 => write!(f, "{value}"),
             _ if exponential => write!(f, "{value}e{exponent}"),
-            _ => write!(f, "{value}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][((exponent + 9) / 3) as usize]),
+            _ => write!(
+                f,
+                "{value}{}",
+                ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][((exponent + 9) / 3) as usize]
+            ),
         }
     }
 }
@@ -373,14 +458,52 @@ mod tests {
     #[test]
     fn canonical_forms_are_upstreams() {
         for (text, want) in [
-            ("0", "0"), ("0n", "0"), ("-0", "0"), ("0Ki", "0"), ("00", "0"),
-            ("1024Mi", "1Gi"), ("0.5", "500m"), (".5", "500m"), ("1.", "1."), ("1.5", "1500m"), ("1.5Gi", "1536Mi"),
-            ("1000m", "1"), ("1000k", "1M"), ("1000", "1k"), ("100", "100"), ("1024", "1024"), ("1024Ki", "1Mi"),
-            ("0.1m", "100u"), ("1e3", "1e3"), ("1E3", "1E3"), ("1000e3", "1e6"), ("12e-3", "12e-3"), ("1.5e3", "1500"),
-            ("100e-6", "100e-6"), ("1e9", "1e9"), ("10e9", "10e9"), ("-1.5", "-1500m"), ("0.5Ki", "512"), ("0.5Mi", "512Ki"),
-            ("1.1Mi", "1153433600m"), ("0.0001Ki", "102400u"), ("16Ei", "9223372036854775807"), ("500Mi", "500Mi"), ("2048Mi", "2Gi"),
-            ("0.1", "100m"), ("0.25", "250m"), ("0.01", "10m"), ("0.0000000001", "1n"), ("3.0", "3"), ("12E", "12E"), ("1000E", "1000E"),
-            ("64Ki", "64Ki"), ("1023", "1023"), ("0.000001", "1u"), ("+5Gi", "+5Gi"), ("1.500", "1.500"),
+            ("0", "0"),
+            ("0n", "0"),
+            ("-0", "0"),
+            ("0Ki", "0"),
+            ("00", "0"),
+            ("1024Mi", "1Gi"),
+            ("0.5", "500m"),
+            (".5", "500m"),
+            ("1.", "1."),
+            ("1.5", "1500m"),
+            ("1.5Gi", "1536Mi"),
+            ("1000m", "1"),
+            ("1000k", "1M"),
+            ("1000", "1k"),
+            ("100", "100"),
+            ("1024", "1024"),
+            ("1024Ki", "1Mi"),
+            ("0.1m", "100u"),
+            ("1e3", "1e3"),
+            ("1E3", "1E3"),
+            ("1000e3", "1e6"),
+            ("12e-3", "12e-3"),
+            ("1.5e3", "1500"),
+            ("100e-6", "100e-6"),
+            ("1e9", "1e9"),
+            ("10e9", "10e9"),
+            ("-1.5", "-1500m"),
+            ("0.5Ki", "512"),
+            ("0.5Mi", "512Ki"),
+            ("1.1Mi", "1153433600m"),
+            ("0.0001Ki", "102400u"),
+            ("16Ei", "9223372036854775807"),
+            ("500Mi", "500Mi"),
+            ("2048Mi", "2Gi"),
+            ("0.1", "100m"),
+            ("0.25", "250m"),
+            ("0.01", "10m"),
+            ("0.0000000001", "1n"),
+            ("3.0", "3"),
+            ("12E", "12E"),
+            ("1000E", "1000E"),
+            ("64Ki", "64Ki"),
+            ("1023", "1023"),
+            ("0.000001", "1u"),
+            ("+5Gi", "+5Gi"),
+            ("1.500", "1.500"),
         ] {
             assert_eq!(canonical(text).unwrap(), want, "{text}");
         }
@@ -389,10 +512,23 @@ mod tests {
     #[test]
     fn malformed_texts_are_refused() {
         for (text, want) in [
-            ("", QuantityError::Format), ("1.1.M", QuantityError::Format), ("1+1.0M", QuantityError::Format), ("0.1mi", QuantityError::Suffix),
-            ("0.1am", QuantityError::Format), ("aoeu", QuantityError::Format), (".5i", QuantityError::Suffix), ("1i", QuantityError::Suffix),
-            ("-3.01i", QuantityError::Suffix), ("10x", QuantityError::Format), ("1e", QuantityError::Suffix), ("1GB", QuantityError::Format), ("one", QuantityError::Format),
-            ("1 Gi", QuantityError::Format), ("-", QuantityError::Numeric), (".", QuantityError::Numeric), ("1gi", QuantityError::Format),
+            ("", QuantityError::Format),
+            ("1.1.M", QuantityError::Format),
+            ("1+1.0M", QuantityError::Format),
+            ("0.1mi", QuantityError::Suffix),
+            ("0.1am", QuantityError::Format),
+            ("aoeu", QuantityError::Format),
+            (".5i", QuantityError::Suffix),
+            ("1i", QuantityError::Suffix),
+            ("-3.01i", QuantityError::Suffix),
+            ("10x", QuantityError::Format),
+            ("1e", QuantityError::Suffix),
+            ("1GB", QuantityError::Format),
+            ("one", QuantityError::Format),
+            ("1 Gi", QuantityError::Format),
+            ("-", QuantityError::Numeric),
+            (".", QuantityError::Numeric),
+            ("1gi", QuantityError::Format),
         ] {
             assert_eq!(canonical(text), Err(want), "{text}");
         }
@@ -400,11 +536,24 @@ mod tests {
 
     #[test]
     fn values_round_away_from_zero() {
-        for (text, value, milli) in [("1.2", 2, 1200), ("-1.2", -2, -1200), ("1m", 1, 1), ("1u", 1, 1), ("1Gi", 1 << 30, (1 << 30) * 1000), ("9E", 9_000_000_000_000_000_000, i64::MAX)] {
+        for (text, value, milli) in [
+            ("1.2", 2, 1200),
+            ("-1.2", -2, -1200),
+            ("1m", 1, 1),
+            ("1u", 1, 1),
+            ("1Gi", 1 << 30, (1 << 30) * 1000),
+            ("9E", 9_000_000_000_000_000_000, i64::MAX),
+        ] {
             let q = Quantity::parse(text).unwrap();
             assert_eq!((q.value(), q.milli_value()), (value, milli), "{text}");
         }
-        assert_eq!(Quantity::parse("0.1m").unwrap().round_up_milli().to_string(), "1m");
+        assert_eq!(
+            Quantity::parse("0.1m")
+                .unwrap()
+                .round_up_milli()
+                .to_string(),
+            "1m"
+        );
     }
 
     #[test]

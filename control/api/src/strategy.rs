@@ -20,10 +20,10 @@ use crate::defaults::{self, Object};
 use crate::field::FieldError;
 use crate::validation::{self, Errors, names};
 
-mod fields;
-mod prepare;
 mod core;
+mod fields;
 mod pod;
+mod prepare;
 mod table;
 
 pub use fields::Field;
@@ -112,14 +112,24 @@ pub(crate) const SPEC_STATUS: Strategy = Strategy {
 };
 
 /// Kinds that are data only.
-pub(crate) const DATA: Strategy = Strategy { status: StatusRule::Absent, generation: Generation::Absent, ..SPEC_STATUS };
+pub(crate) const DATA: Strategy = Strategy {
+    status: StatusRule::Absent,
+    generation: Generation::Absent,
+    ..SPEC_STATUS
+};
 
 /// Kinds unknown to the table: custom resources.
-static CUSTOM: Strategy = Strategy { allow_unconditional_update: false, ..SPEC_STATUS };
+static CUSTOM: Strategy = Strategy {
+    allow_unconditional_update: false,
+    ..SPEC_STATUS
+};
 
 /// The strategy of a kind; a generic one if the kind has none of its own.
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
-    table::TABLE.iter().find(|(g, k, _)| *g == group && *k == kind).map_or(&CUSTOM, |(_, _, strategy)| strategy)
+    table::TABLE
+        .iter()
+        .find(|(g, k, _)| *g == group && *k == kind)
+        .map_or(&CUSTOM, |(_, _, strategy)| strategy)
 }
 
 impl Strategy {
@@ -130,7 +140,9 @@ impl Strategy {
 
     /// Makes a new object ready: drops what clients may not set, computes the first status, sets generation 1.
     pub fn prepare_create(&self, object: &mut Value) {
-        let Some(object) = object.as_object_mut() else { return };
+        let Some(object) = object.as_object_mut() else {
+            return;
+        };
         prepare::create(self, object);
         (self.create)(object);
     }
@@ -138,7 +150,9 @@ impl Strategy {
     /// Makes an updated object ready: keeps system metadata and, by endpoint, status or spec of the old one; counts
     /// the generation.
     pub fn prepare_update(&self, new: &mut Value, old: &Value, sub: Sub) {
-        let Some(new) = new.as_object_mut() else { return };
+        let Some(new) = new.as_object_mut() else {
+            return;
+        };
         prepare::keep(self, new, old, sub);
         (self.update)(new, old, sub);
         prepare::count(self, new, old, sub);
@@ -182,7 +196,8 @@ impl Strategy {
 
     /// Whether a field selector may name `field`.
     pub fn is_selectable(&self, field: &str) -> bool {
-        matches!(field, "metadata.name" | "metadata.namespace") || self.fields.iter().any(|f| f.name == field)
+        matches!(field, "metadata.name" | "metadata.namespace")
+            || self.fields.iter().any(|f| f.name == field)
     }
 
     /// The seconds an object is given before it is gone; 0 means at once. `asked` is what the delete options say.

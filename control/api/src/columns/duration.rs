@@ -33,9 +33,26 @@ mod tests {
     #[test]
     fn durations_are_said_as_kubectl_does() {
         for (seconds, want) in [
-            (-2, "<invalid>"), (-1, "0s"), (0, "0s"), (119, "119s"), (120, "2m"), (150, "2m30s"), (600, "10m"), (3 * HOUR - 1, "179m"),
-            (3 * HOUR, "3h"), (3 * HOUR + 90, "3h1m"), (8 * HOUR, "8h"), (2 * DAY - 1, "47h"), (2 * DAY, "2d"), (2 * DAY + 5 * HOUR, "2d5h"),
-            (8 * DAY, "8d"), (2 * YEAR - 1, "729d"), (2 * YEAR, "2y"), (3 * YEAR + 20 * DAY, "3y20d"), (8 * YEAR, "8y"), (9 * YEAR, "9y"),
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (150, "2m30s"),
+            (600, "10m"),
+            (3 * HOUR - 1, "179m"),
+            (3 * HOUR, "3h"),
+            (3 * HOUR + 90, "3h1m"),
+            (8 * HOUR, "8h"),
+            (2 * DAY - 1, "47h"),
+            (2 * DAY, "2d"),
+            (2 * DAY + 5 * HOUR, "2d5h"),
+            (8 * DAY, "8d"),
+            (2 * YEAR - 1, "729d"),
+            (2 * YEAR, "2y"),
+            (3 * YEAR + 20 * DAY, "3y20d"),
+            (8 * YEAR, "8y"),
+            (9 * YEAR, "9y"),
         ] {
             assert_eq!(human_duration(seconds), want, "{seconds}");
         }

@@ -8,7 +8,10 @@ const TCP: &[(&str, Lit)] = &[("protocol", Str("TCP"))];
 /// Service, without what the server allocates (addresses, families, node ports).
 pub(crate) fn service(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
-    fill(spec, &[("sessionAffinity", Str("None")), ("type", Str("ClusterIP"))]);
+    fill(
+        spec,
+        &[("sessionAffinity", Str("None")), ("type", Str("ClusterIP"))],
+    );
     match text(spec, "sessionAffinity") {
         "None" => {
             spec.remove("sessionAffinityConfig");
@@ -35,7 +38,8 @@ pub(crate) fn service(object: &mut Value) {
         }
     });
     let kind = text(spec, "type").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
+    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
+        || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
     if external {
         fill(spec, &[("externalTrafficPolicy", Str("Cluster"))]);
     }
@@ -44,7 +48,11 @@ pub(crate) fn service(object: &mut Value) {
     }
     if kind == "LoadBalancer" {
         fill(spec, &[("allocateLoadBalancerNodePorts", Bool(true))]);
-        if let Some(balancer) = object.as_object_mut().and_then(|o| child(o, "status")).and_then(|s| child(s, "loadBalancer")) {
+        if let Some(balancer) = object
+            .as_object_mut()
+            .and_then(|o| child(o, "status"))
+            .and_then(|s| child(s, "loadBalancer"))
+        {
             each(balancer, "ingress", |ingress| {
                 if !text(ingress, "ip").is_empty() {
                     fill(ingress, &[("ipMode", Str("VIP"))]);
@@ -56,7 +64,9 @@ pub(crate) fn service(object: &mut Value) {
 
 /// Namespace: its name as a label, so that selectors can name it.
 pub(crate) fn namespace(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
     if let Some(metadata) = child_or_new(object, "metadata") {
         let name = text(metadata, "name").to_owned();
         if !name.is_empty()
@@ -72,7 +82,9 @@ pub(crate) fn namespace(object: &mut Value) {
 
 /// Node: what it can give is what it has, unless it says otherwise.
 pub(crate) fn node(object: &mut Value) {
-    let Some(status) = object.as_object_mut().and_then(|o| child(o, "status")) else { return };
+    let Some(status) = object.as_object_mut().and_then(|o| child(o, "status")) else {
+        return;
+    };
     resource_list(status, "capacity");
     resource_list(status, "allocatable");
     if is_empty(status, "allocatable")
@@ -85,7 +97,9 @@ pub(crate) fn node(object: &mut Value) {
 /// Secret: the type, and `stringData` folded into `data`.
 pub(crate) fn secret(object: &mut Value) {
     use base64::Engine;
-    let Some(object) = object.as_object_mut() else { return };
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
     fill(object, &[("type", Str("Opaque"))]);
     // A value that is no text stays where it is, for the schema to complain about.
     let plain = matches!(object.get("stringData"), Some(Value::Object(fields)) if fields.values().all(Value::is_string));
@@ -95,7 +109,8 @@ pub(crate) fn secret(object: &mut Value) {
         && let Some(data) = child_or_new(object, "data")
     {
         for (key, value) in fields {
-            let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
+            let encoded = base64::engine::general_purpose::STANDARD
+                .encode(value.as_str().unwrap_or_default());
             data.insert(key, Value::String(encoded));
         }
     }
@@ -103,20 +118,34 @@ pub(crate) fn secret(object: &mut Value) {
 
 /// Endpoints.
 pub(crate) fn endpoints(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
-    each(object, "subsets", |subset| each(subset, "ports", |port| fill(port, TCP)));
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    each(object, "subsets", |subset| {
+        each(subset, "ports", |port| fill(port, TCP))
+    });
 }
 
 /// EndpointSlice.
 pub(crate) fn endpoint_slice(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
-    each(object, "ports", |port| fill(port, &[("name", Text("")), ("protocol", Str("TCP"))]));
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
+    each(object, "ports", |port| {
+        fill(port, &[("name", Text("")), ("protocol", Str("TCP"))])
+    });
 }
 
 /// PersistentVolume.
 pub(crate) fn persistent_volume(object: &mut Value) {
     if let Some(spec) = spec(object) {
-        fill(spec, &[("persistentVolumeReclaimPolicy", Str("Retain")), ("volumeMode", Str("Filesystem"))]);
+        fill(
+            spec,
+            &[
+                ("persistentVolumeReclaimPolicy", Str("Retain")),
+                ("volumeMode", Str("Filesystem")),
+            ],
+        );
         if let Some(path) = child(spec, "hostPath") {
             fill(path, &[("type", Text(""))]);
         }
@@ -151,7 +180,10 @@ pub(crate) fn claim_spec(spec: &mut Object) {
 }
 
 fn phase(object: &mut Value, phase: &'static str) {
-    if let Some(status) = object.as_object_mut().and_then(|o| child_or_new(o, "status")) {
+    if let Some(status) = object
+        .as_object_mut()
+        .and_then(|o| child_or_new(o, "status"))
+    {
         fill(status, &[("phase", Str(phase))]);
     }
 }
@@ -165,7 +197,13 @@ pub(crate) fn limit_range(object: &mut Value) {
             inherit(item, "default", "defaultRequest");
             inherit(item, "min", "defaultRequest");
         }
-        for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+        for list in [
+            "max",
+            "min",
+            "default",
+            "defaultRequest",
+            "maxLimitRequestRatio",
+        ] {
             resource_list(item, list);
         }
     });
@@ -200,7 +238,13 @@ pub(crate) fn horizontal_pod_autoscaler(object: &mut Value) {
     if let Some(behavior) = child(spec, "behavior") {
         let percent = || serde_json::json!({"type": "Percent", "value": 100, "periodSeconds": 15});
         if let Some(up) = child_or_new(behavior, "scaleUp") {
-            fill(up, &[("stabilizationWindowSeconds", Int(0)), ("selectPolicy", Text("Max"))]);
+            fill(
+                up,
+                &[
+                    ("stabilizationWindowSeconds", Int(0)),
+                    ("selectPolicy", Text("Max")),
+                ],
+            );
             let pods = serde_json::json!({"type": "Pods", "value": 4, "periodSeconds": 15});
             scaling_policies(up, || vec![pods, percent()]);
         }
@@ -228,10 +272,16 @@ pub(crate) fn ingress_class(object: &mut Value) {
 pub(crate) fn network_policy(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     for rules in ["ingress", "egress"] {
-        each(spec, rules, |rule| each(rule, "ports", |port| fill(port, TCP)));
+        each(spec, rules, |rule| {
+            each(rule, "ports", |port| fill(port, TCP))
+        });
     }
     if is_empty(spec, "policyTypes") {
-        let types = if is_empty(spec, "egress") { vec!["Ingress"] } else { vec!["Ingress", "Egress"] };
+        let types = if is_empty(spec, "egress") {
+            vec!["Ingress"]
+        } else {
+            vec!["Ingress", "Egress"]
+        };
         spec.insert("policyTypes".into(), types.into());
     }
     fill(spec, &[("podSelector", Struct)]);
@@ -241,7 +291,9 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// RoleBinding and ClusterRoleBinding.
 pub(crate) fn role_binding(object: &mut Value) {
-    let Some(object) = object.as_object_mut() else { return };
+    let Some(object) = object.as_object_mut() else {
+        return;
+    };
     if let Some(role) = child(object, "roleRef") {
         fill(role, &[("apiGroup", Str(RBAC))]);
     }
@@ -262,7 +314,13 @@ pub(crate) fn priority_class(object: &mut Value) {
 /// StorageClass.
 pub(crate) fn storage_class(object: &mut Value) {
     if let Some(object) = object.as_object_mut() {
-        fill(object, &[("reclaimPolicy", Str("Delete")), ("volumeBindingMode", Str("Immediate"))]);
+        fill(
+            object,
+            &[
+                ("reclaimPolicy", Str("Delete")),
+                ("volumeBindingMode", Str("Immediate")),
+            ],
+        );
     }
 }
 

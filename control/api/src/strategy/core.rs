@@ -6,7 +6,10 @@ use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, Sub, fields};
 use crate::defaults::{self, Object, child_or_new};
 use crate::validation::{items, names, text};
 
-const UNCOUNTED: Strategy = Strategy { generation: Generation::Absent, ..SPEC_STATUS };
+const UNCOUNTED: Strategy = Strategy {
+    generation: Generation::Absent,
+    ..SPEC_STATUS
+};
 
 pub(super) const NAMESPACE: Strategy = Strategy {
     default: defaults::namespace,
@@ -17,8 +20,12 @@ pub(super) const NAMESPACE: Strategy = Strategy {
     ..UNCOUNTED
 };
 
-pub(super) const NODE: Strategy =
-    Strategy { default: defaults::node, status: StatusRule::Kept, fields: fields::NODE, ..UNCOUNTED };
+pub(super) const NODE: Strategy = Strategy {
+    default: defaults::node,
+    status: StatusRule::Kept,
+    fields: fields::NODE,
+    ..UNCOUNTED
+};
 
 pub(super) const SERVICE: Strategy = Strategy {
     default: defaults::service,
@@ -34,7 +41,11 @@ pub(super) const SERVICE: Strategy = Strategy {
 
 pub(super) const CONFIG_MAP: Strategy = DATA;
 
-pub(super) const SECRET: Strategy = Strategy { default: defaults::secret, fields: fields::SECRET, ..DATA };
+pub(super) const SECRET: Strategy = Strategy {
+    default: defaults::secret,
+    fields: fields::SECRET,
+    ..DATA
+};
 
 /// A volume or claim begins as pending.
 pub(super) fn pending(object: &mut Object) {
@@ -90,19 +101,28 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     let old_spec = &old["spec"];
     let Some(spec) = new.get("spec") else { return };
     let (new_kind, old_kind) = (kind_of(spec), kind_of(old_spec));
-    let unchanged = |spec: &Object, key: &str| spec.get(key).unwrap_or(&Value::Null) == &old_spec[key];
+    let unchanged =
+        |spec: &Object, key: &str| spec.get(key).unwrap_or(&Value::Null) == &old_spec[key];
     let node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     let ports_of = |spec: &Value| {
-        let mut ports: Vec<i64> = items(spec, "ports").iter().filter_map(|p| p["nodePort"].as_i64()).filter(|p| *p != 0).collect();
+        let mut ports: Vec<i64> = items(spec, "ports")
+            .iter()
+            .filter_map(|p| p["nodePort"].as_i64())
+            .filter(|p| *p != 0)
+            .collect();
         ports.sort_unstable();
         ports
     };
     let same_node_ports = ports_of(spec) == ports_of(old_spec);
-    let Some(spec) = child_or_new(new, "spec") else { return };
+    let Some(spec) = child_or_new(new, "spec") else {
+        return;
+    };
     // An update that leaves the addresses out keeps them.
     if new_kind != "ExternalName" && old_kind != "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            let unset = spec.get(key).is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
+            let unset = spec
+                .get(key)
+                .is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
             if unset && !old_spec[key].is_null() {
                 spec.insert(key.into(), old_spec[key].clone());
             }
@@ -110,7 +130,12 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     }
     if old_kind != "ExternalName" && new_kind == "ExternalName" {
         let same_addresses = unchanged(spec, "clusterIP") && unchanged(spec, "clusterIPs");
-        for (key, drop) in [("clusterIP", same_addresses), ("clusterIPs", same_addresses), ("ipFamilies", unchanged(spec, "ipFamilies")), ("ipFamilyPolicy", unchanged(spec, "ipFamilyPolicy"))] {
+        for (key, drop) in [
+            ("clusterIP", same_addresses),
+            ("clusterIPs", same_addresses),
+            ("ipFamilies", unchanged(spec, "ipFamilies")),
+            ("ipFamilyPolicy", unchanged(spec, "ipFamilyPolicy")),
+        ] {
             if drop {
                 spec.remove(key);
             }
@@ -125,15 +150,25 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
         keep_node_ports(spec, old_spec);
     }
     if old_kind == "LoadBalancer" && new_kind != "LoadBalancer" {
-        for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
+        for key in [
+            "allocateLoadBalancerNodePorts",
+            "loadBalancerClass",
+            "healthCheckNodePort",
+        ] {
             if unchanged(spec, key) {
                 spec.remove(key);
             }
         }
         new.insert("status".into(), json!({"loadBalancer": {}}));
     }
-    let Some(spec) = child_or_new(new, "spec") else { return };
-    if node_ports(&old_kind) && !node_ports(&new_kind) && spec.get("externalIPs").is_none() && unchanged(spec, "externalTrafficPolicy") {
+    let Some(spec) = child_or_new(new, "spec") else {
+        return;
+    };
+    if node_ports(&old_kind)
+        && !node_ports(&new_kind)
+        && spec.get("externalIPs").is_none()
+        && unchanged(spec, "externalTrafficPolicy")
+    {
         spec.remove("externalTrafficPolicy");
     }
 }
@@ -144,10 +179,13 @@ fn keep_node_ports(spec: &mut Object, old_spec: &Value) {
         if port.get("nodePort").and_then(Value::as_i64).unwrap_or(0) != 0 {
             return;
         }
-        let before = items(old_spec, "ports")
-            .iter()
-            .find(|p| Some(&p["port"]) == port.get("port") && Some(&p["protocol"]) == port.get("protocol"));
-        if let Some(number) = before.and_then(|p| p["nodePort"].as_i64()).filter(|n| *n != 0) {
+        let before = items(old_spec, "ports").iter().find(|p| {
+            Some(&p["port"]) == port.get("port") && Some(&p["protocol"]) == port.get("protocol")
+        });
+        if let Some(number) = before
+            .and_then(|p| p["nodePort"].as_i64())
+            .filter(|n| *n != 0)
+        {
             port.insert("nodePort".into(), number.into());
         }
     });

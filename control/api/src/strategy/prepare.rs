@@ -6,13 +6,20 @@ use super::{Generation, StatusRule, Strategy, Sub};
 use crate::defaults::{Object, child_or_new};
 
 /// Metadata that only the system sets, once.
-const SYSTEM: [&str; 4] = ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"];
+const SYSTEM: [&str; 4] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
 
 pub(super) fn create(strategy: &Strategy, object: &mut Object) {
     if strategy.status == StatusRule::Dropped {
         object.remove("status");
     }
-    let Some(metadata) = child_or_new(object, "metadata") else { return };
+    let Some(metadata) = child_or_new(object, "metadata") else {
+        return;
+    };
     metadata.remove("deletionTimestamp");
     metadata.remove("deletionGracePeriodSeconds");
     metadata.remove("selfLink");
@@ -27,7 +34,8 @@ pub(super) fn keep(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub)
         let before = &old["metadata"];
         for key in SYSTEM {
             // A client that names another uid or creation time is told so by validation.
-            let client_says = key == "uid" && metadata.get(key).is_some_and(|v| !v.is_null() && v != "");
+            let client_says =
+                key == "uid" && metadata.get(key).is_some_and(|v| !v.is_null() && v != "");
             if !client_says {
                 restore(metadata, before, key);
             }
@@ -39,9 +47,13 @@ pub(super) fn keep(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub)
         }
     }
     match sub {
-        Sub::Main | Sub::Scale if strategy.status != StatusRule::Absent => restore(new, old, "status"),
+        Sub::Main | Sub::Scale if strategy.status != StatusRule::Absent => {
+            restore(new, old, "status")
+        }
         Sub::Status => {
-            new.retain(|key, _| matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion"));
+            new.retain(|key, _| {
+                matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion")
+            });
             for (key, value) in old.as_object().into_iter().flatten() {
                 if !new.contains_key(key) && key != "status" {
                     new.insert(key.clone(), value.clone());
@@ -68,8 +80,14 @@ pub(super) fn count(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub
     if sub == Sub::Status {
         return;
     }
-    let of = |metadata: Option<&Value>, key: &str| metadata.and_then(|m| m.get(key)).cloned().unwrap_or_default();
-    let metadata_changed = |key: &str| !same(&of(new.get("metadata"), key), &of(old.get("metadata"), key));
+    let of = |metadata: Option<&Value>, key: &str| {
+        metadata
+            .and_then(|m| m.get(key))
+            .cloned()
+            .unwrap_or_default()
+    };
+    let metadata_changed =
+        |key: &str| !same(&of(new.get("metadata"), key), &of(old.get("metadata"), key));
     let changed = match strategy.generation {
         Generation::Absent | Generation::Fixed => false,
         Generation::Counted => desired_changed(new, old),
@@ -83,21 +101,35 @@ pub(super) fn count(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub
 }
 
 fn desired_changed(new: &Object, old: &Value) -> bool {
-    let Some(old) = old.as_object() else { return true };
-    let desired = |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
-    new.keys().filter(desired).chain(old.keys().filter(desired)).any(|key| {
-        !same(new.get(key).unwrap_or(&Value::Null), old.get(key).unwrap_or(&Value::Null))
-    })
+    let Some(old) = old.as_object() else {
+        return true;
+    };
+    let desired =
+        |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
+    new.keys()
+        .filter(desired)
+        .chain(old.keys().filter(desired))
+        .any(|key| {
+            !same(
+                new.get(key).unwrap_or(&Value::Null),
+                old.get(key).unwrap_or(&Value::Null),
+            )
+        })
 }
 
 /// Whether two trees mean the same: as equality, but null is the same as missing.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
-            let within = |a: &Object, b: &Object| a.iter().all(|(k, v)| same(v, b.get(k).unwrap_or(&Value::Null)));
+            let within = |a: &Object, b: &Object| {
+                a.iter()
+                    .all(|(k, v)| same(v, b.get(k).unwrap_or(&Value::Null)))
+            };
             within(a, b) && b.iter().all(|(k, v)| v.is_null() || a.contains_key(k))
         }
-        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
         (a, b) => a == b,
     }
 }

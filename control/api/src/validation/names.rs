@@ -96,7 +96,11 @@ pub fn path_segment(text: &str) -> Vec<String> {
     if matches!(text, "." | "..") {
         return vec![format!("may not be '{text}'")];
     }
-    ["/", "%"].iter().filter(|c| text.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
+    ["/", "%"]
+        .iter()
+        .filter(|c| text.contains(**c))
+        .map(|c| format!("may not contain '{c}'"))
+        .collect()
 }
 
 /// The key of a label or the name of a resource or finalizer, with or without a domain before it.
@@ -111,12 +115,18 @@ pub fn qualified(text: &str) -> Vec<String> {
     };
     if name.contains('/') {
         let key = pattern(KEY, FORM, &examples);
-        return vec![format!("a valid label key {key} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")];
+        return vec![format!(
+            "a valid label key {key} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+        )];
     }
     match prefix {
         Some("") => errors.push("prefix part must be non-empty".to_owned()),
         Some(prefix) if !(is_subdomain(prefix) && prefix.len() <= 253) => {
-            errors.extend(subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
+            errors.extend(
+                subdomain(prefix)
+                    .into_iter()
+                    .map(|e| format!("prefix part {e}")),
+            );
         }
         _ => {}
     }
@@ -133,7 +143,11 @@ pub fn qualified(text: &str) -> Vec<String> {
 
 /// The key of an annotation: as a label's, whatever the case.
 pub fn annotation_key(text: &str) -> Vec<String> {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) { qualified(&text.to_ascii_lowercase()) } else { qualified(text) }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        qualified(&text.to_ascii_lowercase())
+    } else {
+        qualified(text)
+    }
 }
 
 /// The value of a label.
@@ -154,7 +168,10 @@ pub fn env_name(text: &str) -> Vec<String> {
     if text.is_empty() {
         return vec!["environment variable name must not be empty".to_owned()];
     }
-    if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
+    if text
+        .bytes()
+        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
+    {
         Vec::new()
     } else {
         vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
@@ -164,7 +181,11 @@ pub fn env_name(text: &str) -> Vec<String> {
 /// The key of a ConfigMap or Secret.
 pub fn config_key(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 253, "characters").into_iter().collect();
-    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+    if text.is_empty()
+        || !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    {
         errors.push(pattern(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             "[-._a-zA-Z0-9]+",
@@ -184,7 +205,9 @@ pub fn config_key(text: &str) -> Vec<String> {
 pub fn port_name(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 15, "characters").into_iter().collect();
     if !text.bytes().all(|b| lower(b) || b == b'-') {
-        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
+        errors.push(
+            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
+        );
     }
     if !text.bytes().any(|b| b.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_owned());
@@ -203,7 +226,11 @@ pub fn http_header(text: &str) -> Vec<String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Vec::new();
     }
-    vec![pattern("a valid HTTP header must consist of alphanumeric characters or '-'", "[-A-Za-z0-9]+", &["X-Header-Name"])]
+    vec![pattern(
+        "a valid HTTP header must consist of alphanumeric characters or '-'",
+        "[-A-Za-z0-9]+",
+        &["X-Header-Name"],
+    )]
 }
 
 /// A share in per cent.
@@ -212,7 +239,11 @@ pub fn percent(text: &str) -> Vec<String> {
     if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) {
         return Vec::new();
     }
-    vec![pattern("a valid percent string must be a numeric string followed by an ending '%'", "[0-9]+%", &["1%", "93%"])]
+    vec![pattern(
+        "a valid percent string must be a numeric string followed by an ending '%'",
+        "[0-9]+%",
+        &["1%", "93%"],
+    )]
 }
 
 /// An IP address.
@@ -235,16 +266,48 @@ mod tests {
     #[test]
     fn names_are_judged_as_upstream_does() {
         let table: &[(Rule, &[&str], &[&str])] = &[
-            (label, &["a", "a-b", "0", "123-abc"], &["", "A", "-a", "a-", "a.b", "a_b", "ä"]),
-            (subdomain, &["a", "a.b", "a-1.b"], &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"]),
+            (
+                label,
+                &["a", "a-b", "0", "123-abc"],
+                &["", "A", "-a", "a-", "a.b", "a_b", "ä"],
+            ),
+            (
+                subdomain,
+                &["a", "a.b", "a-1.b"],
+                &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"],
+            ),
             (label_1035, &["a", "a1"], &["", "1a", "A", "a-"]),
-            (qualified, &["a", "A_b.c", "x.y/a", "1"], &["", "/a", "a/", "a/b/c", "-a", "X/a", "a b"]),
-            (label_value, &["", "a", "A.b_c-1"], &["-", "a b", "a/b", "a."]),
-            (config_key, &["a", "A_b", ".x", "a..b"], &["", ".", "..", "..a", "a b"]),
-            (port_name, &["http", "a-1"], &["", "1", "a--b", "-a", "Http", "abcdefghijklmnop"]),
-            (env_name, &["A", "a.b-c", "1", "a b"], &["", "a=b", "ä", "a\n"]),
+            (
+                qualified,
+                &["a", "A_b.c", "x.y/a", "1"],
+                &["", "/a", "a/", "a/b/c", "-a", "X/a", "a b"],
+            ),
+            (
+                label_value,
+                &["", "a", "A.b_c-1"],
+                &["-", "a b", "a/b", "a."],
+            ),
+            (
+                config_key,
+                &["a", "A_b", ".x", "a..b"],
+                &["", ".", "..", "..a", "a b"],
+            ),
+            (
+                port_name,
+                &["http", "a-1"],
+                &["", "1", "a--b", "-a", "Http", "abcdefghijklmnop"],
+            ),
+            (
+                env_name,
+                &["A", "a.b-c", "1", "a b"],
+                &["", "a=b", "ä", "a\n"],
+            ),
             (percent, &["1%", "100%"], &["", "%", "1", "-1%", "a%"]),
-            (path_segment, &["system:node", "A b"], &[".", "..", "a/b", "a%b"]),
+            (
+                path_segment,
+                &["system:node", "A b"],
+                &[".", "..", "a/b", "a%b"],
+            ),
         ];
         for (rule, good, bad) in table {
             for text in *good {
@@ -262,8 +325,10 @@ mod tests {
     fn texts_are_upstreams() {
         assert_eq!(
             subdomain("Bad_Name"),
-            ["a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an \
-              alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"]
+            [
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an \
+              alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+            ]
         );
         assert!(label("A")[0].contains("(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"));
     }
