@@ -8,6 +8,7 @@
 
 mod context;
 mod deployment;
+mod endpoints;
 mod error;
 mod pods;
 mod replicaset;
@@ -45,5 +46,8 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     let mut controllers = JoinSet::new();
     controllers.spawn(deployment::run(context.clone(), cancel.clone()));
     controllers.spawn(replicaset::run(context.clone(), cancel.clone()));
+    controllers.spawn(endpoints::slices::run(context.clone(), cancel.clone()));
+    controllers.spawn(endpoints::legacy::run(context.clone(), cancel.clone()));
+    controllers.spawn(endpoints::mirror::run(context.clone(), cancel.clone()));
     while controllers.join_next().await.is_some() {}
 }
