@@ -18,6 +18,7 @@ pub mod encode;
 pub mod facts;
 pub mod field;
 pub mod meta;
+pub mod patch;
 pub mod quantity;
 pub mod resource;
 pub mod selector;
