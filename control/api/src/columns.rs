@@ -8,9 +8,19 @@ use serde_json::Value;
 
 use crate::validation::text;
 
+mod cluster;
 mod duration;
+mod network;
+mod pod;
+mod storage;
+mod workloads;
 
+pub(crate) use cluster::*;
 pub use duration::human_duration;
+pub(crate) use network::*;
+pub(crate) use pod::*;
+pub(crate) use storage::*;
+pub(crate) use workloads::*;
 
 /// A column of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +121,24 @@ fn or_none(value: &str) -> Value {
     Value::from(if value.is_empty() { "<none>" } else { value })
 }
 
+/// A truth as text.
+fn truth_text(value: &Value) -> Value {
+    value
+        .as_bool()
+        .map_or("<unset>", |b| if b { "True" } else { "False" })
+        .into()
+}
+
+/// The object's name, marked if an annotation says that it is the default of its kind.
+fn name_or_default(object: &Value, annotation: &str) -> Value {
+    let default = crate::meta::annotation(object, annotation) == Some("true");
+    if default {
+        format!("{} (default)", text(&object["metadata"], "name")).into()
+    } else {
+        name(object)
+    }
+}
+
 /// A number, 0 if missing.
 fn count(value: &Value) -> Value {
     Value::from(value.as_i64().unwrap_or(0))
@@ -140,13 +168,18 @@ fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     [join("name"), join("image")]
 }
 
-/// A label selector as text; `<none>` if it selects everything, `<error>` never.
+/// A label selector as text; `<none>` if it selects everything.
 fn selector(selector: &Value) -> Value {
     if selector.is_null() {
         return "<none>".into();
     }
-    let mut parts: Vec<String> = crate::validation::entries(&selector["matchLabels"])
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+    let mut parts: Vec<(&str, String)> = crate::validation::entries(&selector["matchLabels"])
+        .map(|(k, v)| {
+            (
+                k.as_str(),
+                format!("{k}={}", v.as_str().unwrap_or_default()),
+            )
+        })
         .collect();
     for expression in crate::validation::items(selector, "matchExpressions") {
         let key = text(expression, "key");
@@ -156,21 +189,32 @@ fn selector(selector: &Value) -> Value {
             .collect();
         values.sort_unstable();
         let values = values.join(",");
-        parts.push(match text(expression, "operator") {
+        let text = match text(expression, "operator") {
             "In" => format!("{key} in ({values})"),
             "NotIn" => format!("{key} notin ({values})"),
             "DoesNotExist" => format!("!{key}"),
             _ => key.to_owned(),
-        });
+        };
+        parts.push((key, text));
     }
-    parts.sort_unstable();
-    or_none(&parts.join(","))
+    parts.sort_by_key(|(key, _)| *key);
+    or_none(
+        &parts
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect::<Vec<_>>()
+            .join(","),
+    )
 }
 
 /// A map of labels as `a=b,c=d`, or `<none>`.
 fn labels(map: &Value) -> Value {
-    let parts: Vec<String> = crate::validation::entries(map)
+    let mut parts: Vec<String> = crate::validation::entries(map)
         .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
         .collect();
+    parts.sort_unstable();
     or_none(&parts.join(","))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, Sub, fields};
+use crate::columns;
 use crate::defaults::{self, Object, child_or_new};
 use crate::validation::{items, names, text};
 
@@ -12,6 +13,8 @@ const UNCOUNTED: Strategy = Strategy {
 };
 
 pub(super) const NAMESPACE: Strategy = Strategy {
+    columns: columns::NAMESPACE,
+    row: columns::namespace,
     default: defaults::namespace,
     create: new_namespace,
     update: update_namespace,
@@ -21,6 +24,8 @@ pub(super) const NAMESPACE: Strategy = Strategy {
 };
 
 pub(super) const NODE: Strategy = Strategy {
+    columns: columns::NODE,
+    row: columns::node,
     default: defaults::node,
     status: StatusRule::Kept,
     fields: fields::NODE,
@@ -28,6 +33,8 @@ pub(super) const NODE: Strategy = Strategy {
 };
 
 pub(super) const SERVICE: Strategy = Strategy {
+    columns: columns::SERVICE,
+    row: columns::service,
     default: defaults::service,
     create: |service| {
         service.insert("status".into(), json!({"loadBalancer": {}}));
@@ -39,9 +46,15 @@ pub(super) const SERVICE: Strategy = Strategy {
     ..UNCOUNTED
 };
 
-pub(super) const CONFIG_MAP: Strategy = DATA;
+pub(super) const CONFIG_MAP: Strategy = Strategy {
+    columns: columns::CONFIG_MAP,
+    row: columns::config_map,
+    ..DATA
+};
 
 pub(super) const SECRET: Strategy = Strategy {
+    columns: columns::SECRET,
+    row: columns::secret,
     default: defaults::secret,
     fields: fields::SECRET,
     ..DATA

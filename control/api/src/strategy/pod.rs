@@ -3,11 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{SPEC_STATUS, Strategy, Sub, fields};
+use crate::columns;
 use crate::defaults::{self, Object};
 use crate::quantity::Quantity;
 use crate::validation::{is_set, items, names, text};
 
 pub(super) const POD: Strategy = Strategy {
+    columns: columns::POD,
+    row: columns::pod,
     fields: fields::POD,
     default: defaults::pod,
     create,

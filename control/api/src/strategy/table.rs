@@ -1,7 +1,7 @@
 //! The kinds and their strategies.
 
 use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, core, fields, pod};
-use crate::{defaults, validation::names};
+use crate::{columns, defaults, validation::names};
 
 const APPS: &str = "apps";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -25,15 +25,21 @@ const RBAC_NAMED: Strategy = Strategy {
     ..DATA
 };
 const BINDING: Strategy = Strategy {
+    columns: columns::ROLE_BINDING,
+    row: columns::role_binding,
     default: defaults::role_binding,
     ..RBAC_NAMED
 };
 const EVENT: Strategy = Strategy {
+    columns: columns::EVENT,
+    row: columns::event,
     fields: fields::EVENT,
     allow_create_on_update: true,
     ..DATA
 };
 const WEBHOOKS: Strategy = Strategy {
+    columns: columns::WEBHOOKS,
+    row: columns::webhooks,
     allow_unconditional_update: false,
     ..COUNTED
 };
@@ -45,6 +51,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PodTemplate",
         Strategy {
+            columns: columns::POD_TEMPLATE,
+            row: columns::pod_template,
             default: defaults::pod_template,
             ..COUNTED
         },
@@ -53,6 +61,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ReplicationController",
         Strategy {
+            columns: columns::REPLICAS,
+            row: columns::replication_controller,
             default: defaults::replication_controller,
             fields: fields::REPLICAS,
             ..SPEC_STATUS
@@ -67,6 +77,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "Endpoints",
         Strategy {
+            columns: columns::ENDPOINTS,
+            row: columns::endpoints,
             default: defaults::endpoints,
             allow_create_on_update: true,
             ..DATA
@@ -78,6 +90,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "LimitRange",
         Strategy {
+            columns: columns::LIMIT_RANGE,
+            row: columns::created_at,
             default: defaults::limit_range,
             allow_create_on_update: true,
             ..DATA
@@ -87,6 +101,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ResourceQuota",
         Strategy {
+            columns: columns::RESOURCE_QUOTA,
+            row: columns::resource_quota,
             default: defaults::resource_quota,
             ..UNCOUNTED
         },
@@ -95,6 +111,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolume",
         Strategy {
+            columns: columns::PV,
+            row: columns::pv,
             default: defaults::persistent_volume,
             create: core::pending,
             fields: fields::NAME,
@@ -105,17 +123,29 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolumeClaim",
         Strategy {
+            columns: columns::PVC,
+            row: columns::pvc,
             default: defaults::persistent_volume_claim,
             create: core::pending,
             fields: fields::NAME,
             ..UNCOUNTED
         },
     ),
-    ("", "ComponentStatus", DATA),
+    (
+        "",
+        "ComponentStatus",
+        Strategy {
+            columns: columns::COMPONENT_STATUS,
+            row: columns::component_status,
+            ..DATA
+        },
+    ),
     (
         APPS,
         "Deployment",
         Strategy {
+            columns: columns::DEPLOYMENT,
+            row: columns::deployment,
             default: defaults::deployment,
             generation: Generation::WithAnnotations,
             ..SPEC_STATUS
@@ -125,6 +155,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ReplicaSet",
         Strategy {
+            columns: columns::REPLICAS,
+            row: columns::replica_set,
             default: defaults::replica_set,
             fields: fields::REPLICAS,
             ..SPEC_STATUS
@@ -134,6 +166,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "StatefulSet",
         Strategy {
+            columns: columns::STATEFUL_SET,
+            row: columns::stateful_set,
             default: defaults::stateful_set,
             ..SPEC_STATUS
         },
@@ -142,15 +176,27 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "DaemonSet",
         Strategy {
+            columns: columns::DAEMON_SET,
+            row: columns::daemon_set,
             default: defaults::daemon_set,
             ..SPEC_STATUS
         },
     ),
-    (APPS, "ControllerRevision", DATA),
+    (
+        APPS,
+        "ControllerRevision",
+        Strategy {
+            columns: columns::CONTROLLER_REVISION,
+            row: columns::controller_revision,
+            ..DATA
+        },
+    ),
     (
         "batch",
         "Job",
         Strategy {
+            columns: columns::JOB,
+            row: columns::job,
             default: defaults::job,
             fields: fields::JOB,
             ..SPEC_STATUS
@@ -160,6 +206,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "CronJob",
         Strategy {
+            columns: columns::CRON_JOB,
+            row: columns::cron_job,
             default: defaults::cron_job,
             ..SPEC_STATUS
         },
@@ -168,6 +216,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "autoscaling",
         "HorizontalPodAutoscaler",
         Strategy {
+            columns: columns::HPA,
+            row: columns::hpa,
             default: defaults::horizontal_pod_autoscaler,
             ..UNCOUNTED
         },
@@ -176,15 +226,27 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "policy",
         "PodDisruptionBudget",
         Strategy {
+            columns: columns::PDB,
+            row: columns::pdb,
             allow_unconditional_update: false,
             ..SPEC_STATUS
         },
     ),
-    (NETWORKING, "Ingress", SPEC_STATUS),
+    (
+        NETWORKING,
+        "Ingress",
+        Strategy {
+            columns: columns::INGRESS,
+            row: columns::ingress,
+            ..SPEC_STATUS
+        },
+    ),
     (
         NETWORKING,
         "IngressClass",
         Strategy {
+            columns: columns::INGRESS_CLASS,
+            row: columns::ingress_class,
             default: defaults::ingress_class,
             ..COUNTED
         },
@@ -193,20 +255,56 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         NETWORKING,
         "NetworkPolicy",
         Strategy {
+            columns: columns::NETWORK_POLICY,
+            row: columns::network_policy,
             default: defaults::network_policy,
             ..COUNTED
         },
     ),
-    (NETWORKING, "IPAddress", DATA),
-    (NETWORKING, "ServiceCIDR", UNCOUNTED),
-    (RBAC, "Role", RBAC_NAMED),
-    (RBAC, "ClusterRole", RBAC_NAMED),
+    (
+        NETWORKING,
+        "IPAddress",
+        Strategy {
+            columns: columns::IP_ADDRESS,
+            row: columns::ip_address,
+            ..DATA
+        },
+    ),
+    (
+        NETWORKING,
+        "ServiceCIDR",
+        Strategy {
+            columns: columns::SERVICE_CIDR,
+            row: columns::service_cidr,
+            ..UNCOUNTED
+        },
+    ),
+    (
+        RBAC,
+        "Role",
+        Strategy {
+            columns: columns::ROLE,
+            row: columns::created_at,
+            ..RBAC_NAMED
+        },
+    ),
+    (
+        RBAC,
+        "ClusterRole",
+        Strategy {
+            columns: columns::ROLE,
+            row: columns::created_at,
+            ..RBAC_NAMED
+        },
+    ),
     (RBAC, "RoleBinding", BINDING),
     (RBAC, "ClusterRoleBinding", BINDING),
     (
         STORAGE,
         "StorageClass",
         Strategy {
+            columns: columns::STORAGE_CLASS,
+            row: columns::storage_class,
             default: defaults::storage_class,
             ..DATA
         },
@@ -215,15 +313,27 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "VolumeAttachment",
         Strategy {
+            columns: columns::VOLUME_ATTACHMENT,
+            row: columns::volume_attachment,
             allow_unconditional_update: false,
             ..UNCOUNTED
         },
     ),
-    (STORAGE, "VolumeAttributesClass", DATA),
+    (
+        STORAGE,
+        "VolumeAttributesClass",
+        Strategy {
+            columns: columns::VOLUME_ATTRIBUTES_CLASS,
+            row: columns::volume_attributes_class,
+            ..DATA
+        },
+    ),
     (
         STORAGE,
         "CSIDriver",
         Strategy {
+            columns: columns::CSI_DRIVER,
+            row: columns::csi_driver,
             default: defaults::csi_driver,
             allow_unconditional_update: false,
             ..DATA
@@ -233,6 +343,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "CSINode",
         Strategy {
+            columns: columns::CSI_NODE,
+            row: columns::csi_node,
             allow_unconditional_update: false,
             ..DATA
         },
@@ -241,6 +353,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "CSIStorageCapacity",
         Strategy {
+            columns: columns::CSI_CAPACITY,
+            row: columns::csi_capacity,
             allow_unconditional_update: false,
             ..DATA
         },
@@ -249,6 +363,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "scheduling.k8s.io",
         "PriorityClass",
         Strategy {
+            columns: columns::PRIORITY_CLASS,
+            row: columns::priority_class,
             default: defaults::priority_class,
             generation: Generation::Fixed,
             ..DATA
@@ -258,6 +374,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "node.k8s.io",
         "RuntimeClass",
         Strategy {
+            columns: columns::RUNTIME_CLASS,
+            row: columns::runtime_class,
             allow_unconditional_update: false,
             allow_create_on_update: true,
             ..DATA
@@ -267,6 +385,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "coordination.k8s.io",
         "Lease",
         Strategy {
+            columns: columns::LEASE,
+            row: columns::lease,
             allow_unconditional_update: false,
             allow_create_on_update: true,
             ..DATA
@@ -285,6 +405,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "discovery.k8s.io",
         "EndpointSlice",
         Strategy {
+            columns: columns::ENDPOINT_SLICE,
+            row: columns::endpoint_slice,
             default: defaults::endpoint_slice,
             generation: Generation::WithLabels,
             ..COUNTED
@@ -295,6 +417,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "certificates.k8s.io",
         "CertificateSigningRequest",
         Strategy {
+            columns: columns::CSR,
+            row: columns::csr,
             fields: fields::CSR,
             ..UNCOUNTED
         },
@@ -317,14 +441,47 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..SPEC_STATUS
         },
     ),
-    (ADMISSION, "ValidatingAdmissionPolicyBinding", WEBHOOKS),
-    (ADMISSION, "MutatingAdmissionPolicy", WEBHOOKS),
-    (ADMISSION, "MutatingAdmissionPolicyBinding", WEBHOOKS),
-    ("flowcontrol.apiserver.k8s.io", "FlowSchema", SPEC_STATUS),
+    (
+        ADMISSION,
+        "ValidatingAdmissionPolicyBinding",
+        Strategy {
+            allow_unconditional_update: false,
+            ..COUNTED
+        },
+    ),
+    (
+        ADMISSION,
+        "MutatingAdmissionPolicy",
+        Strategy {
+            allow_unconditional_update: false,
+            ..COUNTED
+        },
+    ),
+    (
+        ADMISSION,
+        "MutatingAdmissionPolicyBinding",
+        Strategy {
+            allow_unconditional_update: false,
+            ..COUNTED
+        },
+    ),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "FlowSchema",
+        Strategy {
+            columns: columns::FLOW_SCHEMA,
+            row: columns::flow_schema,
+            ..SPEC_STATUS
+        },
+    ),
     (
         "flowcontrol.apiserver.k8s.io",
         "PriorityLevelConfiguration",
-        SPEC_STATUS,
+        Strategy {
+            columns: columns::PRIORITY_LEVEL,
+            row: columns::priority_level,
+            ..SPEC_STATUS
+        },
     ),
     ("authentication.k8s.io", "TokenReview", DATA),
     ("authentication.k8s.io", "TokenRequest", DATA),
