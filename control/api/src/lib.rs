@@ -14,6 +14,7 @@ pub mod columns;
 pub mod convert;
 pub mod decode;
 pub(crate) mod defaults;
+pub mod discovery;
 pub mod encode;
 pub mod facts;
 pub mod field;

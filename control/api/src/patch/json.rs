@@ -2,6 +2,7 @@
 
 use json_patch::PatchOperation;
 use json_patch::jsonptr::Pointer;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::rejected;
@@ -14,7 +15,7 @@ pub const MAX_OPERATIONS: usize = 10_000;
 const MAX_DEPTH: usize = 127;
 
 /// Applies `patch`, a list of operations, to a copy of `current`.
-pub fn json_patch(current: &Value, patch: Value) -> Result<Value, Status> {
+pub fn json_patch(current: &Value, patch: &Value) -> Result<Value, Status> {
     if let Some(count) = patch
         .as_array()
         .map(Vec::len)
@@ -28,7 +29,7 @@ pub fn json_patch(current: &Value, patch: Value) -> Result<Value, Status> {
             ),
         ));
     }
-    let operations: Vec<PatchOperation> = serde_json::from_value(patch)
+    let operations: Vec<PatchOperation> = Vec::deserialize(patch)
         .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let mut object = current.clone();
     let mut copied = 0;

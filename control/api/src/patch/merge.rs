@@ -2,10 +2,16 @@
 
 use serde_json::{Map, Value};
 
-/// Applies `patch` to `object` in place: null removes, objects are merged, all else replaces.
-pub fn merge_patch(object: &mut Value, patch: Value) {
+/// What `current` becomes by `patch`: null removes, objects are merged, all else replaces.
+pub fn merge_patch(current: &Value, patch: &Value) -> Value {
+    let mut object = current.clone();
+    merge(&mut object, patch);
+    object
+}
+
+fn merge(object: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
-        *object = patch;
+        *object = patch.clone();
         return;
     };
     if !object.is_object() {
@@ -16,9 +22,9 @@ pub fn merge_patch(object: &mut Value, patch: Value) {
     };
     for (key, value) in patch {
         if value.is_null() {
-            map.remove(&key);
+            map.remove(key);
         } else {
-            merge_patch(map.entry(key).or_insert(Value::Null), value);
+            merge(map.entry(key).or_insert(Value::Null), value);
         }
     }
 }

@@ -72,13 +72,9 @@ pub fn patch(
         return Err(decode::strict_error(schema, &duplicates));
     }
     let patched = match kind {
-        PatchType::Json => json_patch(current, parsed.object)?,
-        PatchType::Merge => {
-            let mut patched = current.clone();
-            merge_patch(&mut patched, parsed.object);
-            patched
-        }
-        PatchType::Strategic => strategic_merge(schema, current.clone(), parsed.object)?,
+        PatchType::Json => json_patch(current, &parsed.object)?,
+        PatchType::Merge => merge_patch(current, &parsed.object),
+        PatchType::Strategic => strategic_merge(schema, current, &parsed.object)?,
         PatchType::Apply => {
             return Err(Status::unsupported_media_type(&PatchType::MEDIA_TYPES[..3]));
         }

@@ -18,8 +18,8 @@ const RETAIN_KEYS: &str = "$retainKeys";
 const SET_ELEMENT_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM_PRIMITIVE_LIST: &str = "$deleteFromPrimitiveList/";
 
-/// Applies `patch` to `current`.
-pub fn strategic_merge(schema: &Schema, current: Value, patch: Value) -> Result<Value, Status> {
+/// What `current` becomes by `patch`.
+pub fn strategic_merge(schema: &Schema, current: &Value, patch: &Value) -> Result<Value, Status> {
     let Value::Object(patch) = patch else {
         return Err(Status::bad_request("invalid JSON document"));
     };
@@ -30,7 +30,11 @@ pub fn strategic_merge(schema: &Schema, current: Value, patch: Value) -> Result<
         facts: schema.facts(),
     };
     merge
-        .object(current, patch, Known::Type(schema.root_type()))
+        .object(
+            current.clone(),
+            patch.clone(),
+            Known::Type(schema.root_type()),
+        )
         .map(Value::Object)
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn strategic(kind: (&str, &str), current: Value, patch: Value) -> Result<Value, Status> {
-    strategic_merge(&Schema::builtin(kind.0, kind.1).unwrap(), current, patch)
+    strategic_merge(&Schema::builtin(kind.0, kind.1).unwrap(), &current, &patch)
 }
 
 const POD: (&str, &str) = ("v1", "Pod");
@@ -178,7 +178,7 @@ fn json_patches() {
     let object = json!({"a": {"b": [1, 2]}});
     let patched = json_patch(
         &object,
-        json!([{"op": "test", "path": "/a/b/0", "value": 1}, {"op": "add", "path": "/a/b/-", "value": 3}, {"op": "move", "from": "/a/b", "path": "/c"}]),
+        &json!([{"op": "test", "path": "/a/b/0", "value": 1}, {"op": "add", "path": "/a/b/-", "value": 3}, {"op": "move", "from": "/a/b", "path": "/c"}]),
     );
     assert_eq!(patched.unwrap(), json!({"a": {}, "c": [1, 2, 3]}));
     for (patch, code) in [
@@ -205,7 +205,7 @@ fn json_patches() {
             422,
         ),
     ] {
-        assert_eq!(json_patch(&object, patch).unwrap_err().code, code);
+        assert_eq!(json_patch(&object, &patch).unwrap_err().code, code);
     }
 }
 
@@ -290,14 +290,9 @@ prop_compose! {
 proptest! {
     #[test]
     fn a_merge_patch_without_nulls_is_idempotent(current in tree(), patch in tree()) {
-        let mut once = current;
-        merge_patch(&mut once, patch.clone());
-        let mut twice = once.clone();
-        merge_patch(&mut twice, patch.clone());
-        prop_assert_eq!(&once, &twice);
-        let mut fresh = Value::Null;
-        merge_patch(&mut fresh, patch.clone());
-        prop_assert_eq!(fresh, patch);
+        let once = merge_patch(&current, &patch);
+        prop_assert_eq!(&once, &merge_patch(&once, &patch));
+        prop_assert_eq!(merge_patch(&Value::Null, &patch), patch);
     }
 
     #[test]
