@@ -329,7 +329,8 @@ mod tests {
                     if command == "add" {
                         prop_assert!(map.insert(n, value.to_owned()).is_none(), "slot {n} added twice");
                     } else {
-                        prop_assert_eq!(map.remove(&n).as_deref(), Some(value));
+                        let removed = map.remove(&n);
+                        prop_assert_eq!(removed.as_deref(), Some(value));
                     }
                 }
                 let wanted: BTreeSet<String> = endpoints.iter().map(|n| format!("10.128.0.{n} . 8080")).collect();

@@ -163,6 +163,13 @@ impl Services {
         drop(applied.wait_for(|applied| !applied.targets.contains_key(&ip)).await);
     }
 
+    /// Resolves when a rule of this node sends new connections to `ip`.
+    pub async fn targeted(&self, ip: IpAddr) {
+        let IpAddr::V4(ip) = ip else { return };
+        let mut applied = self.applied.subscribe();
+        drop(applied.wait_for(|applied| applied.targets.contains_key(&ip)).await);
+    }
+
     pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<Applied>> {
         self.applied.subscribe()
     }

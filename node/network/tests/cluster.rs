@@ -1,0 +1,271 @@
+//! Two real nodes in namespaces, Pods of both kinds, Services, DNS, node ports. Needs root and `nft`.
+#![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use wherry_network::{
+    Cluster, ClusterConfig, NetworkError, NodeConfig, NodeNetwork, PodDns, Protocol, Service, ServiceKey, ServicePort,
+};
+use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
+
+struct Bed {
+    dir: tempfile::TempDir,
+    _cluster: Cluster,
+    nodes: Vec<Arc<NodeNetwork>>,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        Cluster::remove(self.dir.path()).unwrap();
+    }
+}
+
+/// None where the tests may not make namespaces; says so.
+async fn bed(nodes: u16) -> Option<Bed> {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("skipped: making network namespaces needs root");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let config = ClusterConfig {
+        dir: dir.path().to_owned(),
+        cluster_cidr: "10.128.0.0/9".parse().unwrap(),
+        service_cidr: "10.96.0.0/16".parse().unwrap(),
+        dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+        domain: "cluster.local".into(),
+    };
+    let cluster = Cluster::start(config).await.unwrap();
+    let mut started = Vec::new();
+    for index in 0..nodes {
+        let pod_cidr = format!("10.128.{}.0/18", u32::from(index) * 64).parse().unwrap();
+        let config = NodeConfig { name: format!("node-{index}"), index, pod_cidr };
+        started.push(NodeNetwork::start(&cluster, config).await.unwrap());
+    }
+    for index in 0..nodes {
+        let pods = format!("10.128.{}.0/18", u32::from(index) * 64).parse().unwrap();
+        for node in &started {
+            node.set_peer(pods, Some(cluster.node_ip(index))).await.unwrap();
+        }
+    }
+    Some(Bed { dir, _cluster: cluster, nodes: started })
+}
+
+async fn pod(node: &NodeNetwork, name: &str, namespaced: bool) -> Arc<dyn PodNetwork> {
+    let pod = PodRef { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") };
+    let dns = PodDns { namespace: "default".into(), hostname: name.into() };
+    node.add_pod(&pod, namespaced, None, dns).await.unwrap()
+}
+
+/// Serves `name` on every connection.
+fn serve(pod: &dyn PodNetwork, name: &'static str, port: u16) {
+    let socket = socket2::Socket::from(pod.socket(SocketFamily::V4, SocketKind::Tcp).unwrap());
+    let addr = pod.map_bind(SocketAddr::from(([0, 0, 0, 0], port))).unwrap();
+    socket.bind(&addr.into()).unwrap();
+    socket.listen(64).unwrap();
+    let listener = TcpListener::from_std(socket.into()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.write_all(name.as_bytes()).await.unwrap();
+        }
+    });
+}
+
+async fn read(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
+}
+
+/// Connects as a Pod does: from its own address.
+async fn ask(from: &dyn PodNetwork, to: impl Into<SocketAddr>) -> std::io::Result<String> {
+    let socket = socket2::Socket::from(from.socket(SocketFamily::V4, SocketKind::Tcp)?);
+    socket.bind(&SocketAddr::new(from.ips()[0], 0).into())?;
+    let target = from.map_connect(to.into())?;
+    let stream = tokio::net::TcpSocket::from_std_stream(socket.into()).connect(target).await?;
+    Ok(read(stream).await)
+}
+
+fn service(port: u16, node_port: Option<u16>, endpoints: &[(IpAddr, u16)]) -> Service {
+    Service {
+        cluster_ips: vec![IpAddr::from([10, 96, 0, 7])],
+        ports: vec![ServicePort {
+            name: "http".into(),
+            protocol: Protocol::Tcp,
+            port,
+            node_port,
+            endpoints: endpoints.iter().map(|&endpoint| endpoint.into()).collect(),
+        }],
+        ..Service::default()
+    }
+}
+
+fn key() -> ServiceKey {
+    ServiceKey { namespace: "default".into(), name: "web".into() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_both_kinds_reach_each_other_and_services() {
+    let Some(bed) = bed(2).await else { return };
+    let [first, second] = &bed.nodes[..] else { unreachable!() };
+    let pods = [
+        ("anyip-0", pod(first, "anyip-0", false).await),
+        ("netns-0", pod(first, "netns-0", true).await),
+        ("anyip-1", pod(second, "anyip-1", false).await),
+        ("netns-1", pod(second, "netns-1", true).await),
+    ];
+    for (name, pod) in &pods {
+        serve(&**pod, name, 8080);
+    }
+    for (from, client) in &pods {
+        for (to, server) in &pods {
+            let answer = ask(&**client, (server.ips()[0], 8080)).await;
+            assert_eq!(answer.as_deref().ok(), Some(*to), "{from} -> {to}: {answer:?}");
+        }
+        let own = ask(&**client, ([127, 0, 0, 1], 8080)).await;
+        // A namespaced Pod's server listens on its own loopback too, an AnyIP Pod's on its address.
+        assert!(from.starts_with("netns") || own.as_deref().ok() == Some(*from), "{from}: {own:?}");
+    }
+
+    let endpoints: Vec<_> = pods.iter().map(|(_, pod)| (pod.ips()[0], 8080)).collect();
+    for node in &bed.nodes {
+        node.services().set(key(), Some(service(80, Some(30123), &endpoints)));
+    }
+    // A second Service whose endpoint leaves: its drain follows the first one's rules into the kernel.
+    for node in &bed.nodes {
+        node.services().set(ServiceKey { name: "b".into(), ..key() }, None);
+    }
+    settled(&bed, &endpoints).await;
+    for (from, client) in &pods {
+        let mut seen = BTreeMap::<String, u32>::new();
+        for _ in 0..80 {
+            let answer = ask(&**client, ([10, 96, 0, 7], 80)).await;
+            *seen.entry(answer.unwrap_or_else(|error| format!("{from}: {error}"))).or_default() += 1;
+        }
+        assert_eq!(seen.keys().map(String::as_str).collect::<Vec<_>>(), ["anyip-0", "anyip-1", "netns-0", "netns-1"], "{from}: {seen:?}");
+    }
+    for node in &bed.nodes {
+        let answer = read(node.dial(SocketAddr::new(node.ip(), 30123)).await.unwrap()).await;
+        assert!(pods.iter().any(|(name, _)| *name == answer), "{answer}");
+    }
+
+    for node in &bed.nodes {
+        node.services().set(key(), Some(service(80, None, &endpoints[..1])));
+        node.services().drained(endpoints[1].0).await;
+        node.services().drained(endpoints[3].0).await;
+    }
+    for (from, client) in &pods {
+        for _ in 0..10 {
+            assert_eq!(ask(&**client, ([10, 96, 0, 7], 80)).await.unwrap(), "anyip-0", "{from}");
+        }
+    }
+    for node in &bed.nodes {
+        node.services().set(key(), Some(service(80, None, &[])));
+        node.services().drained(endpoints[0].0).await;
+    }
+    let refused = ask(&*pods[0].1, ([10, 96, 0, 7], 80)).await.unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// Waits until every endpoint answers through the Service on each node, by way of the table's own notification: an
+/// address that no rule leads to is drained at once, so the wait is for the opposite.
+async fn settled(bed: &Bed, endpoints: &[(IpAddr, u16)]) {
+    for node in &bed.nodes {
+        for (ip, _) in endpoints {
+            node.services().targeted(*ip).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dns_answers_pods_and_wasm_look_ups_alike() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let pod = pod(node, "client", true).await;
+    node.services().set(key(), Some(service(80, None, &[])));
+    assert_eq!(pod.resolve("web").await.unwrap(), [IpAddr::from([10, 96, 0, 7])]);
+    assert_eq!(pod.resolve("client").await.unwrap(), pod.ips());
+    assert_eq!(pod.resolve("nobody").await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+
+    for (name, kind, code, answers) in [
+        ("web.default.svc.cluster.local.", RecordType::A, ResponseCode::NoError, 1),
+        ("web.default.svc.cluster.local.", RecordType::AAAA, ResponseCode::NoError, 0),
+        ("_http._tcp.web.default.svc.cluster.local.", RecordType::SRV, ResponseCode::NoError, 1),
+        ("no.default.svc.cluster.local.", RecordType::A, ResponseCode::NXDomain, 0),
+        ("example.org.", RecordType::A, ResponseCode::Refused, 0),
+    ] {
+        let mut query = Message::query();
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        let socket = socket2::Socket::from(pod.socket(SocketFamily::V4, SocketKind::Udp).unwrap());
+        let socket = tokio::net::UdpSocket::from_std(socket.into()).unwrap();
+        let mut buffer = [0; 512];
+        let mut length = None;
+        // A new link may drop its first packet; resolvers ask again, and so does this one.
+        for _ in 0..10 {
+            socket.send_to(&query.to_vec().unwrap(), (node.dns_ip(), 53)).await.unwrap();
+            let received = tokio::time::timeout(std::time::Duration::from_secs(2), socket.recv(&mut buffer)).await;
+            if let Ok(received) = received {
+                length = Some(received.unwrap());
+                break;
+            }
+        }
+        let length = length.unwrap_or_else(|| panic!("no answer to {name} {kind}"));
+        let answer = Message::from_vec(&buffer[..length]).unwrap();
+        assert_eq!((answer.metadata.response_code, answer.answers.len()), (code, answers), "{name} {kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_kept_refused_and_given_back() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let first = pod(node, "a", false).await;
+    assert_eq!(pod(node, "a", false).await.ips(), first.ips());
+    let other = PodRef { namespace: "default".into(), name: "b".into(), uid: "b".into() };
+    let dns = PodDns { namespace: "default".into(), hostname: "b".into() };
+    let taken = node.add_pod(&other, false, Some(first.ips()[0]), dns.clone()).await;
+    assert!(matches!(taken, Err(NetworkError::Address { .. })));
+    node.remove_pod("uid-a").await.unwrap();
+    let kept = node.add_pod(&other, true, Some(first.ips()[0]), dns).await.unwrap();
+    assert_eq!(kept.ips(), first.ips());
+    assert!(kept.namespace().unwrap().exists());
+    node.remove_pod("b").await.unwrap();
+    assert!(!kept.namespace().unwrap().exists());
+
+    for addr in ["169.254.169.254:80", "224.0.0.1:80", "[fe80::1]:80", "[::ffff:169.254.1.1]:80"] {
+        assert!(first.map_connect(addr.parse().unwrap()).is_err(), "{addr}");
+    }
+    assert!(first.map_bind("10.128.0.200:80".parse().unwrap()).is_err());
+    assert_eq!(first.map_connect("[::ffff:127.0.0.1]:80".parse().unwrap()).unwrap().ip(), first.ips()[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_ports_are_published_on_loopback() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let pod = pod(node, "web", false).await;
+    serve(&*pod, "web", 8080);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let cancel = CancellationToken::new();
+    let publisher = tokio::spawn(Cluster::publish(node.clone(), cancel.clone()));
+    node.services().set(key(), Some(service(80, Some(free), &[(pod.ips()[0], 8080)])));
+    node.services().targeted(pod.ips()[0]).await;
+    let mut answer = None;
+    for _ in 0..200 {
+        if let Ok(stream) = TcpStream::connect(("127.0.0.1", free)).await {
+            answer = Some(read(stream).await);
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(answer.as_deref(), Some("web"));
+    cancel.cancel();
+    publisher.await.unwrap();
+    assert!(TcpStream::connect(("127.0.0.1", free)).await.is_err());
+}
