@@ -1,13 +1,46 @@
 //! The API server: the only way to the cluster's state.
+//!
+//! ```text
+//! connection (TLS, h1/h2) or in-process client
+//!   -> layers: rescue -> request info -> authenticate -> authorize
+//!   -> endpoints (health, version, discovery, OpenAPI) | engine
+//!   -> verbs / subresources / reviews: decode -> admit -> prepare -> allocate -> validate -> store
+//! ```
+//!
+//! One generic engine serves all resources from the rows of the registry; what is special to a kind is a
+//! [`strategy`](wherry_api::strategy), an admission plugin or a subresource. Reads are the store's bytes as they are; trees
+//! are parsed by writes, tables and YAML only.
+//!
+//! Guarantees: every failure is a `Status`; a failed request has stored nothing; what a handler does wrong ends
+//! its request alone. This crate alone knows axum.
+
+mod admission;
 mod allocate;
+mod bootstrap;
+mod client;
+mod config;
+mod endpoints;
+mod engine;
+mod frames;
+mod input;
 pub mod layers;
 mod negotiate;
 mod nodes;
+mod objects;
 mod options;
 pub mod pki;
 mod respond;
+mod reviews;
+mod server;
 mod serving;
+mod stream;
+mod subresources;
+mod tables;
+mod times;
 mod user;
+mod verbs;
 
+pub use config::{Cluster, Config};
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
+pub use server::{Server, ServerError};
 pub use user::User;

@@ -40,10 +40,6 @@ pub(crate) struct Accepted {
     pub(crate) stream: bool,
 }
 
-impl Accepted {
-    pub(crate) const JSON: Self = Self { format: Format::Json, view: View::Whole, stream: false };
-}
-
 /// A media range with its parameters: `application/json;as=Table;v=v1`.
 pub(crate) struct MediaRange<'a> {
     pub(crate) media: &'a str,

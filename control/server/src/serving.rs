@@ -23,7 +23,7 @@ use tower::{Layer as _, ServiceExt as _};
 use crate::User;
 
 /// Connections held at the same time; each costs a file descriptor, of which other parts need some.
-pub const MAX_CONNECTIONS: usize = 4096;
+pub(crate) const MAX_CONNECTIONS: usize = 4096;
 /// How long requests under way may take after the end was announced.
 const DRAIN: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);

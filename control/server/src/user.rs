@@ -1,11 +1,11 @@
 //! Who asks: the outcome of authentication, carried as a request extension.
 
 /// The group of every request that proved an identity.
-pub const AUTHENTICATED: &str = "system:authenticated";
+pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 /// The group of requests that proved none.
-pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group that may do everything.
-pub const MASTERS: &str = "system:masters";
+pub(crate) const MASTERS: &str = "system:masters";
 
 /// An authenticated identity.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]

@@ -34,7 +34,8 @@ pub(crate) type Tokens = Arc<[Arc<dyn TokenAuthenticator>]>;
 pub(crate) async fn layer(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
     // Extensions cannot come over the wire: a User that is here already was put here by `Server::client`.
     if request.extensions().get::<User>().is_none() {
-        match authenticate(&tokens, &request).await {
+        let peer = request.extensions().get::<Peer>().and_then(|p| p.user.clone());
+        match authenticate(&tokens, peer, request.headers(), request.uri().path()).await {
             Ok(user) => request.extensions_mut().insert(user),
             Err(status) => return Failure(status).into_response(),
         };
@@ -42,11 +43,11 @@ pub(crate) async fn layer(State(tokens): State<Tokens>, mut request: Request, ne
     next.run(request).await
 }
 
-async fn authenticate(tokens: &Tokens, request: &Request) -> Result<User, Status> {
-    if let Some(user) = request.extensions().get::<Peer>().and_then(|p| p.user.clone()) {
+async fn authenticate(tokens: &Tokens, peer: Option<User>, headers: &HeaderMap, path: &str) -> Result<User, Status> {
+    if let Some(user) = peer {
         return Ok(user);
     }
-    if let Some(token) = bearer(request.headers()) {
+    if let Some(token) = bearer(headers) {
         for authenticator in tokens.iter() {
             if let Some(user) = authenticator.authenticate(token).await? {
                 return Ok(user);
@@ -54,7 +55,6 @@ async fn authenticate(tokens: &Tokens, request: &Request) -> Result<User, Status
         }
         return Err(Status::unauthorized());
     }
-    let path = request.uri().path();
     let public = PUBLIC.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
     if public { Ok(User::anonymous()) } else { Err(Status::unauthorized()) }
 }

@@ -1,0 +1,82 @@
+//! What a server is made of.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use wherry_api::resource::Registry;
+use wherry_store::Store;
+
+use crate::layers::authenticate::TokenAuthenticator;
+use crate::layers::authorize::{Authorizer, ComponentsOnly};
+use crate::nodes::{NoNodes, NodeConnector};
+
+/// The parts a [`Server`](crate::Server) is put together from.
+#[derive(Clone)]
+pub struct Config {
+    /// Where objects live.
+    pub store: Arc<dyn Store>,
+    /// The resources that are served.
+    pub registry: Arc<Registry>,
+    /// The way to the agents.
+    pub nodes: Arc<dyn NodeConnector>,
+    /// Who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
+    /// Recognisers of bearer tokens, asked in order.
+    pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
+    /// The cluster's addresses.
+    pub cluster: Cluster,
+}
+
+impl Config {
+    /// A server over `store` with the built-in resources, the default addresses and no agents.
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            registry: Arc::new(Registry::builtin()),
+            nodes: Arc::new(NoNodes),
+            authorizer: Arc::new(ComponentsOnly),
+            tokens: Vec::new(),
+            cluster: Cluster::default(),
+        }
+    }
+}
+
+/// Addresses and names of the cluster.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Where cluster IPs come from.
+    pub service_cidr: Ipv4Net,
+    /// Where node ports come from.
+    pub node_ports: RangeInclusive<u16>,
+    /// The cluster IP of the Service `kubernetes`.
+    pub api_ip: Ipv4Addr,
+    /// The address of the cluster's DNS, kept free for it.
+    pub dns_ip: Ipv4Addr,
+    /// The DNS domain.
+    pub domain: String,
+    /// Where this API server can be reached from Pods: the endpoints of the Service `kubernetes`.
+    pub api_endpoints: Vec<SocketAddr>,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            service_cidr: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
+            node_ports: 30000..=32767,
+            api_ip: Ipv4Addr::new(10, 96, 0, 1),
+            dns_ip: Ipv4Addr::new(10, 96, 0, 10),
+            domain: "cluster.local".to_owned(),
+            api_endpoints: Vec::new(),
+        }
+    }
+}
+
+impl Cluster {
+    /// The names that the API server's certificate needs, given where else it listens.
+    pub fn api_names(&self, extra: impl IntoIterator<Item = IpAddr>) -> crate::pki::Names {
+        let known = std::iter::once(IpAddr::V4(self.api_ip)).chain(self.api_endpoints.iter().map(SocketAddr::ip));
+        crate::pki::Names::of_api_server(&self.domain, known.chain(extra))
+    }
+}

@@ -1,0 +1,123 @@
+//! What the API consists of: discovery in both forms, OpenAPI v3.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::get;
+use bytes::Bytes;
+use http::header::{ETAG, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use wherry_api::status::Status;
+use wherry_api::{discovery, openapi};
+
+use crate::endpoints::{Answer, document};
+use crate::engine::Engine;
+use crate::negotiate::{Format, ranges};
+use crate::respond;
+
+pub(crate) fn router() -> Router<Arc<Engine>> {
+    Router::new()
+        .route("/api", get(api))
+        .route("/api/", get(api))
+        .route("/api/{version}", get(core_resources))
+        .route("/api/{version}/", get(core_resources))
+        .route("/apis", get(apis))
+        .route("/apis/", get(apis))
+        .route("/apis/{group}", get(group))
+        .route("/apis/{group}/", get(group))
+        .route("/apis/{group}/{version}", get(group_resources))
+        .route("/apis/{group}/{version}/", get(group_resources))
+        .route("/openapi/v3", get(openapi_index))
+        .route("/openapi/v3/{*path}", get(openapi_document))
+}
+
+async fn api(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
+    if aggregated(request.headers()) {
+        return discovered(request.headers(), &discovery::aggregated_core(&engine.registry));
+    }
+    let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    document(request.headers(), &discovery::api_versions(&engine.registry, host))
+}
+
+async fn apis(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
+    if aggregated(request.headers()) {
+        return discovered(request.headers(), &discovery::aggregated_groups(&engine.registry));
+    }
+    document(request.headers(), &discovery::api_group_list(&engine.registry))
+}
+
+async fn group(State(engine): State<Arc<Engine>>, Path(group): Path<String>, request: Request) -> Answer {
+    let found = discovery::api_group(&engine.registry, &group).ok_or_else(Status::no_such_path)?;
+    document(request.headers(), &found)
+}
+
+async fn core_resources(State(engine): State<Arc<Engine>>, Path(version): Path<String>, request: Request) -> Answer {
+    let found = discovery::api_resource_list(&engine.registry, "", &version).ok_or_else(Status::no_such_path)?;
+    document(request.headers(), &found)
+}
+
+async fn group_resources(
+    State(engine): State<Arc<Engine>>,
+    Path((group, version)): Path<(String, String)>,
+    request: Request,
+) -> Answer {
+    let found = discovery::api_resource_list(&engine.registry, &group, &version).ok_or_else(Status::no_such_path)?;
+    document(request.headers(), &found)
+}
+
+/// Whether the aggregated form is what the client prefers.
+fn aggregated(headers: &HeaderMap) -> bool {
+    for range in ranges(headers) {
+        if range.media != "application/json" && range.media != "*/*" {
+            continue;
+        }
+        return range.parameter("as") == Some("APIGroupDiscoveryList")
+            && range.parameter("g") == Some("apidiscovery.k8s.io")
+            && matches!(range.parameter("v"), Some("v2" | "v2beta1"));
+    }
+    false
+}
+
+const AGGREGATED: HeaderValue =
+    HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+
+/// An aggregated discovery document with its ETag.
+fn discovered(headers: &HeaderMap, value: &Value) -> Answer {
+    let bytes = Bytes::from(serde_json::to_vec(value).map_err(Status::internal)?);
+    let mut response = tagged(headers, bytes);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    if response.status() == StatusCode::OK {
+        response.headers_mut().insert(http::header::CONTENT_TYPE, AGGREGATED);
+    }
+    Ok(response)
+}
+
+/// JSON with an ETag; 304 if the client has it.
+fn tagged(headers: &HeaderMap, bytes: Bytes) -> Response {
+    let tag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&bytes)));
+    let has = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().trim_start_matches("W/") == tag));
+    let mut response = if headers.get_all(IF_NONE_MATCH).iter().any(has) {
+        let mut empty = respond::text(StatusCode::NOT_MODIFIED, "");
+        empty.headers_mut().remove(http::header::CONTENT_TYPE);
+        empty
+    } else {
+        respond::written(StatusCode::OK, bytes, Format::Json, headers)
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
+}
+
+async fn openapi_index(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
+    Ok(tagged(request.headers(), openapi::index(&engine.registry)))
+}
+
+async fn openapi_document(State(engine): State<Arc<Engine>>, Path(path): Path<String>, request: Request) -> Answer {
+    let bytes = openapi::document(&engine.registry, &path).ok_or_else(Status::no_such_path)?;
+    Ok(tagged(request.headers(), bytes))
+}

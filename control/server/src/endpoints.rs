@@ -1,0 +1,98 @@
+//! Paths that are not about objects: health and version.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use axum::routing::get;
+use axum::Router;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+use wherry_api::status::Status;
+
+use crate::engine::{Engine, method_not_allowed};
+use crate::negotiate::{Format, Offers, accept};
+use crate::respond::{self, Failure};
+
+/// The version of Kubernetes whose API this is.
+const GIT_VERSION: &str = "v1.36.0+wherry";
+
+pub(crate) type Answer = Result<Response, Failure>;
+
+pub(crate) fn router() -> Router<Arc<Engine>> {
+    Router::new()
+        .route("/", get(paths))
+        .route("/version", get(version))
+        .route("/version/", get(version))
+        .route("/healthz", get(health))
+        .route("/healthz/{check}", get(check))
+        .route("/livez", get(health))
+        .route("/livez/{check}", get(check))
+        .route("/readyz", get(health))
+        .route("/readyz/{check}", get(check))
+        .method_not_allowed_fallback(|| async { Failure(method_not_allowed()) })
+}
+
+async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for group in engine.registry.groups().iter().filter(|g| !g.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
+    }
+    for path in ["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"] {
+        paths.push(path.to_owned());
+    }
+    document(request.headers(), &json!({"paths": paths}))
+}
+
+async fn version(headers: HeaderMap) -> Answer {
+    let version = json!({
+        "major": "1", "minor": "36", "gitVersion": GIT_VERSION, "gitCommit": env!("CARGO_PKG_VERSION"),
+        "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "go1.26",
+        "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, arch()),
+    });
+    document(&headers, &version)
+}
+
+/// The machine's architecture by its Go name.
+fn arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The checks behind the health paths: the store answers, and nothing has stopped its writes.
+const CHECKS: [&str; 2] = ["ping", "store"];
+
+async fn health(State(engine): State<Arc<Engine>>, request: Request) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let verbose = form_urlencoded::parse(query.as_bytes()).any(|(k, _)| k == "verbose");
+    // Reading the revision takes the way that every request takes.
+    let _ = engine.store.revision();
+    if !verbose {
+        return respond::text(StatusCode::OK, "ok");
+    }
+    let name = request.uri().path().trim_matches('/').to_owned();
+    let mut text: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
+    text.push_str(&format!("{name} check passed\n"));
+    respond::text(StatusCode::OK, text)
+}
+
+async fn check(Path(check): Path<String>) -> Response {
+    if CHECKS.contains(&check.as_str()) {
+        respond::text(StatusCode::OK, "ok")
+    } else {
+        respond::failure(&Status::no_such_path())
+    }
+}
+
+/// Any other document.
+pub(crate) fn document(headers: &HeaderMap, value: &Value) -> Answer {
+    let accepted = accept(headers, Offers { transformable: false, watch: false });
+    // Clients that only know the aggregated forms of other groups fall back to what they get.
+    let format = accepted.map_or(Format::Json, |a| a.format);
+    Ok(respond::value(StatusCode::OK, value, format, headers)?)
+}
+

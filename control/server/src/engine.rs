@@ -1,0 +1,202 @@
+//! The generic engine: one way for all resources from a request to the verb that answers it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use wherry_api::resource::{Registry, Resource};
+use wherry_api::status::{Details, GroupResource, Status};
+use wherry_store::{Key, Range, Store};
+
+use crate::admission::Chain;
+use crate::allocate::services::Services;
+use crate::config::Cluster;
+use crate::layers::authenticate::Tokens;
+use crate::layers::authorize::Authorizer;
+use crate::layers::info::{RequestInfo, Verb};
+use crate::nodes::NodeConnector;
+use crate::options::Query;
+use crate::serving::Peer;
+use crate::{User, respond, reviews, subresources, verbs};
+
+/// The largest body that is read.
+pub(crate) const BODY_LIMIT: usize = 3 << 20;
+
+/// What all requests share.
+pub(crate) struct Engine {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) admission: Chain,
+    pub(crate) services: Arc<Services>,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) tokens: Tokens,
+    pub(crate) nodes: Arc<dyn NodeConnector>,
+    pub(crate) cluster: Cluster,
+    /// Writes that must be seen through although their client has gone.
+    pub(crate) tasks: TaskTracker,
+}
+
+/// A resource request, ready for its verb.
+pub(crate) struct Call {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) info: Arc<RequestInfo>,
+    pub(crate) user: User,
+    /// The row of the path.
+    pub(crate) resource: Arc<Resource>,
+    /// The row of the version in which its objects are stored: mostly the same.
+    pub(crate) stored: Arc<Resource>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) uri: http::Uri,
+    /// Fires when the connection's server ends.
+    pub(crate) closing: Option<CancellationToken>,
+}
+
+impl Call {
+    pub(crate) fn query(&self) -> Query<'_> {
+        Query::parse(self.uri.query())
+    }
+
+    pub(crate) fn group_resource(&self) -> GroupResource {
+        self.resource.group_resource()
+    }
+
+    /// The name in the path.
+    pub(crate) fn name(&self) -> &str {
+        self.info.name.as_deref().unwrap_or_default()
+    }
+
+    /// The namespace in the path, empty for cluster-scoped resources.
+    pub(crate) fn namespace(&self) -> &str {
+        if self.resource.namespaced { self.info.namespace.as_deref().unwrap_or_default() } else { "" }
+    }
+
+    /// Where the object that the path names is stored.
+    pub(crate) fn key(&self) -> Key {
+        self.key_of(self.name())
+    }
+
+    pub(crate) fn key_of(&self, name: &str) -> Key {
+        Key::new(Arc::clone(&self.resource.storage.resource), self.namespace(), name)
+    }
+
+    /// The objects that the path names.
+    pub(crate) fn range(&self) -> Range {
+        let range = Range::all(Arc::clone(&self.resource.storage.resource));
+        match self.namespace() {
+            "" => range,
+            namespace => range.namespace(namespace),
+        }
+    }
+
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(&self.group_resource(), self.name())
+    }
+
+    pub(crate) fn not_supported(&self) -> Status {
+        method_not_allowed()
+    }
+}
+
+/// What upstream's router says of a method that a path does not have.
+pub(crate) fn method_not_allowed() -> Status {
+    Status::new(
+        405,
+        wherry_api::status::Reason::MethodNotAllowed,
+        "the server does not allow this method on the requested resource",
+    )
+    .with_details(Details::default())
+}
+
+/// Answers everything that is no route of its own.
+pub(crate) async fn dispatch(State(engine): State<Arc<Engine>>, request: Request) -> Response {
+    match handle(engine, request).await {
+        Ok(response) => response,
+        Err(status) => respond::failure(&status),
+    }
+}
+
+async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Status> {
+    let (parts, body) = request.into_parts();
+    let extension = |missing: &str| Status::internal(format!("the request carries no {missing}"));
+    let info = parts.extensions.get::<Arc<RequestInfo>>().cloned().ok_or_else(|| extension("request info"))?;
+    let user = parts.extensions.get::<User>().cloned().ok_or_else(|| extension("user"))?;
+    if !info.is_resource || !info.rest.is_empty() && info.subresource.as_deref() != Some("proxy") {
+        return Err(Status::no_such_path());
+    }
+    let resource = engine
+        .registry
+        .find(&info.group, &info.version, &info.resource)
+        .ok_or_else(Status::no_such_path)?;
+    let closing = parts.extensions.get::<Peer>().map(|p| p.closing.clone());
+    let stored = stored_row(&engine.registry, &resource);
+    let call = Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing };
+    check_scope(&call)?;
+    if let Some(subresource) = call.info.subresource.as_deref() {
+        return subresources::dispatch(&call, subresource, body).await;
+    }
+    if call.resource.group.is_empty() && call.resource.plural == "bindings" {
+        return subresources::bind(&call, body).await;
+    }
+    if reviews::is_review(&call.resource) {
+        return reviews::dispatch(&call, body).await;
+    }
+    if !call.resource.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
+        return Err(call.not_supported());
+    }
+    match call.info.verb {
+        Verb::Get => verbs::get::run(&call),
+        Verb::List => verbs::list::run(&call).await,
+        Verb::Watch => verbs::watch::run(&call).await,
+        Verb::Create => verbs::create::run(&call, body).await,
+        Verb::Update => verbs::update::run(&call, body).await,
+        Verb::Patch => verbs::patch::run(&call, body).await,
+        Verb::Delete => verbs::delete::run(&call, body).await,
+        Verb::DeleteCollection => verbs::delete_collection::run(&call, body).await,
+        Verb::Other(_) => Err(call.not_supported()),
+    }
+}
+
+/// The row in whose version the objects of `resource` are stored.
+fn stored_row(registry: &Registry, resource: &Arc<Resource>) -> Arc<Resource> {
+    if !converts(resource) {
+        return Arc::clone(resource);
+    }
+    registry.stored(&resource.storage.resource).unwrap_or(resource).clone()
+}
+
+/// Whether objects are stored in another version than this row's.
+pub(crate) fn converts(resource: &Resource) -> bool {
+    resource.storage.from_storage.is_some()
+}
+
+/// Paths that no resource of this scope has are unknown, as upstream's router does not know them.
+fn check_scope(call: &Call) -> Result<(), Status> {
+    let info = &call.info;
+    if call.resource.namespaced {
+        if info.namespace.is_some() || matches!(info.verb, Verb::List | Verb::Watch) {
+            return Ok(());
+        }
+        // POST to all namespaces at once, or an object outside of any.
+        let collection = info.name.is_none() && info.subresource.is_none();
+        return Err(if collection { call.not_supported() } else { Status::no_such_path() });
+    }
+    if info.namespace.is_some() && info.resource != "namespaces" {
+        return Err(Status::no_such_path());
+    }
+    Ok(())
+}
+
+/// The whole body, unless it is too large.
+pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
+    match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_LIMIT)),
+        Err(error) => Err(Status::bad_request(format!("read the request's body: {error}"))),
+    }
+}

@@ -1,0 +1,91 @@
+//! From a request's body to an object that belongs where the path says.
+
+use serde_json::Value;
+use wherry_api::decode::{self, ContentType, FieldValidation};
+pub(crate) use wherry_api::decode::Decoded;
+use wherry_api::field::{FieldError, Path};
+use wherry_api::meta;
+use wherry_api::resource::Resource;
+use wherry_api::status::Status;
+
+use crate::engine::Call;
+use crate::negotiate::{Format, body_format};
+use crate::options::{Query, invalid};
+
+/// `fieldValidation`; what unknown and duplicate fields lead to.
+pub(crate) fn field_validation(query: &Query<'_>) -> Result<FieldValidation, Status> {
+    let text = query.get("fieldValidation").unwrap_or_default();
+    FieldValidation::parse(text).ok_or_else(|| {
+        let supported = ["Ignore", "Strict", "Warn"];
+        invalid("CreateOptions", FieldError::not_supported(&Path::new("fieldValidation"), text, &supported))
+    })
+}
+
+/// The object in `body`, of the kind that the path is about.
+pub(crate) fn object(call: &Call, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
+    decode::decode(body, content_type(call)?, &call.resource, validation)
+}
+
+/// Any document in `body` (delete options, scales, reviews, ...), unchecked.
+pub(crate) fn document(call: &Call, body: &[u8]) -> Result<Value, Status> {
+    let object = decode::decode_untyped(body, content_type(call)?)?.object;
+    if object.is_object() {
+        return Ok(object);
+    }
+    Err(Status::bad_request("the object provided is unrecognized or could not be decoded: it is no object"))
+}
+
+/// How the body is written; 415 for what is not understood.
+pub(crate) fn content_type(call: &Call) -> Result<ContentType, Status> {
+    Ok(match body_format(&call.headers)? {
+        Format::Json => ContentType::Json,
+        Format::Yaml => ContentType::Yaml,
+    })
+}
+
+/// The object's namespace is the path's, said or not.
+pub(crate) fn check_namespace(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let (in_path, in_body) = (call.namespace(), meta::namespace(object));
+    if in_path == in_body {
+        return Ok(());
+    }
+    if !in_body.is_empty() && !in_path.is_empty() {
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
+    }
+    let in_path = in_path.to_owned();
+    meta::set(object, "namespace", &in_path);
+    Ok(())
+}
+
+/// The object's name is the path's.
+pub(crate) fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let (in_path, in_body) = (call.name(), meta::name(object));
+    if in_path == in_body {
+        return Ok(());
+    }
+    if in_body.is_empty() {
+        return Err(Status::bad_request("name must be provided"));
+    }
+    Err(Status::bad_request(format!(
+        "the name of the object ({in_body}) does not match the name on the URL ({in_path})"
+    )))
+}
+
+/// Whether writes of this resource take cluster IPs and node ports.
+pub(crate) fn allocates(resource: &Resource) -> bool {
+    resource.group.is_empty() && resource.plural == "services"
+}
+
+/// From the served version to the stored one.
+pub(crate) fn to_storage(call: &Call, mut object: Value) -> Value {
+    call.resource.to_storage(&mut object);
+    object
+}
+
+/// From the stored version to the served one.
+pub(crate) fn from_storage(call: &Call, mut object: Value) -> Value {
+    call.resource.from_storage(&mut object);
+    object
+}

@@ -1,0 +1,114 @@
+//! The server: its parts put together.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admission::Chain;
+use crate::allocate::services::Services;
+use crate::config::Config;
+use crate::engine::{self, Engine};
+use crate::layers::info::RequestInfo;
+use crate::layers::{authenticate, authorize, rescue};
+use crate::{User, bootstrap, client, endpoints, objects, serving};
+
+/// Why a server could not be put together or served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The state in the store could not be read.
+    #[error("read the store: {0}")]
+    Store(wherry_api::status::Status),
+    /// An object that every cluster has could not be made.
+    #[error("bootstrap {what}: {source}")]
+    Bootstrap {
+        /// The object.
+        what: String,
+        /// What the server said.
+        source: Box<kube::Error>,
+    },
+    /// The listener failed.
+    #[error("listen: {0}")]
+    Listen(#[from] std::io::Error),
+}
+
+/// The API server. Cheap to clone: all clones are the same server.
+#[derive(Clone)]
+pub struct Server {
+    engine: Arc<Engine>,
+    router: Router,
+}
+
+impl Server {
+    /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
+    pub fn new(config: Config) -> Result<Self, ServerError> {
+        let Config { store, registry, nodes, authorizer, tokens, cluster } = config;
+        let tokens: authenticate::Tokens = tokens.into();
+        let reserved = vec![cluster.api_ip, cluster.dns_ip];
+        let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
+        let engine = Arc::new(Engine {
+            store,
+            registry,
+            admission: Chain::builtin(),
+            services: Arc::new(services),
+            authorizer: Arc::clone(&authorizer),
+            tokens: Arc::clone(&tokens),
+            nodes,
+            cluster,
+            tasks: TaskTracker::new(),
+        });
+        for entry in engine.everything("services") {
+            engine.services.recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
+        }
+        // The last layer is the outermost.
+        let router = endpoints::router()
+            .fallback(engine::dispatch)
+            .with_state(Arc::clone(&engine))
+            .layer(middleware::from_fn_with_state(authorizer, authorize::layer))
+            .layer(middleware::from_fn_with_state(tokens, authenticate::layer))
+            .layer(middleware::from_fn(read_info))
+            .layer(middleware::from_fn(rescue::layer));
+        Ok(Self { engine, router })
+    }
+
+    /// A client in this process that acts as `user`.
+    pub fn client(&self, user: User) -> kube::Client {
+        client::client(self.router.clone(), user)
+    }
+
+    /// Serves `listener` until `cancel` fires and the last connection has ended. `tls` comes from
+    /// [`Pki::server_tls`](crate::pki::Pki::server_tls). May be called for several listeners.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        cancel: CancellationToken,
+    ) -> Result<(), ServerError> {
+        serving::serve(listener, tls, self.router.clone(), cancel).await?;
+        Ok(())
+    }
+
+    /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service
+    /// `kubernetes` and where it leads, the system's priority classes, the Wasm runtime classes.
+    pub async fn bootstrap(&self) -> Result<(), ServerError> {
+        bootstrap::run(&self.client(User::admin()), &self.engine.cluster).await
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+/// Reads what the request asks for, once.
+async fn read_info(mut request: Request, next: Next) -> Response {
+    let info = Arc::new(RequestInfo::parse(request.method(), request.uri()));
+    request.extensions_mut().insert(info);
+    next.run(request).await
+}

@@ -1,0 +1,63 @@
+//! What lies below an object: one file a subresource.
+
+mod binding;
+mod eviction;
+mod log;
+mod scale;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use wherry_api::meta;
+use wherry_api::status::Status;
+use wherry_api::strategy::Sub;
+
+use crate::engine::{Call, read_body};
+use crate::layers::info::{RequestInfo, Verb};
+use crate::{input, verbs};
+
+/// Answers a request for the subresource of one object.
+pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Result<Response, Status> {
+    let row = call.resource.subresource(subresource).ok_or_else(Status::no_such_path)?;
+    if !row.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
+        return Err(call.not_supported());
+    }
+    let core = call.resource.group.is_empty();
+    match (subresource, call.resource.plural.as_str(), call.info.verb) {
+        ("status" | "approval", _, Verb::Get) => verbs::get::run(call),
+        ("status" | "approval", _, Verb::Update) => verbs::update::replace(call, body, Sub::Status, subresource).await,
+        ("status" | "approval", _, Verb::Patch) => verbs::patch::apply(call, body, Sub::Status, subresource).await,
+        ("scale", _, _) => scale::run(call, body).await,
+        ("finalize", "namespaces", Verb::Update) if core => {
+            verbs::update::replace(call, body, Sub::Other, subresource).await
+        }
+        ("binding", "pods", Verb::Create) if core => binding::run(call, body).await,
+        ("eviction", "pods", Verb::Create) if core => eviction::run(call, body).await,
+        ("log", "pods", Verb::Get) if core => log::run(call).await,
+        // The others (exec, token, proxy, ...) are in discovery so that clients see them, and are not here yet.
+        _ => Err(call.not_supported()),
+    }
+}
+
+/// POST of a Binding to its collection, the older way to bind: the Pod is the one of the binding's name.
+pub(crate) async fn bind(call: &Call, body: Body) -> Result<Response, Status> {
+    if call.info.verb != Verb::Create || call.info.name.is_some() {
+        return Err(call.not_supported());
+    }
+    let bytes = read_body(body).await?;
+    let name = meta::name(&input::document(call, &bytes)?).to_owned();
+    let pods = call.engine.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    let info = Arc::new(RequestInfo { name: Some(name), resource: "pods".to_owned(), ..RequestInfo::clone(&call.info) });
+    let call = Call {
+        engine: Arc::clone(&call.engine),
+        info,
+        user: call.user.clone(),
+        stored: Arc::clone(&pods),
+        resource: pods,
+        headers: call.headers.clone(),
+        uri: call.uri.clone(),
+        closing: None,
+    };
+    binding::run(&call, Body::from(bytes)).await
+}

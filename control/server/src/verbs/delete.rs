@@ -1,0 +1,292 @@
+//! DELETE: at once, after a grace period, or when the last finalizer is gone.
+//!
+//! | the object | what happens |
+//! |---|---|
+//! | has finalizers, or gets `orphan` / `foregroundDeletion` by the propagation policy | `deletionTimestamp` now, grace 0: whoever removes the last finalizer deletes it |
+//! | is a Pod that may still run | `deletionTimestamp` at the end of its grace period: the agent deletes it with grace 0 |
+//! | is a Namespace | phase Terminating; the namespace controller empties it and removes `spec.finalizers` |
+//! | else | it is gone |
+//!
+//! A later delete can shorten a grace period, never lengthen it.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::Value;
+use wherry_api::meta;
+use wherry_api::status::{MODIFIED, Status};
+use wherry_store::{Entry, Precondition};
+
+use crate::admission::{Attributes, Operation};
+use crate::engine::{Call, read_body};
+use crate::negotiate::Accepted;
+use crate::objects::{self, Written};
+use crate::options::{check_dry_run, invalid};
+use crate::{input, times};
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+const TRIES: usize = 32;
+
+pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
+    let accepted = objects::negotiate(call)?;
+    let options = Options::read(call, body).await?;
+    let gone = delete(call, call.name(), &options).await?;
+    answer(call, accepted, gone, &options)
+}
+
+/// The answer of upstream: the object while it goes on existing, else a Status of success.
+pub(crate) fn answer(call: &Call, accepted: Accepted, gone: Gone, options: &Options) -> Result<Response, Status> {
+    match gone {
+        Gone::Now(object) => {
+            let resource = &call.resource;
+            let status = Status::success(&resource.group, &resource.plural, meta::name(&object), meta::uid(&object));
+            objects::status_response(accepted, StatusCode::OK, &status, &call.headers)
+        }
+        Gone::Later(entry) => {
+            let code = if options.orphan_dependents == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
+            objects::entry_response(call, accepted, code, &entry)
+        }
+        Gone::DryRun(object) => {
+            objects::tree_response(call, accepted, StatusCode::OK, input::from_storage(call, object))
+        }
+    }
+}
+
+/// What became of the object.
+pub(crate) enum Gone {
+    /// It is no more; as it was.
+    Now(Value),
+    /// It will be, once its finalizers or its grace period are.
+    Later(Arc<Entry>),
+    /// Nothing happened.
+    DryRun(Value),
+}
+
+/// `DeleteOptions`, from the body or the query.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    grace: Option<i64>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    orphan_dependents: Option<bool>,
+    propagation: Option<String>,
+    pub(crate) dry_run: bool,
+}
+
+impl Options {
+    pub(crate) async fn read(call: &Call, body: Body) -> Result<Self, Status> {
+        let bytes = read_body(body).await?;
+        if bytes.is_empty() {
+            return Self::from_query(call);
+        }
+        let options = input::document(call, &bytes)?;
+        if !matches!(meta::kind(&options), "" | "DeleteOptions") {
+            return Err(Status::bad_request(format!("expected DeleteOptions, got {:?}", meta::kind(&options))));
+        }
+        let mut found = Self::from_value(&options)?;
+        found.dry_run |= call.query().dry_run()?;
+        Ok(found)
+    }
+
+    pub(crate) fn from_value(options: &Value) -> Result<Self, Status> {
+        let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_owned);
+        let mut dry_run = false;
+        for value in options["dryRun"].as_array().into_iter().flatten() {
+            check_dry_run(value.as_str().unwrap_or_default())?;
+            dry_run = true;
+        }
+        let found = Self {
+            grace: options["gracePeriodSeconds"].as_i64(),
+            uid: text(&options["preconditions"]["uid"]),
+            resource_version: text(&options["preconditions"]["resourceVersion"]),
+            orphan_dependents: options["orphanDependents"].as_bool(),
+            propagation: text(&options["propagationPolicy"]),
+            dry_run,
+        };
+        found.check()
+    }
+
+    fn from_query(call: &Call) -> Result<Self, Status> {
+        let query = call.query();
+        let found = Self {
+            grace: query.integer("gracePeriodSeconds")?,
+            uid: None,
+            resource_version: None,
+            orphan_dependents: query.boolean("orphanDependents"),
+            propagation: query.get("propagationPolicy").map(str::to_owned),
+            dry_run: query.dry_run()?,
+        };
+        found.check()
+    }
+
+    fn check(self) -> Result<Self, Status> {
+        use wherry_api::field::{FieldError, Path};
+        let failed = |error| Err(invalid("DeleteOptions", error));
+        if self.orphan_dependents.is_some() && self.propagation.is_some() {
+            let path = Path::new("propagationPolicy");
+            let detail = "orphanDependents and deletionPropagation cannot be both set";
+            return failed(FieldError::invalid(&path, self.propagation.unwrap_or_default(), detail));
+        }
+        if let Some(policy) = self.propagation.as_deref()
+            && !matches!(policy, "Orphan" | "Background" | "Foreground")
+        {
+            let supported = ["Background", "Foreground", "Orphan"];
+            return failed(FieldError::not_supported(&Path::new("propagationPolicy"), policy, &supported));
+        }
+        Ok(self)
+    }
+
+    /// Whether the dependents shall be orphaned, or go first; `None` leaves it to what the object's finalizers say.
+    fn dependents(&self) -> (Option<bool>, Option<bool>) {
+        match (self.orphan_dependents, self.propagation.as_deref()) {
+            (Some(orphan), _) => (Some(orphan), Some(false)),
+            (None, Some("Orphan")) => (Some(true), Some(false)),
+            (None, Some("Foreground")) => (Some(false), Some(true)),
+            (None, Some(_)) => (Some(false), Some(false)),
+            (None, None) => (None, None),
+        }
+    }
+}
+
+/// Deletes the object `name` of the resource and namespace of `call`.
+pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result<Gone, Status> {
+    let key = call.key_of(name);
+    let missing = || Status::not_found(&call.group_resource(), name);
+    let attributes = Attributes {
+        engine: &call.engine,
+        operation: Operation::Delete,
+        user: &call.user,
+        resource: &call.resource,
+        subresource: "",
+        namespace: call.namespace(),
+        name,
+    };
+    call.engine.admission.admit(&attributes, &mut Value::Null).await?;
+    for _ in 0..TRIES {
+        let entry = call.engine.store.get(&key).ok_or_else(missing)?;
+        let old = objects::stored_tree(&entry)?;
+        check_preconditions(call, &old, options)?;
+        let step = step(call, &old, options);
+        if options.dry_run {
+            return Ok(Gone::DryRun(match step {
+                Step::Mark(marked) => marked,
+                Step::Keep | Step::Remove => old,
+            }));
+        }
+        let written = match step {
+            Step::Keep => return Ok(Gone::Later(entry)),
+            Step::Mark(marked) => {
+                let precondition = Precondition::Revision(entry.revision);
+                match call.engine.put(&call.stored, entry.key.clone(), precondition, &marked, None).await? {
+                    Written::Done(entry) => return Ok(Gone::Later(entry)),
+                    other => other,
+                }
+            }
+            Step::Remove => {
+                let reservation = input::allocates(&call.resource).then(|| call.engine.services.release_all(&old));
+                match call.engine.remove(&call.resource, &entry, &old, reservation).await? {
+                    Written::Done(_) => return Ok(Gone::Now(old)),
+                    other => other,
+                }
+            }
+        };
+        if matches!(written, Written::NotFound) {
+            return Err(missing());
+        }
+    }
+    Err(Status::conflict(&call.group_resource(), name, MODIFIED))
+}
+
+fn check_preconditions(call: &Call, object: &Value, options: &Options) -> Result<(), Status> {
+    let failed = |what: &str, asked: &str, is: &str| {
+        let detail = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
+        Err(Status::conflict(&call.group_resource(), meta::name(object), detail))
+    };
+    if let Some(uid) = options.uid.as_deref().filter(|u| *u != meta::uid(object)) {
+        return failed("UID", uid, meta::uid(object));
+    }
+    let version = meta::resource_version(object);
+    if let Some(asked) = options.resource_version.as_deref().filter(|v| *v != version) {
+        return failed("ResourceVersion", asked, version);
+    }
+    Ok(())
+}
+
+enum Step {
+    /// It is on its way already, and this delete asks for nothing more.
+    Keep,
+    /// It is to be stored like this: on its way.
+    Mark(Value),
+    Remove,
+}
+
+/// What is to be done with `old`, decided from it and the options alone.
+fn step(call: &Call, old: &Value, options: &Options) -> Step {
+    let strategy = call.stored.strategy;
+    let mut new = old.clone();
+    set_finalizers(&mut new, options);
+    let is_namespace = call.resource.group.is_empty() && call.resource.kind == "Namespace";
+    let held = meta::finalizers(&new).next().is_some()
+        || is_namespace && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+    let deleting = meta::deletion_timestamp(old).map(str::to_owned);
+    let grace = strategy.grace(old, options.grace).max(0);
+    let metadata = meta::metadata_mut(&mut new);
+    match deleting {
+        None if grace > 0 => {
+            metadata.insert("deletionTimestamp".to_owned(), times::after(grace).into());
+            metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
+            count_generation(metadata);
+        }
+        None if held => {
+            metadata.insert("deletionTimestamp".to_owned(), times::now().into());
+            metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+            count_generation(metadata);
+            if is_namespace {
+                meta::map_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
+            }
+        }
+        None => return Step::Remove,
+        Some(at) => {
+            let before = meta::deletion_grace_period_seconds(old).unwrap_or(0);
+            // Who names no period leaves the one that runs alone.
+            let asked = options.grace.map_or(before, |_| grace);
+            if asked < before {
+                metadata.insert("deletionTimestamp".to_owned(), times::shifted(&at, asked - before).into());
+                metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
+            }
+            if asked.min(before) == 0 && !held {
+                return Step::Remove;
+            }
+        }
+    }
+    if new == *old { Step::Keep } else { Step::Mark(new) }
+}
+
+fn count_generation(metadata: &mut serde_json::Map<String, Value>) {
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0) {
+        metadata.insert("generation".to_owned(), (generation + 1).into());
+    }
+}
+
+/// Sets or removes the finalizers that tell the garbage collector what to do with the dependents.
+fn set_finalizers(object: &mut Value, options: &Options) {
+    let (orphan, foreground) = options.dependents();
+    let mut finalizers: Vec<Value> = meta::finalizers(object).map(Value::from).collect();
+    for (name, wanted) in [(ORPHAN, orphan), (FOREGROUND, foreground)] {
+        let present = finalizers.iter().any(|f| f == name);
+        match wanted {
+            Some(true) if !present => finalizers.push(name.into()),
+            Some(false) if present => finalizers.retain(|f| f != name),
+            _ => {}
+        }
+    }
+    let metadata = meta::metadata_mut(object);
+    if finalizers.is_empty() {
+        metadata.remove("finalizers");
+    } else {
+        metadata.insert("finalizers".to_owned(), finalizers.into());
+    }
+}

@@ -1,0 +1,54 @@
+//! DELETE of a collection: of what the selectors name, one by one.
+
+use axum::body::Body;
+use axum::response::Response;
+use futures::StreamExt as _;
+use http::StatusCode;
+use serde_json::{Value, json};
+use wherry_api::meta;
+use wherry_api::status::Status;
+
+use super::delete::{self, Gone, Options};
+use super::list;
+use super::selection::Selection;
+use crate::engine::Call;
+use crate::{input, objects, respond};
+
+/// Deletes under way at the same time, so that they share syncs of the log.
+const AT_ONCE: usize = 64;
+
+pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
+    let accepted = objects::negotiate(call)?;
+    if call.resource.namespaced && call.info.namespace.is_none() {
+        return Err(call.not_supported());
+    }
+    let options = Options::read(call, body).await?;
+    let query = call.query();
+    let selection = Selection::parse(call, &query)?;
+    let Ok(page) = list::page(call, &query, &selection).await? else {
+        return Err(Status::expired("The provided continue parameter is too old."));
+    };
+    let metadata = page.metadata();
+    let names: Vec<_> = page.entries.iter().map(|e| e.key.name.clone()).collect();
+    let mut deletes = futures::stream::iter(names)
+        .map(|name| {
+            let options = &options;
+            async move { delete::delete(call, &name, options).await }
+        })
+        .buffered(AT_ONCE);
+    let mut items: Vec<Value> = Vec::new();
+    while let Some(result) = deletes.next().await {
+        match result {
+            Ok(Gone::Now(object) | Gone::DryRun(object)) => items.push(input::from_storage(call, object)),
+            Ok(Gone::Later(entry)) => items.push(objects::tree(&call.resource, &entry)?),
+            // Somebody else deleted it meanwhile: as asked.
+            Err(status) if status.code == 404 => {}
+            Err(status) => return Err(status),
+        }
+    }
+    tracing::debug!(resource = %call.resource.plural, count = items.len(), first = items.first().map(meta::name), "deleted a collection");
+    let list = json!({
+        "kind": call.resource.list_kind, "apiVersion": call.info.group_version(), "metadata": metadata, "items": items,
+    });
+    respond::value(StatusCode::OK, &list, accepted.format, &call.headers)
+}

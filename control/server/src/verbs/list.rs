@@ -1,0 +1,246 @@
+//! LIST: the store's bytes, joined.
+//!
+//! ```text
+//! options -> As (latest, not older than, exactly, a page) -> store.list -> selectors -> body
+//! ```
+//!
+//! A JSON list is written item by item while it is sent, from bytes that all readers share; only tables and YAML
+//! parse objects. The list's resource version is the revision at which it is true, and never 0.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::response::Response;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use wherry_api::field::{FieldError, Path};
+use wherry_api::status::Status;
+use wherry_store::{At, Entry, List, StoreError};
+
+use super::paging::Continue;
+use super::selection::Selection;
+use crate::engine::Call;
+use crate::negotiate::{Format, View};
+use crate::options::{Query, invalid};
+use crate::{objects, respond, stream, tables};
+
+/// How long a read waits for a revision that another server has shown to the client.
+pub(crate) const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
+
+/// A page of objects with what its metadata says.
+pub(crate) struct Page {
+    pub(crate) revision: u64,
+    pub(crate) entries: Vec<Arc<Entry>>,
+    pub(crate) token: Option<Continue>,
+    pub(crate) remaining: Option<usize>,
+}
+
+impl Page {
+    /// `metadata` of the list.
+    pub(crate) fn metadata(&self) -> Map<String, Value> {
+        let mut metadata = Map::new();
+        metadata.insert("resourceVersion".to_owned(), self.revision.to_string().into());
+        if let Some(token) = &self.token {
+            metadata.insert("continue".to_owned(), token.encode().into());
+        }
+        if let Some(remaining) = self.remaining {
+            metadata.insert("remainingItemCount".to_owned(), remaining.into());
+        }
+        metadata
+    }
+}
+
+pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
+    let accepted = objects::negotiate(call)?;
+    let query = call.query();
+    let selection = Selection::parse(call, &query)?;
+    let page = match page(call, &query, &selection).await? {
+        Ok(page) => page,
+        Err(expired) => return expired.response(),
+    };
+    match (accepted.view, accepted.format) {
+        (View::Whole | View::Metadata, Format::Json) => stream::list(call, accepted.view, page),
+        (View::Table { beta }, format) => {
+            respond::value(StatusCode::OK, &tables::of_page(call, &page, beta)?, format, &call.headers)
+        }
+        (view, format) => respond::value(StatusCode::OK, &tree(call, view, &page)?, format, &call.headers),
+    }
+}
+
+/// The list as a tree, for YAML.
+fn tree(call: &Call, view: View, page: &Page) -> Result<Value, Status> {
+    let items = page.entries.iter().map(|entry| match view {
+        View::Metadata => serde_json::from_str(&objects::partial(entry)?).map_err(Status::internal),
+        _ => objects::tree(&call.resource, entry),
+    });
+    let items = items.collect::<Result<Vec<Value>, Status>>()?;
+    let (api_version, kind) = list_type(call, view);
+    Ok(json!({"apiVersion": api_version, "kind": kind, "metadata": page.metadata(), "items": items}))
+}
+
+/// apiVersion and kind of the list.
+pub(crate) fn list_type(call: &Call, view: View) -> (String, &str) {
+    match view {
+        View::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList"),
+        _ => (call.info.group_version(), &call.resource.list_kind),
+    }
+}
+
+/// A continue token that came too late, with one that leads on.
+pub(crate) struct Expired(Continue);
+
+impl Expired {
+    fn response(&self) -> Result<Response, Status> {
+        let status = Status::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+             without the continue parameter, or use the continue token in this response to retrieve the remainder of \
+             the results. Continuing with the provided token results in an inconsistent list - objects that were \
+             created, modified, or deleted between the time the first chunk was returned and now may show up in the \
+             list.",
+        );
+        let mut value = status.to_value();
+        value["metadata"]["continue"] = self.0.inconsistent().encode().into();
+        Ok(respond::json(StatusCode::GONE, value.to_string().into()))
+    }
+}
+
+/// Reads the objects that `query` and `selection` name.
+pub(crate) async fn page(call: &Call, query: &Query<'_>, selection: &Selection) -> Result<Result<Page, Expired>, Status> {
+    let options = Options::parse(query)?;
+    let limit = options.limit;
+    // With selectors, how many objects make a page is not known before they are looked at.
+    let fetched = if selection.is_everything() { limit } else { 0 };
+    let mut range = selection.narrow(call, call.range()).limit(fetched);
+    let mut base = None;
+    if let Some(token) = &options.token {
+        let (namespace, name) = token.start();
+        range = range.after(namespace, name);
+        base = Some(token.rv);
+    }
+    let list = match read(call, &range, options.at).await {
+        Ok(list) => list,
+        Err(ReadError::Compacted) => match options.token {
+            Some(token) => return Ok(Err(Expired(token))),
+            None => return Err(Status::expired("The resourceVersion for the provided list is too old.")),
+        },
+        Err(ReadError::Status(status)) => return Err(status),
+    };
+    let List { revision, mut entries, count } = list;
+    let mut more = selection.is_everything() && limit > 0 && count > entries.len();
+    if !selection.is_everything() {
+        entries.retain(|entry| selection.matches(entry));
+        if limit > 0 && entries.len() > limit {
+            entries.truncate(limit);
+            more = true;
+        }
+    }
+    // Pages of an inconsistent list go on being that.
+    let at = base.filter(|rv| *rv < 0).unwrap_or_else(|| i64::try_from(revision).unwrap_or(i64::MAX));
+    let token = if more { entries.last().map(|last| Continue::after(last, at)) } else { None };
+    let remaining = (more && selection.is_everything()).then(|| count - entries.len());
+    Ok(Ok(Page { revision, entries, token, remaining }))
+}
+
+enum ReadError {
+    Compacted,
+    Status(Status),
+}
+
+async fn read(call: &Call, range: &wherry_store::Range, at: At) -> Result<List, ReadError> {
+    let store = &call.engine.store;
+    match store.list(range, at) {
+        Err(StoreError::Future { .. }) => {}
+        result => return result.map_err(|e| read_error(&e)),
+    }
+    let (At::Exact(wanted) | At::NotOlderThan(wanted)) = at else {
+        return Err(ReadError::Status(Status::internal("the newest revision is ahead of itself")));
+    };
+    wait(call, wanted).await.map_err(ReadError::Status)?;
+    store.list(range, at).map_err(|e| read_error(&e))
+}
+
+/// Waits until the store has reached `revision`; 504 if it does not within [`FRESHNESS_WAIT`].
+pub(crate) async fn wait(call: &Call, revision: u64) -> Result<(), Status> {
+    match call.engine.store.wait_for(revision, FRESHNESS_WAIT).await {
+        Ok(()) => Ok(()),
+        Err(StoreError::Future { current }) => Err(Status::resource_version_too_large(revision, current)),
+        Err(error) => Err(objects::store_status(&error)),
+    }
+}
+
+fn read_error(error: &StoreError) -> ReadError {
+    match error {
+        StoreError::Compacted { .. } => ReadError::Compacted,
+        other => ReadError::Status(objects::store_status(other)),
+    }
+}
+
+/// limit, continue, resourceVersion and resourceVersionMatch, resolved.
+struct Options {
+    at: At,
+    limit: usize,
+    token: Option<Continue>,
+}
+
+impl Options {
+    fn parse(query: &Query<'_>) -> Result<Self, Status> {
+        let limit = query.integer("limit")?.unwrap_or_default();
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let version = query.get("resourceVersion");
+        let matching = query.get("resourceVersionMatch");
+        let token = query.get("continue");
+        check(version, matching, token.is_some(), query.boolean("sendInitialEvents").is_some())?;
+        let revision = version.map(parse_revision).transpose()?;
+        if let Some(token) = token {
+            let token = Continue::decode(token)?;
+            if revision.is_some_and(|r| r != 0) {
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+            }
+            let at = u64::try_from(token.rv).map_or(At::Latest, At::Exact);
+            return Ok(Self { at, limit, token: Some(token) });
+        }
+        let at = match (revision, matching) {
+            // Reads at 0 may be answered from any state; ours is the newest.
+            (None | Some(0), _) => At::Latest,
+            (Some(revision), Some("Exact")) => At::Exact(revision),
+            (Some(revision), Some(_)) => At::NotOlderThan(revision),
+            // Upstream's legacy: a limited list at N without a match is exact.
+            (Some(revision), None) if limit > 0 => At::Exact(revision),
+            (Some(revision), None) => At::NotOlderThan(revision),
+        };
+        Ok(Self { at, limit, token: None })
+    }
+}
+
+/// A resource version; 400 if it is no number.
+pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
+    text.parse().map_err(|_| {
+        let error = FieldError::invalid(&Path::new("resourceVersion"), text, format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+        Status::bad_request(error.to_string())
+    })
+}
+
+fn check(version: Option<&str>, matching: Option<&str>, paged: bool, initial_events: bool) -> Result<(), Status> {
+    let path = Path::new("resourceVersionMatch");
+    let forbidden = |detail: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, detail)));
+    if let Some(matching) = matching {
+        if version.is_none() {
+            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        if paged {
+            return forbidden("resourceVersionMatch is forbidden when continue is provided");
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            let error = FieldError::not_supported(&path, matching, &["Exact", "NotOlderThan", ""]);
+            return Err(invalid("ListOptions", error));
+        }
+        if matching == "Exact" && version == Some("0") {
+            return forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+    }
+    if initial_events {
+        let path = Path::new("sendInitialEvents");
+        return Err(invalid("ListOptions", FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")));
+    }
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Which objects a list, watch or deletecollection is about.
+
+use wherry_api::selector::{FieldSelector, LabelSelector};
+use wherry_api::status::Status;
+use wherry_store::{Entry, Range};
+
+use crate::engine::Call;
+use crate::options::Query;
+
+/// The selectors of a request.
+pub(crate) struct Selection {
+    labels: LabelSelector,
+    fields: FieldSelector,
+    everything: bool,
+}
+
+impl Selection {
+    pub(crate) fn parse(call: &Call, query: &Query<'_>) -> Result<Self, Status> {
+        let labels = query.get("labelSelector").map(LabelSelector::parse).transpose();
+        let labels = labels.map_err(|e| unreadable(&e))?.unwrap_or_else(LabelSelector::everything);
+        let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose();
+        let fields = fields.map_err(|e| unreadable(&e))?.unwrap_or_else(FieldSelector::everything);
+        for requirement in fields.requirements() {
+            if !call.stored.strategy.is_selectable(&requirement.field) {
+                return Err(Status::bad_request(format!(
+                    "Unable to find \"{}, Resource={}\" that match label selector {:?}, field selector {:?}: field label not supported: {}",
+                    call.info.group_version(),
+                    call.resource.plural,
+                    query.get("labelSelector").unwrap_or_default(),
+                    query.get("fieldSelector").unwrap_or_default(),
+                    requirement.field
+                )));
+            }
+        }
+        let everything = labels.is_everything() && fields.is_everything();
+        Ok(Self { labels, fields, everything })
+    }
+
+    /// Whether nothing is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    pub(crate) fn matches(&self, entry: &Entry) -> bool {
+        self.everything || self.labels.matches(&entry.attributes.labels) && self.fields.matches(&entry.attributes)
+    }
+
+    /// `range` narrowed by what the field selector says of name and namespace.
+    pub(crate) fn narrow(&self, call: &Call, range: Range) -> Range {
+        let range = match self.fields.exact("metadata.name") {
+            Some(name) if !name.is_empty() => range.name(name),
+            _ => range,
+        };
+        match self.fields.exact("metadata.namespace") {
+            Some(namespace) if call.resource.namespaced && range.namespace.is_none() && !namespace.is_empty() => {
+                range.namespace(namespace)
+            }
+            _ => range,
+        }
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Status {
+    Status::bad_request(error.to_string())
+}
