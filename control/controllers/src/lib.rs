@@ -6,17 +6,26 @@
 //! All are driven by changes and by one timer heap a queue. There is no periodic resync: a cache that shows all
 //! of a controller's own writes, and events for everything else, make it unnecessary.
 
+mod catalog;
 mod context;
 mod deployment;
 mod endpoints;
 mod error;
+mod garbage;
+mod namespace;
+mod namespace_defaults;
+mod node;
 mod pods;
 mod replicaset;
 
+use std::sync::Arc;
+
+use catalog::Observer;
 use context::Context;
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use wherry_reconcile::{Informers, Recorders};
 
 /// What the controllers need to run.
@@ -44,10 +53,42 @@ pub async fn run(config: Config, cancel: CancellationToken) {
         recorders: config.recorders,
     };
     let mut controllers = JoinSet::new();
-    controllers.spawn(deployment::run(context.clone(), cancel.clone()));
-    controllers.spawn(replicaset::run(context.clone(), cancel.clone()));
-    controllers.spawn(endpoints::slices::run(context.clone(), cancel.clone()));
-    controllers.spawn(endpoints::legacy::run(context.clone(), cancel.clone()));
-    controllers.spawn(endpoints::mirror::run(context.clone(), cancel.clone()));
-    while controllers.join_next().await.is_some() {}
+    macro_rules! start {
+        ($run:path $(, $argument:expr)*) => {
+            controllers.spawn($run(context.clone() $(, $argument)*, cancel.clone()))
+        };
+    }
+    start!(deployment::run);
+    start!(replicaset::run);
+    start!(endpoints::slices::run);
+    start!(endpoints::legacy::run);
+    start!(endpoints::mirror::run);
+    start!(namespace_defaults::run, config.root_ca_pem);
+    start!(node::ipam::run, config.cluster_cidr, config.node_mask);
+    start!(node::lifecycle::run);
+    start!(node::eviction::run);
+    start!(node::podgc::run);
+    start!(run_catalog);
+    while let Some(ended) = controllers.join_next().await {
+        // A controller's reconcilers are guarded one by one; a panic here is one of its feeds.
+        if let Err(error) = ended {
+            error!(%error, "a controller failed");
+        }
+    }
+}
+
+/// The controllers that deal with every kind there is.
+async fn run_catalog(context: Context, cancel: CancellationToken) {
+    let Some(resources) = catalog::discover_until(&context.client, &cancel).await else {
+        return;
+    };
+    let garbage = garbage::Collector::new(context.clone(), resources.clone());
+    let namespaces = namespace::Controller::new(context.clone(), resources.clone());
+    let observers: Vec<Arc<dyn Observer>> = vec![garbage.clone(), namespaces.clone()];
+    let watch = catalog::watch_all(&context, &resources, observers, &cancel);
+    tokio::join!(
+        watch,
+        garbage.run(cancel.clone()),
+        namespaces.run(cancel.clone())
+    );
 }
