@@ -19,6 +19,7 @@ pub mod encode;
 pub mod facts;
 pub mod field;
 pub mod meta;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;

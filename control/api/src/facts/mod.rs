@@ -250,6 +250,7 @@ pub struct Facts {
     types: Vec<Type>,
     by_name: HashMap<Box<str>, TypeId>,
     by_kind: HashMap<(Box<str>, Box<str>), TypeId>,
+    digest: String,
 }
 
 static BUILTIN: LazyLock<Arc<Facts>> =
@@ -280,6 +281,11 @@ impl Facts {
         self.by_kind
             .get(&(api_version.into(), kind.into()))
             .copied()
+    }
+
+    /// Differs for different tables.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 
     /// All types.

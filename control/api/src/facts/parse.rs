@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Facts, Field, ListType, Shape, Type, TypeId};
 
 /// A table that cannot be read.
@@ -21,7 +23,10 @@ impl Facts {
             .filter_map(|line| line.strip_prefix('=')?.split(' ').next())
             .zip((0u32..).map(TypeId))
             .collect();
-        let mut facts = Self::default();
+        let mut facts = Self {
+            digest: hex::encode(Sha256::digest(table)),
+            ..Self::default()
+        };
         for (i, line) in table.lines().enumerate() {
             let result = match line.strip_prefix('=') {
                 Some(head) => {

@@ -3,9 +3,10 @@
 //! Verbs, watch, patch, tables, discovery and OpenAPI all work from a [`Resource`] row. Rows own their strings: a custom
 //! resource is a row made at run time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
+use bytes::Bytes;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -192,6 +193,8 @@ pub struct Version {
     pub version: String,
     /// Its resources, sorted by plural name.
     pub resources: Vec<Arc<Resource>>,
+    /// Its OpenAPI document, once it was asked for.
+    pub(crate) openapi: OnceLock<Bytes>,
 }
 
 /// A group and its versions, the preferred one first.
@@ -221,39 +224,29 @@ impl Registry {
 
     /// Adds a resource, or replaces the one at its path. Groups and versions keep the order in which they came.
     pub fn insert(&mut self, resource: Resource) {
-        let resource = Arc::new(resource);
-        let group = match self.groups.iter().position(|g| g.name == resource.group) {
-            Some(at) => &mut self.groups[at],
-            None => {
-                self.groups.push(Group {
-                    name: resource.group.clone(),
-                    versions: Vec::new(),
-                });
-                let last = self.groups.len() - 1;
-                &mut self.groups[last]
-            }
-        };
-        let version = match group
-            .versions
-            .iter()
-            .position(|v| v.version == resource.version)
-        {
-            Some(at) => &mut group.versions[at],
-            None => {
-                group.versions.push(Version {
-                    version: resource.version.clone(),
-                    resources: Vec::new(),
-                });
-                let last = group.versions.len() - 1;
-                &mut group.versions[last]
-            }
-        };
+        let group = place(
+            &mut self.groups,
+            |g| g.name == resource.group,
+            || Group {
+                name: resource.group.clone(),
+                versions: Vec::new(),
+            },
+        );
+        let version = place(
+            &mut group.versions,
+            |v| v.version == resource.version,
+            || Version {
+                version: resource.version.clone(),
+                ..Version::default()
+            },
+        );
+        version.openapi = OnceLock::new();
         match version
             .resources
             .binary_search_by(|r| r.plural.cmp(&resource.plural))
         {
-            Ok(at) => version.resources[at] = resource,
-            Err(at) => version.resources.insert(at, resource),
+            Ok(at) => version.resources[at] = Arc::new(resource),
+            Err(at) => version.resources.insert(at, Arc::new(resource)),
         }
     }
 
@@ -306,6 +299,15 @@ impl Registry {
         self.resources()
             .find(|r| *r.storage.resource == *storage_resource && r.storage.to_storage.is_none())
     }
+}
+
+/// The item that is meant, made at the end if it is not there.
+fn place<T>(items: &mut Vec<T>, is: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> &mut T {
+    let at = items.iter().position(is).unwrap_or_else(|| {
+        items.push(make());
+        items.len() - 1
+    });
+    &mut items[at]
 }
 
 /// Builds rows.
