@@ -1,1 +1,3 @@
-//! wherry-agent
+//! The node agent.
+mod lifecycle;
+mod logs;

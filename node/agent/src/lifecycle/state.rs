@@ -1,0 +1,356 @@
+//! What the agent knows of one Pod: plain data, changed by the driver alone, read by [`plan`](super::plan()).
+//!
+//! A container has one [`Run`]: so it can never have two live attempts. Every variant says how it is left.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+/// What was observed of one Pod on this node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodState {
+    /// `status.startTime`: when the agent first took the Pod up.
+    pub started_at: Option<Timestamp>,
+    /// The Pod's addresses, once it has a network; kept when it ends, as the status keeps them.
+    pub ips: Vec<IpAddr>,
+    /// The Pod's network and volumes.
+    pub ground: Ground,
+    /// The init containers, in the order of the spec.
+    pub init: Vec<ContainerState>,
+    /// The containers, in the order of the spec.
+    pub containers: Vec<ContainerState>,
+    /// The Pod was ended by the agent (refused, deadline exceeded): never undone.
+    pub verdict: Option<Verdict>,
+    /// The API holds the status of an ended Pod: its object may be deleted.
+    pub reported_end: bool,
+    /// `DELETE` was sent.
+    pub delete_sent: bool,
+    /// The phase last reported; a terminal one is never left.
+    pub phase: Phase,
+}
+
+/// A Pod's phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// Left when every init container is done and no container still waits for its first start.
+    #[default]
+    Pending,
+    /// Left when every container has ended for good.
+    Running,
+    /// Never left.
+    Succeeded,
+    /// Never left.
+    Failed,
+}
+
+impl Phase {
+    /// The API's word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Running => "Running",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+        }
+    }
+
+    /// Succeeded or Failed.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed)
+    }
+
+    /// From the API's word.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text {
+            "Running" => Self::Running,
+            "Succeeded" => Self::Succeeded,
+            "Failed" => Self::Failed,
+            _ => Self::Pending,
+        }
+    }
+}
+
+/// Why the agent ended a Pod: `status.reason` and `status.message` of a Failed one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// `DeadlineExceeded`, `UnsupportedField`, ...
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What a Pod's containers stand on: its directory, volumes and network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Ground {
+    /// Nothing is there. Left by [`Action::SetUp`](super::Action::SetUp).
+    #[default]
+    Missing,
+    /// Being made. Left by the outcome.
+    Making,
+    /// Could not be made. Left at `retry_at`.
+    Failed {
+        /// When to try again.
+        retry_at: Timestamp,
+    },
+    /// Containers may start. Left by [`Action::TearDown`](super::Action::TearDown).
+    Ready,
+    /// Being removed. Left by the outcome.
+    Removing,
+    /// Removed; never made again.
+    Gone,
+}
+
+/// What was observed of one container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerState {
+    /// Where it is.
+    pub run: Run,
+    /// The runs made so far: the number of the next one, and one more than the restart count.
+    pub attempts: u32,
+    /// How the run before the current one ended.
+    pub last: Option<Ended>,
+    /// Between restarts.
+    pub crash: Backoff,
+    /// Between pulls.
+    pub pull: Backoff,
+}
+
+/// Where a container is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Run {
+    /// Nothing runs. Left by [`Action::Start`](super::Action::Start), not before `until`.
+    Waiting {
+        /// What to tell; none before the first start.
+        why: Option<Why>,
+        /// When to try again; at once where none.
+        until: Option<Timestamp>,
+    },
+    /// Its image is pulled, its configuration resolved, it is created and started. Left by the outcome.
+    Starting {
+        /// What was told before.
+        why: Option<Why>,
+        /// It was asked to stop in the meantime.
+        cancelled: bool,
+    },
+    /// It runs. Left by its exit or by [`Action::Stop`](super::Action::Stop).
+    Running(Live),
+    /// It runs and was asked to end. Left by its exit.
+    Stopping {
+        /// What runs.
+        live: Live,
+        /// When it is killed.
+        deadline: Timestamp,
+        /// It was stopped to be started again (a failed probe).
+        restart: bool,
+    },
+    /// It ended. Left by [`Action::Start`](super::Action::Start) where the restart policy says so.
+    Exited {
+        /// How.
+        ended: Ended,
+        /// Restart it whatever its exit code (its probe failed).
+        restart: bool,
+    },
+}
+
+impl ContainerState {
+    /// `restartCount`.
+    #[must_use]
+    pub fn restarts(&self) -> u32 {
+        self.attempts.saturating_sub(1)
+    }
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self::Waiting { why: None, until: None }
+    }
+}
+
+impl Run {
+    /// A process or instance may exist.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        matches!(self, Self::Starting { .. } | Self::Running(_) | Self::Stopping { .. })
+    }
+
+    /// What runs, where it does.
+    #[must_use]
+    pub fn live(&self) -> Option<&Live> {
+        match self {
+            Self::Running(live) | Self::Stopping { live, .. } => Some(live),
+            _ => None,
+        }
+    }
+
+    /// As [`live`](Self::live).
+    pub fn live_mut(&mut self) -> Option<&mut Live> {
+        match self {
+            Self::Running(live) | Self::Stopping { live, .. } => Some(live),
+            _ => None,
+        }
+    }
+}
+
+/// A running container.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Which run this is: `runtime://id` and the image.
+    pub identity: Identity,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// The last verdicts of its probes.
+    pub probes: Probes,
+}
+
+/// A run's identity, as its status shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// `wasmtime://<64 hex>`.
+    pub container_id: String,
+    /// The normalised reference of the image that runs.
+    pub image: String,
+    /// `repository@sha256:...`.
+    pub image_id: String,
+}
+
+/// What the probes of a running container say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// The startup probe's verdict.
+    pub startup: ProbeVerdict,
+    /// The liveness probe's verdict.
+    pub liveness: ProbeVerdict,
+    /// The readiness probe's verdict.
+    pub readiness: ProbeVerdict,
+}
+
+impl Probes {
+    /// `containerStatuses[].started`.
+    #[must_use]
+    pub fn started(&self) -> bool {
+        matches!(self.startup, ProbeVerdict::NoProbe | ProbeVerdict::Passing)
+    }
+
+    /// `containerStatuses[].ready`.
+    #[must_use]
+    pub fn ready(&self) -> bool {
+        self.started() && matches!(self.readiness, ProbeVerdict::NoProbe | ProbeVerdict::Passing)
+    }
+}
+
+/// What a probe says, its thresholds counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProbeVerdict {
+    /// There is no such probe.
+    #[default]
+    NoProbe,
+    /// Neither threshold was reached yet.
+    Unknown,
+    /// `successThreshold` reached.
+    Passing,
+    /// `failureThreshold` reached.
+    Failing,
+}
+
+/// A reason and message of a waiting container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// `ErrImagePull`, `CrashLoopBackOff`, ...
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// Told from then on instead: a failed pull becomes a back-off.
+    pub then: Option<(Timestamp, Box<Why>)>,
+}
+
+impl Why {
+    /// A reason that does not change with time.
+    #[must_use]
+    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), then: None }
+    }
+
+    /// What to tell at `now`.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> &Self {
+        match &self.then {
+            Some((from, later)) if now >= *from => later.at(now),
+            _ => self,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The run that ended.
+    pub identity: Identity,
+    /// Its exit code.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+    pub reason: String,
+    /// The termination message.
+    pub message: Option<String>,
+    /// When it started; none where it never did.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// The wait between failures: 10 s doubling to 300 s, forgotten after 600 s without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backoff {
+    entry: Option<(Duration, Timestamp)>,
+}
+
+impl Backoff {
+    /// The first wait.
+    pub const INITIAL: Duration = Duration::from_secs(10);
+    /// The longest.
+    pub const MAX: Duration = Duration::from_secs(300);
+
+    /// Until when to wait for what happened at `event`; none: now.
+    #[must_use]
+    pub fn until(&self, event: Timestamp, now: Timestamp) -> Option<(Duration, Timestamp)> {
+        let (delay, updated) = self.entry?;
+        if Self::expired(updated, event) {
+            return None;
+        }
+        let until = add(event, delay);
+        (now < until).then_some((delay, until))
+    }
+
+    /// Counts a failure that happened at `event` and is tried again at `now`.
+    pub fn next(&mut self, event: Timestamp, now: Timestamp) {
+        let delay = match self.entry {
+            Some((delay, updated)) if !Self::expired(updated, event) => (delay * 2).min(Self::MAX),
+            _ => Self::INITIAL,
+        };
+        self.entry = Some((delay, now));
+    }
+
+    /// The current wait.
+    #[must_use]
+    pub fn delay(&self) -> Duration {
+        self.entry.map_or(Self::INITIAL, |(delay, _)| delay)
+    }
+
+    /// Forgets every failure.
+    pub fn reset(&mut self) {
+        self.entry = None;
+    }
+
+    fn expired(updated: Timestamp, event: Timestamp) -> bool {
+        event.duration_since(updated) > jiff::SignedDuration::try_from(Self::MAX * 2).unwrap_or(jiff::SignedDuration::MAX)
+    }
+}
+
+/// `at + by`, saturating.
+#[must_use]
+pub fn add(at: Timestamp, by: Duration) -> Timestamp {
+    at.checked_add(by).unwrap_or(Timestamp::MAX)
+}
