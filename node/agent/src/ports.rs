@@ -1,0 +1,83 @@
+//! The agent's seams to the node: images and network, as much of them as it uses. The real ones are adapted in
+//! [`adapters`](crate::adapters); tests put simple ones in their place.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::net::TcpStream;
+use wherry_network::{Service, ServiceKey};
+use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef};
+
+use crate::config::files::DnsConfig;
+
+/// Images on this node and in registries.
+#[async_trait]
+pub trait ImageSource: Send + Sync + 'static {
+    /// The image, where it is on this node. Never the network.
+    fn get(&self, reference: &str) -> Result<Option<Arc<Image>>, PullError>;
+
+    /// Its kind, by the node's store or its manifest in the registry; none where that cannot be known now.
+    async fn kind(&self, reference: &str, secrets: &[Vec<u8>]) -> Option<ImageKind>;
+
+    /// Asks the registry and fetches what is missing. `secrets` are Docker `config.json`s.
+    async fn pull(&self, reference: &str, secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError>;
+
+    /// What `status.images` of the Node shows, largest first.
+    fn list(&self) -> Vec<NodeImage>;
+}
+
+/// Why an image could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PullError {
+    /// `ErrImagePull`, `InvalidImageName`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+/// An image for `status.images`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeImage {
+    /// Its names.
+    pub names: Vec<String>,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// The node's network, started.
+#[async_trait]
+pub trait NodeNet: Send + Sync + 'static {
+    /// Gives a Pod its address; the same again where it has one. `namespaced`: it has a container.
+    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>) -> Result<Arc<dyn PodNetwork>, String>;
+
+    /// Takes a Pod's address back. Nothing happens where it has none.
+    async fn remove_pod(&self, uid: &str) -> Result<(), String>;
+
+    /// Sets or removes a Service.
+    fn set_service(&self, key: ServiceKey, service: Option<Service>);
+
+    /// Resolves when no Service of this node sends to `ip` any more.
+    async fn drained(&self, ip: IpAddr);
+
+    /// Connects from the node.
+    async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream>;
+
+    /// The node's addresses.
+    fn node_ips(&self) -> Vec<IpAddr>;
+
+    /// What goes into `/etc/resolv.conf`.
+    fn dns(&self) -> DnsConfig;
+}
+
+/// Starts the node's network once its Pod CIDR is known.
+#[async_trait]
+pub trait NetworkStart: Send + Sync + 'static {
+    /// The node's addresses, known before the network is up: the Node is registered with them.
+    fn node_ips(&self) -> Vec<IpAddr>;
+
+    /// Starts it with the node's `spec.podCIDR`.
+    async fn start(&self, pod_cidr: &str) -> Result<Arc<dyn NodeNet>, String>;
+}
