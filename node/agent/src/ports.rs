@@ -51,13 +51,16 @@ pub struct NodeImage {
 #[async_trait]
 pub trait NodeNet: Send + Sync + 'static {
     /// Gives a Pod its address; the same again where it has one. `namespaced`: it has a container.
-    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>) -> Result<Arc<dyn PodNetwork>, String>;
+    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>, hostname: &str) -> Result<Arc<dyn PodNetwork>, String>;
 
     /// Takes a Pod's address back. Nothing happens where it has none.
     async fn remove_pod(&self, uid: &str) -> Result<(), String>;
 
     /// Sets or removes a Service.
     fn set_service(&self, key: ServiceKey, service: Option<Service>);
+
+    /// Tells the way to another node's Pods, or forgets it.
+    async fn set_peer(&self, pod_cidr: &str, via: Option<IpAddr>) -> Result<(), String>;
 
     /// Resolves when no Service of this node sends to `ip` any more.
     async fn drained(&self, ip: IpAddr);

@@ -110,7 +110,7 @@ pub fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> Plan {
     if want.gone || want.deletion.is_some() || state.verdict.is_some() {
         end(pod, want, state, now, &mut plan);
     } else if phase.is_terminal() {
-        release(state, &mut plan);
+        release(state, now, &mut plan);
     } else {
         run(pod, state, now, &mut plan);
     }
@@ -142,6 +142,8 @@ fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan
     match state.ground {
         Ground::Making | Ground::Removing => {}
         Ground::Ready | Ground::Failed { .. } => plan.actions.push(Action::TearDown),
+        Ground::Stuck { retry_at } if now < retry_at => plan.wake_at(retry_at),
+        Ground::Stuck { .. } => plan.actions.push(Action::TearDown),
         Ground::Missing | Ground::Gone if want.gone => plan.actions.push(Action::Forget),
         Ground::Missing | Ground::Gone => {
             if want.deletion.is_some() && state.reported_end && !state.delete_sent {
@@ -152,9 +154,12 @@ fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan
 }
 
 /// Releases what a finished Pod holds; its logs stay until it is deleted.
-fn release(state: &PodState, plan: &mut Plan) {
-    if !state.is_live() && matches!(state.ground, Ground::Ready | Ground::Failed { .. }) {
-        plan.actions.push(Action::TearDown);
+fn release(state: &PodState, now: Timestamp, plan: &mut Plan) {
+    match state.ground {
+        _ if state.is_live() => {}
+        Ground::Stuck { retry_at } if now < retry_at => plan.wake_at(retry_at),
+        Ground::Ready | Ground::Failed { .. } | Ground::Stuck { .. } => plan.actions.push(Action::TearDown),
+        Ground::Missing | Ground::Making | Ground::Removing | Ground::Gone => {}
     }
 }
 
@@ -173,7 +178,7 @@ fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
         Ground::Missing => plan.actions.push(Action::SetUp),
         Ground::Failed { retry_at } if now >= *retry_at => plan.actions.push(Action::SetUp),
         Ground::Failed { retry_at } => plan.wake_at(*retry_at),
-        Ground::Making | Ground::Removing | Ground::Gone => {}
+        Ground::Making | Ground::Removing | Ground::Stuck { .. } | Ground::Gone => {}
         Ground::Ready => {
             let pending = state.init.iter().position(|container| !initialised(container));
             // Once a container has run, the Pod is initialised for good (an agent that restarts may have lost the init runs).

@@ -100,6 +100,11 @@ pub enum Ground {
     Ready,
     /// Being removed. Left by the outcome.
     Removing,
+    /// Could not be removed. Left at `retry_at`.
+    Stuck {
+        /// When to try again.
+        retry_at: Timestamp,
+    },
     /// Removed; never made again.
     Gone,
 }

@@ -45,6 +45,12 @@ impl Logs {
         Ok(Arc::new(Self { root, live: Mutex::default(), writer: writer::Writer::start()? }))
     }
 
+    /// Where the Pods' directories lie.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// The directory of a Pod.
     #[must_use]
     pub fn pod_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {

@@ -1,0 +1,134 @@
+//! What a Pod's containers stand on: its directory, network, volumes and files; made and removed.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use wherry_reconcile::EventType;
+use wherry_runtime::{ImageKind, PodNetwork, PodRef};
+
+use super::shared::Shared;
+use crate::config::projection::Source;
+use crate::config::volumes::Volumes;
+use crate::config::{ConfigError, admit, files, volumes};
+
+/// A Pod's ground, made.
+pub(super) struct Made {
+    pub(super) network: Arc<dyn PodNetwork>,
+    pub(super) volumes: Arc<Volumes>,
+}
+
+/// Why it could not be made.
+pub(super) enum GroundError {
+    /// The manifest asks for what this node has not: only another manifest helps.
+    Refused(String),
+    /// Try again.
+    Failed,
+}
+
+/// Makes (or takes up again) a Pod's ground. Idempotent.
+pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &PodRef, dir: &Path, ip: Option<IpAddr>) -> Result<Made, GroundError> {
+    if let Err(error) = admit::pod(pod) {
+        return Err(refuse(shared, pod, &error));
+    }
+    let namespaced = is_namespaced(shared, pod).await;
+    let network = match shared.network.add_pod(reference, namespaced, ip, &files::hostname(pod)).await {
+        Ok(network) => network,
+        Err(error) => {
+            shared.event(pod, EventType::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+            return Err(GroundError::Failed);
+        }
+    };
+    let (shared_, pod_, dir) = (shared.clone(), pod.clone(), dir.to_owned());
+    let ips = network.ips().to_vec();
+    let made = tokio::task::spawn_blocking(move || {
+        let facts = shared_.facts(&ips);
+        std::fs::create_dir_all(&dir).map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
+        files::write(&dir.join("etc"), &pod_, &facts.pod_ips, &shared_.network.dns()).map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
+        let source = Source { pod: &pod_, facts: &facts, node: &shared_.capacity, objects: &*shared_.objects };
+        volumes::set_up(&dir, &source)
+    });
+    match made.await {
+        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes) }),
+        Ok(Err(error @ ConfigError::Unsupported { .. })) => Err(refuse(shared, pod, &error)),
+        Ok(Err(error)) => {
+            shared.event(pod, EventType::Warning, "FailedMount", error.to_string());
+            Err(GroundError::Failed)
+        }
+        Err(panic) => {
+            tracing::error!(pod = %reference.name, %panic, "making volumes panicked");
+            Err(GroundError::Failed)
+        }
+    }
+}
+
+fn refuse(shared: &Shared, pod: &Pod, error: &ConfigError) -> GroundError {
+    shared.event(pod, EventType::Warning, "Failed", format!("Error: {error}"));
+    GroundError::Refused(error.to_string())
+}
+
+/// Whether the Pod needs a network namespace: it has a container, or may have one.
+pub(super) async fn is_namespaced(shared: &Shared, pod: &Pod) -> bool {
+    if shared.containers.is_none() || shared.is_wasm_class(pod) {
+        return false;
+    }
+    let Some(spec) = &pod.spec else { return false };
+    let secrets = pull_secrets(shared, pod);
+    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
+        if kind(shared, container, &secrets).await != Some(ImageKind::Wasm) {
+            return true;
+        }
+    }
+    false
+}
+
+async fn kind(shared: &Shared, container: &Container, secrets: &[Vec<u8>]) -> Option<ImageKind> {
+    let reference = container.image.as_deref().unwrap_or_default();
+    match shared.images.get(reference) {
+        Ok(Some(image)) => Some(image.kind),
+        Ok(None) => shared.images.kind(reference, secrets).await,
+        Err(_) => None,
+    }
+}
+
+/// The Docker configurations of the Pod's `imagePullSecrets`; those that are missing are left out, as kubelet does.
+pub(super) fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Vec<u8>> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let references = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
+    let secrets = references.into_iter().flatten().filter_map(|reference| shared.objects.secret(namespace, &reference.name));
+    secrets
+        .filter_map(|secret| {
+            let data = secret.data.as_ref()?;
+            let config = data.get(".dockerconfigjson").or_else(|| data.get(".dockercfg"))?;
+            Some(config.0.clone())
+        })
+        .collect()
+}
+
+/// Removes a Pod's volumes and network. Idempotent.
+pub(super) async fn tear_down(shared: &Shared, pod: &Arc<Pod>, uid: &str, dir: &Path) -> Result<(), String> {
+    let (pod, dir) = (pod.clone(), dir.to_owned());
+    let volumes = tokio::task::spawn_blocking(move || volumes::tear_down(&dir, &pod)).await;
+    let volumes = match volumes {
+        Ok(done) => done.map_err(|error| format!("cannot remove the volumes: {error}")),
+        Err(panic) => Err(panic.to_string()),
+    };
+    shared.network.remove_pod(uid).await?;
+    volumes
+}
+
+/// Writes the volumes that follow ConfigMaps and Secrets again.
+pub(super) async fn refresh(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<IpAddr>, dir: &Path) {
+    let (shared, pod, dir) = (shared.clone(), pod.clone(), dir.to_owned());
+    let done = tokio::task::spawn_blocking(move || {
+        let facts = shared.facts(&ips);
+        let source = Source { pod: &pod, facts: &facts, node: &shared.capacity, objects: &*shared.objects };
+        if let Err(error) = volumes::refresh(&dir, &source) {
+            shared.event(&pod, EventType::Warning, "FailedMount", error.to_string());
+        }
+    });
+    if let Err(panic) = done.await {
+        tracing::error!(%panic, "refreshing volumes panicked");
+    }
+}

@@ -1,0 +1,325 @@
+//! The driver: one task that decides for every Pod of the node, and the tasks it spawns to act.
+//!
+//! ```text
+//!  Pods, ConfigMaps, Secrets (informers) ─┐
+//!  outcomes of tasks (JoinSet) ───────────┼─► Record.state ─► lifecycle::plan ─► actions ─► tasks
+//!  one heap of timers ────────────────────┘                  └► lifecycle::status ─► a patch, if it changed
+//! ```
+//!
+//! # Guarantees
+//! - A Pod costs a record, and a task only while something is under way or a container runs (to wait for its exit).
+//! - An action is applied to the state before it begins, so that nothing is begun twice.
+//! - Every task belongs to the driver's `JoinSet` and ends with it.
+
+mod act;
+mod ground;
+mod outcome;
+mod record;
+mod recover;
+pub(crate) mod shared;
+mod start;
+mod status;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wherry_reconcile::{Change, Informers, Subscription};
+
+use crate::lifecycle::{self, NodeFacts, Run, Slot, add};
+use crate::probe::ProbeKind;
+use outcome::Outcome;
+use record::{Record, Uid};
+use shared::{Seen, SeenContainer, Shared};
+
+/// A Pod's plan is made again at most so often for one event; more would mean that it never settles.
+const MAX_ROUNDS: usize = 16;
+/// How long a status that nobody waits for is held back.
+const MINOR: std::time::Duration = std::time::Duration::from_secs(1);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Timer {
+    Pod(Uid),
+    Write(Uid),
+    Probe(Uid, Slot, u32, ProbeKind),
+}
+
+/// See the module's documentation.
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    pods: HashMap<Uid, Record>,
+    timers: crate::timers::Timers<Timer>,
+    tasks: JoinSet<Outcome>,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, pods: HashMap::new(), timers: crate::timers::Timers::new(), tasks: JoinSet::new() }
+    }
+
+    /// Runs until cancelled or until the informers end. Containers are left as they are.
+    pub(crate) async fn run(mut self, informers: &Informers, cancel: CancellationToken) {
+        let pods = informers.get::<Pod>();
+        let maps = informers.get::<ConfigMap>();
+        let secrets = informers.get::<Secret>();
+        if !(pods.synced().await && maps.synced().await && secrets.synced().await) {
+            return;
+        }
+        let existing: Vec<Arc<Pod>> = pods.list().into_iter().filter(|pod| self.is_ours(pod)).collect();
+        self.recover(existing).await;
+        let (mut pods, mut maps, mut secrets) = (pods.subscribe(), maps.subscribe(), secrets.subscribe());
+        loop {
+            let wake = self.timers.next();
+            let clock = self.shared.clock.clone();
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                change = pods.next() => match change {
+                    Some(change) => self.pod_changed(change),
+                    None => return,
+                },
+                change = next(&mut maps) => self.object_changed("configmap", change.as_ref().and_then(Change::object).map(|map| &map.metadata)),
+                change = next(&mut secrets) => self.object_changed("secret", change.as_ref().and_then(Change::object).map(|secret| &secret.metadata)),
+                Some(outcome) = self.tasks.join_next() => match outcome {
+                    Ok(outcome) => self.finished(outcome),
+                    Err(error) => tracing::error!(%error, "a task of the agent was lost"),
+                },
+                () = clock.sleep_until(wake) => {}
+            }
+            self.fire(self.shared.clock.now());
+        }
+    }
+
+    fn is_ours(&self, pod: &Pod) -> bool {
+        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&self.shared.node_name)
+    }
+
+    fn pod_changed(&mut self, change: Change<Pod>) {
+        let uid = |pod: &Arc<Pod>| pod.metadata.uid.as_deref().map(Uid::from);
+        let new = change.new.filter(|pod| self.is_ours(pod));
+        let (was, is) = (change.old.as_ref().and_then(uid), new.as_ref().and_then(uid));
+        if let Some(was) = was.filter(|was| is.as_ref() != Some(was)) {
+            self.pod_gone(&was);
+        }
+        if let (Some(pod), Some(uid)) = (new, is) {
+            self.pod_known(uid, pod);
+        }
+    }
+
+    fn pod_gone(&mut self, uid: &Uid) {
+        if let Some(record) = self.pods.get_mut(uid) {
+            record.gone = true;
+            self.reconcile(uid);
+        }
+    }
+
+    fn pod_known(&mut self, uid: Uid, pod: Arc<Pod>) {
+        match self.pods.get_mut(&uid) {
+            Some(record) => {
+                let respecified = record.pod.spec != pod.spec;
+                record.update(pod, respecified);
+            }
+            None => {
+                // A Pod that ended before this agent ever knew it needs nothing but its deletion.
+                let state = lifecycle::recover_status(&pod);
+                let reference = record::pod_ref(&pod);
+                let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
+                let mut record = Record::new(pod, dir, state);
+                record.forget_lost_runs(self.shared.clock.now());
+                self.pods.insert(uid.clone(), record);
+            }
+        }
+        self.reconcile(&uid);
+    }
+
+    /// A ConfigMap or Secret changed: what waits for it is tried again, what is mounted from it is written again.
+    fn object_changed(&mut self, kind: &'static str, meta: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+        let Some(meta) = meta else { return };
+        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        let key = (kind, name);
+        let concerned: Vec<Uid> = self
+            .pods
+            .iter()
+            .filter(|(_, record)| record.reference.namespace == namespace && record.objects.contains(&key) && !record.ending())
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in concerned {
+            let now = self.shared.clock.now();
+            let Some(record) = self.pods.get_mut(&uid) else { continue };
+            record.retry_config(now);
+            if record.state.ground == lifecycle::Ground::Ready && !record.volumes.is_empty() {
+                let (shared, pod, ips, dir) = (self.shared.clone(), record.pod.clone(), record.state.ips.clone(), record.dir.clone());
+                self.spawn(Outcome::Nothing, async move {
+                    ground::refresh(&shared, &pod, ips, &dir).await;
+                    Outcome::Nothing
+                });
+            }
+            self.reconcile(&uid);
+        }
+    }
+
+    fn fire(&mut self, now: Timestamp) {
+        while let Some(timer) = self.timers.pop(now) {
+            match timer {
+                Timer::Pod(uid) => self.reconcile(&uid),
+                Timer::Write(uid) => self.write_status(&uid, true),
+                Timer::Probe(uid, slot, attempt, kind) => self.probe(&uid, slot, attempt, kind),
+            }
+        }
+    }
+
+    /// Plans and acts until nothing is left to do, then tells the API what changed.
+    fn reconcile(&mut self, uid: &Uid) {
+        let now = self.shared.clock.now();
+        for round in 0.. {
+            let Some(record) = self.pods.get_mut(uid) else { return };
+            let plan = lifecycle::plan(&record.pod, &record.want(), &record.state, now);
+            if plan.actions.is_empty() || round == MAX_ROUNDS {
+                if round == MAX_ROUNDS {
+                    tracing::error!(pod = %record.reference.name, actions = ?plan.actions, "a Pod's plan does not settle");
+                }
+                self.timers.set(&Timer::Pod(uid.clone()), plan.wake);
+                break;
+            }
+            for action in plan.actions {
+                if let Some(record) = self.pods.get_mut(uid) {
+                    lifecycle::apply(&mut record.state, &action, now);
+                }
+                self.act(uid, action, now);
+            }
+        }
+        self.compute_status(uid, now);
+        self.write_status(uid, false);
+    }
+
+    fn compute_status(&mut self, uid: &Uid, now: Timestamp) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let base = status::base(&record.pod, &record.status);
+        let node = NodeFacts { host_ips: self.shared.network.node_ips() };
+        record.status = lifecycle::status(&record.pod, &record.state, record.ending(), &base, &node, now);
+        record.state.phase = record.status.phase.as_deref().map(lifecycle::Phase::parse).unwrap_or_default();
+        let seen = Seen { pod: record.pod.clone(), dir: record.dir.clone(), containers: record.seen(now) };
+        let key = (record.reference.namespace.clone(), record.reference.name.clone());
+        let mut view = self.shared.view.write();
+        // A newer Pod of the same name is what readers mean.
+        if !(record.gone && view.get(&key).is_some_and(|known| known.pod.metadata.uid != record.pod.metadata.uid)) {
+            view.insert(key, seen);
+        }
+    }
+
+    /// Starts a patch where the API does not have the newest status. `due`: also what nobody waits for.
+    fn write_status(&mut self, uid: &Uid, due: bool) {
+        let now = self.shared.clock.now();
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        if record.gone || record.writing.in_flight {
+            return;
+        }
+        let wanted = status::own(&record.status);
+        let Some(patch) = status::diff(&record.writing.written, &wanted) else {
+            self.reported(uid);
+            return;
+        };
+        let timer = Timer::Write(uid.clone());
+        let minor = status::is_minor(&patch, &record.writing.written, &wanted);
+        let wait = record.writing.not_before.filter(|at| now < *at).or_else(|| (minor && !due).then(|| add(now, MINOR)));
+        if wait.is_some() {
+            self.timers.set(&timer, wait);
+            return;
+        }
+        record.writing.in_flight = true;
+        let (shared, reference, uid) = (self.shared.clone(), record.reference.clone(), uid.clone());
+        let lost = Outcome::Written { uid: uid.clone(), wanted: wanted.clone(), result: Err(status::WriteError::Gone) };
+        self.timers.set(&timer, None);
+        self.spawn(lost, async move {
+            let result = status::write(&shared, &reference, patch).await;
+            Outcome::Written { uid, wanted, result }
+        });
+    }
+
+    /// The API has the newest status: the object of a Pod that ended may go.
+    fn reported(&mut self, uid: &Uid) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let over = !record.state.is_live() && matches!(record.state.ground, lifecycle::Ground::Gone | lifecycle::Ground::Missing);
+        if over && record.ending() && !record.state.reported_end {
+            record.state.reported_end = true;
+            self.reconcile(uid);
+        }
+    }
+
+    /// Spawns a task; `lost` stands for its outcome should it panic.
+    fn spawn(&mut self, lost: Outcome, task: impl Future<Output = Outcome> + Send + 'static) {
+        self.tasks.spawn(async move {
+            AssertUnwindSafe(task).catch_unwind().await.unwrap_or_else(|_| {
+                tracing::error!(?lost, "a task of the agent panicked");
+                lost
+            })
+        });
+    }
+}
+
+/// The next change; for ever where there is none.
+async fn next<K: wherry_reconcile::informer::Kind>(subscription: &mut Subscription<K>) -> Option<Change<K>> {
+    match subscription.next().await {
+        Some(change) => Some(change),
+        None => std::future::pending().await,
+    }
+}
+
+impl Record {
+    fn update(&mut self, pod: Arc<Pod>, respecified: bool) {
+        self.pod = pod;
+        if respecified {
+            // Another manifest may be one that can be honoured.
+            if matches!(self.state.ground, lifecycle::Ground::Failed { .. }) {
+                self.state.ground = lifecycle::Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
+            }
+            for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
+                if let Run::Waiting { until, why: Some(why) } = &mut container.run
+                    && why.reason != "CrashLoopBackOff"
+                {
+                    *until = None;
+                }
+            }
+        }
+    }
+
+    /// What waits for its configuration is tried again at once.
+    fn retry_config(&mut self, now: Timestamp) {
+        for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
+            if let Run::Waiting { until, why: Some(why) } = &mut container.run
+                && why.reason == "CreateContainerConfigError"
+                && until.is_some_and(|until| until != Timestamp::MAX)
+            {
+                *until = None;
+            }
+        }
+        if let lifecycle::Ground::Failed { retry_at } = &mut self.state.ground
+            && *retry_at != Timestamp::MAX
+        {
+            *retry_at = now;
+        }
+    }
+
+    fn seen(&self, now: Timestamp) -> Vec<SeenContainer> {
+        let seen = |(slot, container): (Slot, &lifecycle::ContainerState)| SeenContainer {
+            name: lifecycle::name(&self.pod, slot).to_owned(),
+            attempts: container.attempts,
+            waiting: match &container.run {
+                Run::Waiting { why, .. } | Run::Starting { why, .. } => {
+                    let default = if self.state.init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+                    Some(why.as_ref().map_or_else(|| default.to_owned(), |why| why.at(now).reason.clone()))
+                }
+                _ => None,
+            },
+        };
+        self.state.slots().map(seen).collect()
+    }
+}

@@ -1,0 +1,130 @@
+//! What the driver holds of one Pod, beside its [`PodState`].
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use wherry_runtime::{ContainerId, PodNetwork, PodRef, Runtime};
+
+use crate::config::volumes::Volumes;
+use crate::lifecycle::{Deletion, PodState, Slot, Want};
+use crate::probe::{ProbeKind, Tracker};
+
+/// A Pod's uid.
+pub(crate) type Uid = Arc<str>;
+
+/// One Pod on this node.
+pub(super) struct Record {
+    pub(super) pod: Arc<Pod>,
+    pub(super) reference: PodRef,
+    pub(super) dir: PathBuf,
+    pub(super) state: PodState,
+    pub(super) gone: bool,
+    pub(super) network: Option<Arc<dyn PodNetwork>>,
+    pub(super) volumes: Arc<Volumes>,
+    pub(super) runs: HashMap<Slot, RunHandle>,
+    pub(super) starting: HashMap<Slot, CancellationToken>,
+    pub(super) trackers: HashMap<(Slot, ProbeKind), Tracker>,
+    pub(super) status: PodStatus,
+    pub(super) writing: Writing,
+    /// ConfigMaps and Secrets it names.
+    pub(super) objects: HashSet<(&'static str, String)>,
+}
+
+/// A live run.
+pub(super) struct RunHandle {
+    pub(super) id: ContainerId,
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) attempt: u32,
+    /// The deadline of its stop, once it is being stopped.
+    pub(super) stop: Option<watch::Sender<Timestamp>>,
+}
+
+/// Where the writing of a Pod's status is.
+#[derive(Default)]
+pub(super) struct Writing {
+    /// What the API holds of what the agent writes.
+    pub(super) written: Value,
+    /// A patch is under way.
+    pub(super) in_flight: bool,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// When to try (again), where not at once.
+    pub(super) not_before: Option<Timestamp>,
+}
+
+impl Record {
+    pub(super) fn new(pod: Arc<Pod>, dir: PathBuf, state: PodState) -> Self {
+        let reference = pod_ref(&pod);
+        let status = pod.status.clone().unwrap_or_default();
+        let writing = Writing { written: super::status::own(&status), ..Writing::default() };
+        let objects = named_objects(&pod);
+        Self {
+            pod,
+            reference,
+            dir,
+            state,
+            gone: false,
+            network: None,
+            volumes: Arc::default(),
+            runs: HashMap::new(),
+            starting: HashMap::new(),
+            trackers: HashMap::new(),
+            status,
+            writing,
+            objects,
+        }
+    }
+
+    pub(super) fn want(&self) -> Want {
+        let meta = &self.pod.metadata;
+        let deletion = meta.deletion_timestamp.as_ref().map(|at| Deletion {
+            deadline: at.0,
+            grace: std::time::Duration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs()),
+        });
+        Want { deletion, gone: self.gone }
+    }
+
+    /// No container is started any more.
+    pub(super) fn ending(&self) -> bool {
+        self.gone || self.pod.metadata.deletion_timestamp.is_some() || self.state.verdict.is_some()
+    }
+}
+
+/// A Pod as runtimes and network know it.
+pub(super) fn pod_ref(pod: &Pod) -> PodRef {
+    let meta = &pod.metadata;
+    PodRef {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+        uid: meta.uid.clone().unwrap_or_default(),
+    }
+}
+
+/// The ConfigMaps and Secrets that a Pod's manifest names, so that their changes find the Pod.
+fn named_objects(pod: &Pod) -> HashSet<(&'static str, String)> {
+    let mut found = HashSet::new();
+    let Some(spec) = &pod.spec else { return found };
+    let mut map = |name: &str| found.insert(("configmap", name.to_owned()));
+    let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let from = || containers().flat_map(|container| container.env_from.iter().flatten());
+    let values = || containers().flat_map(|container| container.env.iter().flatten()).filter_map(|env| env.value_from.as_ref());
+    let volumes = || spec.volumes.iter().flatten();
+    let projected = || volumes().filter_map(|volume| volume.projected.as_ref()).flat_map(|projected| projected.sources.iter().flatten());
+    from().filter_map(|source| source.config_map_ref.as_ref()).for_each(|reference| drop(map(&reference.name)));
+    values().filter_map(|value| value.config_map_key_ref.as_ref()).for_each(|key| drop(map(&key.name)));
+    volumes().filter_map(|volume| volume.config_map.as_ref()).for_each(|volume| drop(map(&volume.name)));
+    projected().filter_map(|source| source.config_map.as_ref()).for_each(|source| drop(map(&source.name)));
+    let mut secret = |name: &str| found.insert(("secret", name.to_owned()));
+    from().filter_map(|source| source.secret_ref.as_ref()).for_each(|reference| drop(secret(&reference.name)));
+    values().filter_map(|value| value.secret_key_ref.as_ref()).for_each(|key| drop(secret(&key.name)));
+    volumes().filter_map(|volume| volume.secret.as_ref()?.secret_name.as_ref()).for_each(|name| drop(secret(name)));
+    projected().filter_map(|source| source.secret.as_ref()).for_each(|source| drop(secret(&source.name)));
+    spec.image_pull_secrets.iter().flatten().for_each(|reference| drop(secret(&reference.name)));
+    found
+}

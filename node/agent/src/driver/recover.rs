@@ -1,0 +1,191 @@
+//! Taking up again what an earlier life of the agent left: running containers are adopted, lost ones counted as ended,
+//! what belongs to no Pod is removed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use wherry_runtime::{ContainerState, ContainerStatus, Runtime, RuntimeError, Signal};
+
+use super::outcome::Outcome;
+use super::record::{Record, Uid, pod_ref};
+use super::shared::Shared;
+use super::start::Started;
+use super::stop::lost;
+use super::Driver;
+use crate::config::files;
+use crate::lifecycle::{self, Ground, Identity, Run, Slot};
+use crate::logs::{Logs, SharedLog};
+
+/// Networks taken up at once.
+const CONCURRENT: usize = 16;
+
+type Found = HashMap<String, (Arc<dyn Runtime>, ContainerStatus)>;
+
+impl Driver {
+    /// Takes up the Pods that exist, before any new one is begun (their addresses are theirs).
+    pub(super) async fn recover(&mut self, pods: Vec<Arc<Pod>>) {
+        let mut found = self.list().await;
+        self.take_addresses(&pods).await;
+        let known: HashSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+        for pod in pods {
+            self.recover_pod(pod, &mut found).await;
+        }
+        self.clear(found, &known);
+    }
+
+    async fn list(&self) -> Found {
+        let mut found = Found::new();
+        for runtime in self.shared.runtimes() {
+            match runtime.list().await {
+                Ok(list) => found.extend(list.into_iter().map(|status| (status.id.0.clone(), (runtime.clone(), status)))),
+                Err(error) => tracing::error!(runtime = runtime.info().name, %error, "cannot list the containers that are left"),
+            }
+        }
+        found
+    }
+
+    async fn take_addresses(&self, pods: &[Arc<Pod>]) {
+        let shared = &self.shared;
+        let kept = pods.iter().filter_map(|pod| {
+            let status = pod.status.as_ref()?;
+            let ended = status.phase.as_deref().is_some_and(|phase| lifecycle::Phase::parse(phase).is_terminal());
+            let ip = status.pod_ip.as_deref()?.parse().ok()?;
+            (!ended).then(|| (pod.clone(), ip))
+        });
+        futures::stream::iter(kept)
+            .for_each_concurrent(CONCURRENT, |(pod, ip)| async move {
+                let namespaced = super::ground::is_namespaced(shared, &pod).await;
+                if let Err(error) = shared.network.add_pod(&pod_ref(&pod), namespaced, Some(ip), &files::hostname(&pod)).await {
+                    tracing::warn!(pod = ?pod.metadata.name, %ip, %error, "a Pod cannot keep its address");
+                }
+            })
+            .await;
+    }
+
+    async fn recover_pod(&mut self, pod: Arc<Pod>, found: &mut Found) {
+        let Some(uid) = pod.metadata.uid.as_deref().map(Uid::from) else { return };
+        let reference = pod_ref(&pod);
+        let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
+        let mut state = lifecycle::recover_status(&pod);
+        if state.started_at.is_some() {
+            // Made again or removed, whichever the Pod needs: both are idempotent.
+            state.ground = Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
+        }
+        let mut record = Record::new(pod, dir, state);
+        let mut adopted = Vec::new();
+        let slots: Vec<Slot> = record.state.slots().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let name = lifecycle::name(&record.pod, slot).to_owned();
+            let Some(container) = record.state.container_mut(slot) else { continue };
+            // The newest run of this container that a runtime still has: the status may be behind.
+            let newest = found.values().filter(|(_, status)| status.pod.uid == reference.uid && status.name == name).max_by_key(|(_, status)| status.attempt);
+            let Some(id) = newest.map(|(_, status)| status.id.0.clone()) else { continue };
+            let Some((runtime, status)) = found.remove(&id) else { continue };
+            let shown = format!("{}://{id}", runtime.info().name);
+            let before = container.run.live().filter(|live| live.identity.container_id == shown).cloned();
+            let identity = before.as_ref().map_or_else(|| Identity { container_id: shown, ..Identity::default() }, |live| live.identity.clone());
+            let path = Logs::path(&record.dir, &name, status.attempt);
+            if let Err(problem) = adopt(&self.shared, &runtime, &status, &path).await {
+                tracing::warn!(container = %status.id, problem, "a container cannot be adopted");
+                found.insert(id, (runtime, status));
+                continue;
+            }
+            let at = match &status.state {
+                ContainerState::Running { started_at } => Timestamp::try_from(*started_at).unwrap_or_else(|_| self.shared.clock.now()),
+                ContainerState::Created | ContainerState::Exited(_) => self.shared.clock.now(),
+            };
+            let started = Started { id: status.id.clone(), runtime, identity, at };
+            adopted.push((slot, status.attempt, started, before.map(|live| live.probes)));
+            container.run = Run::default();
+        }
+        record.forget_lost_runs(self.shared.clock.now());
+        self.pods.insert(uid.clone(), record);
+        for (slot, attempt, started, probes) in adopted {
+            self.watch(&uid, slot, attempt, started, probes);
+        }
+        self.reconcile(&uid);
+    }
+
+    /// Ends and removes what belongs to no Pod.
+    fn clear(&mut self, found: Found, known: &HashSet<String>) {
+        for (_, (runtime, status)) in found {
+            let (shared, orphan) = (self.shared.clone(), !known.contains(&status.pod.uid));
+            self.spawn(Outcome::Nothing, async move {
+                tracing::info!(container = %status.id, pod = %status.pod.name, "removing a container that was left behind");
+                let ended = async {
+                    if !matches!(status.state, ContainerState::Exited(_)) {
+                        runtime.kill(&status.id, Signal::Kill).await?;
+                        runtime.wait(&status.id).await?;
+                    }
+                    runtime.remove(&status.id).await
+                };
+                if let Err(error) = ended.await {
+                    tracing::warn!(container = %status.id, %error, "cannot remove a container that was left behind");
+                }
+                if orphan && let Err(error) = shared.network.remove_pod(&status.pod.uid).await {
+                    tracing::warn!(pod = %status.pod.name, error, "cannot remove the network of a Pod that is gone");
+                }
+                Outcome::Nothing
+            });
+        }
+        let (root, known) = (self.shared.logs.root().to_owned(), known.clone());
+        self.spawn(Outcome::Nothing, async move {
+            let cleared = tokio::task::spawn_blocking(move || clear_dirs(&root, &known)).await;
+            if let Err(error) = cleared {
+                tracing::warn!(%error, "cannot clear the directories of Pods that are gone");
+            }
+            Outcome::Nothing
+        });
+    }
+}
+
+/// Gives a container's output to its log again.
+async fn adopt(shared: &Shared, runtime: &Arc<dyn Runtime>, status: &ContainerStatus, path: &std::path::Path) -> Result<(), String> {
+    let log = shared.logs.open(path).map_err(|error| error.to_string())?;
+    match runtime.adopt(&status.id, Arc::new(SharedLog(log))).await {
+        Ok(()) => Ok(()),
+        // It ended while nobody looked: there is no output to take, and `wait` tells its exit.
+        Err(RuntimeError::WrongState { .. }) if matches!(status.state, ContainerState::Exited(_)) => Ok(()),
+        Err(error) => {
+            shared.logs.close(path).await;
+            Err(error.to_string())
+        }
+    }
+}
+
+/// Removes the directories (`<namespace>_<name>_<uid>`) of Pods that are not known.
+fn clear_dirs(root: &std::path::Path, known: &HashSet<String>) {
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let uid = name.to_str().and_then(|name| name.rsplit('_').next());
+        if uid.is_some_and(|uid| !known.contains(uid)) {
+            unmount_below(&entry.path().join("volumes"));
+            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+                tracing::warn!(dir = %entry.path().display(), %error, "cannot remove the files of a Pod that is gone");
+            }
+        }
+    }
+}
+
+fn unmount_below(volumes: &std::path::Path) {
+    for entry in std::fs::read_dir(volumes).into_iter().flatten().flatten() {
+        // What is no mount point is left as it is.
+        let _not_mounted = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+impl Record {
+    /// What the status calls running and no runtime has, has ended.
+    pub(super) fn forget_lost_runs(&mut self, now: Timestamp) {
+        for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
+            if let Run::Running(live) = &container.run {
+                let mut ended = lost(live.identity.clone(), now);
+                ended.started_at = Some(live.started_at);
+                container.run = Run::Exited { ended, restart: false };
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What every task of the driver uses.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
+use wherry_reconcile::{EventType, Recorder};
+use wherry_runtime::{ImageKind, Runtime};
+
+use crate::clock::Clock;
+use crate::config::Objects;
+use crate::config::fields::PodFacts;
+use crate::lifecycle::{self, Slot};
+use crate::logs::Logs;
+use crate::node::Capacity;
+use crate::ports::{ImageSource, NodeNet};
+
+/// Shared by the driver's tasks; nothing here changes but the view.
+pub(crate) struct Shared {
+    pub(crate) node_name: String,
+    pub(crate) client: kube::Client,
+    pub(crate) recorder: Recorder,
+    pub(crate) wasm: Arc<dyn Runtime>,
+    pub(crate) containers: Option<Arc<dyn Runtime>>,
+    pub(crate) images: Arc<dyn ImageSource>,
+    pub(crate) network: Arc<dyn NodeNet>,
+    pub(crate) objects: Arc<dyn Objects>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) clock: Clock,
+    pub(crate) capacity: Capacity,
+    pub(crate) wasm_handlers: Vec<String>,
+    pub(crate) view: Arc<View>,
+    pub(crate) limits: Limits,
+}
+
+/// How much is done at once.
+pub(crate) struct Limits {
+    /// Containers being created and started.
+    pub(crate) starts: Semaphore,
+    /// Probes.
+    pub(crate) probes: Semaphore,
+    /// Requests to the API server.
+    pub(crate) writes: Semaphore,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { starts: Semaphore::new(16), probes: Semaphore::new(64), writes: Semaphore::new(64) }
+    }
+}
+
+/// What the HTTP side may see of the Pods.
+pub(crate) type View = RwLock<HashMap<(String, String), Seen>>;
+
+/// One Pod, for readers.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) pod: Arc<Pod>,
+    pub(crate) dir: PathBuf,
+    pub(crate) containers: Vec<SeenContainer>,
+}
+
+/// One container, for readers.
+#[derive(Clone)]
+pub(crate) struct SeenContainer {
+    pub(crate) name: String,
+    /// Runs made so far.
+    pub(crate) attempts: u32,
+    /// The reason it waits with.
+    pub(crate) waiting: Option<String>,
+}
+
+impl Shared {
+    /// The runtime of a kind; none where this node has none.
+    pub(crate) fn runtime(&self, kind: ImageKind) -> Option<&Arc<dyn Runtime>> {
+        match kind {
+            ImageKind::Wasm => Some(&self.wasm),
+            ImageKind::Container => self.containers.as_ref(),
+        }
+    }
+
+    /// Both runtimes.
+    pub(crate) fn runtimes(&self) -> impl Iterator<Item = &Arc<dyn Runtime>> {
+        std::iter::once(&self.wasm).chain(self.containers.as_ref())
+    }
+
+    /// Whether the Pod's RuntimeClass says Wasm.
+    pub(crate) fn is_wasm_class(&self, pod: &Pod) -> bool {
+        let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+        class.is_some_and(|class| {
+            let handler = self.objects.runtime_handler(class).unwrap_or_else(|| class.to_owned());
+            self.wasm_handlers.contains(&handler)
+        })
+    }
+
+    /// An event about the Pod.
+    pub(crate) fn event(&self, pod: &Pod, kind: EventType, reason: &str, message: impl Into<String>) {
+        self.recorder.event(&reference(pod, None), kind, reason, message);
+    }
+
+    /// An event about one of its containers.
+    pub(crate) fn container_event(&self, pod: &Pod, slot: Slot, kind: EventType, reason: &str, message: impl Into<String>) {
+        self.recorder.event(&reference(pod, Some(slot)), kind, reason, message);
+    }
+
+    /// What the downward API tells that is not in the manifest.
+    pub(crate) fn facts(&self, pod_ips: &[std::net::IpAddr]) -> PodFacts {
+        PodFacts {
+            pod_ips: pod_ips.iter().map(ToString::to_string).collect(),
+            host_ips: self.network.node_ips().iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn reference(pod: &Pod, slot: Option<Slot>) -> ObjectReference {
+    let meta = &pod.metadata;
+    let field_path = slot.map(|slot| {
+        let list = if matches!(slot, Slot::Init(_)) { "initContainers" } else { "containers" };
+        format!("spec.{list}{{{}}}", lifecycle::name(pod, slot))
+    });
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        field_path,
+    }
+}
