@@ -1,3 +1,38 @@
-//! The node agent.
+//! The node agent: what a kubelet does, for WebAssembly and containers alike.
+//!
+//! ```text
+//!  Pods of this node ─► driver ─► lifecycle (pure: desired + observed → actions, status)
+//!                         │
+//!                         ├─► ports: images, network      config: env, volumes, files
+//!                         ├─► Runtime (wasm | containers)  probe: http, tcp, exec
+//!                         └─► status, events, DELETE       logs ◄── Output ◄── Runtime
+//!  node: Node object, Lease, Services → network            http: logs for the API server
+//! ```
+//!
+//! # Guarantees
+//! - Both kinds of container go through one lifecycle; the agent knows [`Runtime`](wherry_runtime::Runtime) only.
+//! - A field of a manifest that this node cannot honour is refused with its path and why, never ignored.
+//! - Nothing polls: informers, outcomes and one heap of timers drive everything. Every task is owned and ends with
+//!   [`Agent::run`].
+//!
+//! # Deliberately absent
+//! Ephemeral containers, sidecars, exec/attach/port-forward, eviction: later issues.
+
+mod adapters;
+mod agent;
+mod clock;
+mod config;
+mod driver;
+mod http;
 mod lifecycle;
 mod logs;
+mod node;
+pub mod ports;
+mod probe;
+mod timers;
+
+pub use adapters::{ClusterNetwork, Started};
+pub use agent::{Agent, AgentError, Config, WASM_HANDLERS};
+pub use clock::Clock;
+pub use config::files::DnsConfig;
+pub use node::Capacity;

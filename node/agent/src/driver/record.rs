@@ -108,23 +108,22 @@ pub(super) fn pod_ref(pod: &Pod) -> PodRef {
 
 /// The ConfigMaps and Secrets that a Pod's manifest names, so that their changes find the Pod.
 fn named_objects(pod: &Pod) -> HashSet<(&'static str, String)> {
-    let mut found = HashSet::new();
-    let Some(spec) = &pod.spec else { return found };
-    let mut map = |name: &str| found.insert(("configmap", name.to_owned()));
+    let Some(spec) = &pod.spec else { return HashSet::new() };
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let from = || containers().flat_map(|container| container.env_from.iter().flatten());
     let values = || containers().flat_map(|container| container.env.iter().flatten()).filter_map(|env| env.value_from.as_ref());
     let volumes = || spec.volumes.iter().flatten();
     let projected = || volumes().filter_map(|volume| volume.projected.as_ref()).flat_map(|projected| projected.sources.iter().flatten());
-    from().filter_map(|source| source.config_map_ref.as_ref()).for_each(|reference| drop(map(&reference.name)));
-    values().filter_map(|value| value.config_map_key_ref.as_ref()).for_each(|key| drop(map(&key.name)));
-    volumes().filter_map(|volume| volume.config_map.as_ref()).for_each(|volume| drop(map(&volume.name)));
-    projected().filter_map(|source| source.config_map.as_ref()).for_each(|source| drop(map(&source.name)));
-    let mut secret = |name: &str| found.insert(("secret", name.to_owned()));
-    from().filter_map(|source| source.secret_ref.as_ref()).for_each(|reference| drop(secret(&reference.name)));
-    values().filter_map(|value| value.secret_key_ref.as_ref()).for_each(|key| drop(secret(&key.name)));
-    volumes().filter_map(|volume| volume.secret.as_ref()?.secret_name.as_ref()).for_each(|name| drop(secret(name)));
-    projected().filter_map(|source| source.secret.as_ref()).for_each(|source| drop(secret(&source.name)));
-    spec.image_pull_secrets.iter().flatten().for_each(|reference| drop(secret(&reference.name)));
-    found
+    let maps = from()
+        .filter_map(|source| Some(source.config_map_ref.as_ref()?.name.clone()))
+        .chain(values().filter_map(|value| Some(value.config_map_key_ref.as_ref()?.name.clone())))
+        .chain(volumes().filter_map(|volume| Some(volume.config_map.as_ref()?.name.clone())))
+        .chain(projected().filter_map(|source| Some(source.config_map.as_ref()?.name.clone())));
+    let secrets = from()
+        .filter_map(|source| Some(source.secret_ref.as_ref()?.name.clone()))
+        .chain(values().filter_map(|value| Some(value.secret_key_ref.as_ref()?.name.clone())))
+        .chain(volumes().filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()))
+        .chain(projected().filter_map(|source| Some(source.secret.as_ref()?.name.clone())))
+        .chain(spec.image_pull_secrets.iter().flatten().map(|reference| reference.name.clone()));
+    maps.map(|name| ("configmap", name)).chain(secrets.map(|name| ("secret", name))).collect()
 }

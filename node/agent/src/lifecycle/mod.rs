@@ -21,9 +21,10 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use plan::{Action, Deletion, Plan, Want, apply, plan, restart_policy, should_restart};
+pub(crate) use plan::{container, name};
+pub use plan::{Action, Deletion, Want, apply, plan};
 pub use state::{
-    Backoff, ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Verdict, Why, add,
+    ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Why, add,
 };
 pub use status::{NodeFacts, recover_status, status};
 

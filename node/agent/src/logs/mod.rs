@@ -17,7 +17,6 @@ mod format;
 mod reader;
 mod writer;
 
-pub use format::parse;
 pub use reader::{LogError, LogOptions};
 pub use writer::{ContainerLog, SharedLog};
 

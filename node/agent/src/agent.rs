@@ -1,0 +1,245 @@
+//! The agent of one node: what joins its parts.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wherry_reconcile::{EventType, Informer, Informers, Recorder};
+use wherry_runtime::{PodRef, Runtime};
+
+use crate::clock::Clock;
+use crate::config::Objects;
+use crate::driver::Driver;
+use crate::driver::shared::{Limits, Shared, View};
+use crate::logs::Logs;
+use crate::node::heartbeat::Heartbeat;
+use crate::node::register::{Facts, architecture};
+use crate::node::{Capacity, feed};
+use crate::ports::{ImageSource, NetworkStart, NodeNet};
+
+/// RuntimeClass handlers that mean WebAssembly.
+pub const WASM_HANDLERS: [&str; 8] = ["wasmtime", "spin", "wasmtime-spin-v2", "slight", "wws", "wasmedge", "wasmer", "wherry-wasm"];
+
+/// What an agent is made of.
+pub struct Config {
+    /// The Node's name.
+    pub node_name: String,
+    /// As `system:node:<name>`.
+    pub client: kube::Client,
+    /// The process's informers.
+    pub informers: Informers,
+    /// As component `kubelet` of this node.
+    pub recorder: Recorder,
+    /// Runs WebAssembly.
+    pub wasm: Arc<dyn Runtime>,
+    /// Runs containers; none where the node cannot.
+    pub containers: Option<Arc<dyn Runtime>>,
+    /// Images of both kinds.
+    pub images: Arc<dyn ImageSource>,
+    /// Starts the node's network once the Node has a Pod CIDR.
+    pub network: Arc<dyn NetworkStart>,
+    /// Pods' files lie in `<data_dir>/pods`.
+    pub data_dir: PathBuf,
+    /// Labels beside the agent's own.
+    pub labels: BTreeMap<String, String>,
+    /// What the node offers; what the machine has where none.
+    pub capacity: Option<Capacity>,
+    /// The time; [`Clock::default`] outside tests.
+    pub clock: Clock,
+}
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Its directory.
+    #[error("cannot use {}: {error}", dir.display())]
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// Its network.
+    #[error("cannot start the node's network: {0}")]
+    Network(String),
+}
+
+/// The agent of one node: see the crate's documentation.
+pub struct Agent {
+    config: Config,
+    capacity: Capacity,
+    logs: Arc<Logs>,
+    view: Arc<View>,
+}
+
+impl Agent {
+    /// An agent that does not run yet; its HTTP API answers already.
+    ///
+    /// # Errors
+    /// [`AgentError::Directory`].
+    pub fn new(config: Config) -> Result<Self, AgentError> {
+        let dir = config.data_dir.join("pods");
+        let private = || {
+            use std::os::unix::fs::DirBuilderExt as _;
+            // Secrets' values lie here.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            Logs::new(dir.clone())
+        };
+        let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
+        let capacity = config.capacity.clone().unwrap_or_else(|| Capacity::detect(&config.data_dir));
+        Ok(Self { config, capacity, logs, view: Arc::default() })
+    }
+
+    /// Logs, Pods and health, for the API server's node connector.
+    #[must_use]
+    pub fn http(&self) -> axum::Router {
+        crate::http::router(self.view.clone(), self.logs.clone())
+    }
+
+    /// Registers the Node, starts its network, then runs its Pods until cancelled. Containers are left as they are.
+    ///
+    /// # Errors
+    /// [`AgentError::Network`].
+    pub async fn run(self, cancel: CancellationToken) -> Result<(), AgentError> {
+        let cancel = cancel.child_token();
+        let _stop_parts = cancel.clone().drop_guard();
+        let mut parts = JoinSet::new();
+        let (not_ready, readiness) = watch::channel(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
+        let heartbeat = Heartbeat {
+            client: self.config.client.clone(),
+            facts: self.facts(),
+            images: self.config.images.clone(),
+            data_dir: self.config.data_dir.clone(),
+            not_ready: readiness,
+        };
+        parts.spawn(heartbeat.run(cancel.clone()));
+        let Some(network) = self.start_network(&cancel).await? else { return Ok(()) };
+        let informers = self.config.informers.clone();
+        let shared = self.shared(network.clone());
+        {
+            let (informers, network, cancel) = (informers.clone(), network.clone(), cancel.clone());
+            parts.spawn(async move { feed::services(&informers, network, cancel).await });
+        }
+        {
+            let (informers, network, cancel, own) = (informers.clone(), network, cancel.clone(), self.config.node_name.clone());
+            parts.spawn(async move { feed::peers(&informers, own, network, cancel).await });
+        }
+        shared.recorder.event(&self.node_reference(), EventType::Normal, "Starting", "Starting kubelet.");
+        not_ready.send_replace(None);
+        shared.recorder.event(&self.node_reference(), EventType::Normal, "NodeReady", format!("Node {} status is now: NodeReady", self.config.node_name));
+        Driver::new(Arc::new(shared)).run(&informers, cancel.clone()).await;
+        cancel.cancel();
+        while parts.join_next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Waits for the Node's Pod CIDR. None where cancelled first.
+    async fn start_network(&self, cancel: &CancellationToken) -> Result<Option<Arc<dyn NodeNet>>, AgentError> {
+        let nodes = self.config.informers.get::<Node>();
+        let mut changes = nodes.subscribe();
+        let cidr = loop {
+            let known = nodes.get("", &self.config.node_name);
+            if let Some(cidr) = known.and_then(|node| node.spec.as_ref()?.pod_cidr.clone()) {
+                break cidr;
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Ok(None),
+                change = changes.next() => if change.is_none() {
+                    return Ok(None);
+                },
+            }
+        };
+        self.config.network.start(&cidr).await.map(Some).map_err(AgentError::Network)
+    }
+
+    fn facts(&self) -> Facts {
+        let config = &self.config;
+        let mut labels = BTreeMap::from([
+            ("kubernetes.io/os".to_owned(), "linux".to_owned()),
+            ("kubernetes.io/arch".to_owned(), architecture().to_owned()),
+            ("kubernetes.io/hostname".to_owned(), config.node_name.clone()),
+            ("wherry.dev/wasm".to_owned(), "true".to_owned()),
+            ("wherry.dev/containers".to_owned(), config.containers.is_some().to_string()),
+        ]);
+        labels.extend(config.labels.clone());
+        let runtime = config.containers.as_ref().unwrap_or(&config.wasm).info();
+        Facts { name: config.node_name.clone(), labels, ips: config.network.node_ips(), capacity: self.capacity.clone(), runtime }
+    }
+
+    fn shared(&self, network: Arc<dyn NodeNet>) -> Shared {
+        let config = &self.config;
+        Shared {
+            node_name: config.node_name.clone(),
+            client: config.client.clone(),
+            recorder: config.recorder.clone(),
+            wasm: config.wasm.clone(),
+            containers: config.containers.clone(),
+            images: config.images.clone(),
+            network,
+            objects: Arc::new(Caches::new(&config.informers)),
+            logs: self.logs.clone(),
+            clock: config.clock.clone(),
+            capacity: self.capacity.clone(),
+            wasm_handlers: WASM_HANDLERS.map(str::to_owned).to_vec(),
+            view: self.view.clone(),
+            limits: Limits::default(),
+        }
+    }
+
+    fn node_reference(&self) -> k8s_openapi::api::core::v1::ObjectReference {
+        k8s_openapi::api::core::v1::ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.config.node_name.clone()),
+            uid: Some(self.config.node_name.clone()),
+            ..k8s_openapi::api::core::v1::ObjectReference::default()
+        }
+    }
+}
+
+/// What Pods may name, from the process's informers.
+struct Caches {
+    maps: Informer<ConfigMap>,
+    secrets: Informer<Secret>,
+    services: Informer<Service>,
+    classes: Informer<RuntimeClass>,
+}
+
+impl Caches {
+    fn new(informers: &Informers) -> Self {
+        Self { maps: informers.get(), secrets: informers.get(), services: informers.get(), classes: informers.get() }
+    }
+}
+
+impl Objects for Caches {
+    fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>> {
+        self.maps.get(namespace, name)
+    }
+
+    fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
+        self.secrets.get(namespace, name)
+    }
+
+    fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
+        self.services.list_namespace(namespace)
+    }
+
+    fn runtime_handler(&self, name: &str) -> Option<String> {
+        self.classes.get("", name).map(|class| class.handler.clone())
+    }
+}
+
+/// A Pod reference's place in logs.
+impl Agent {
+    /// The directory in which a Pod's logs and volumes lie.
+    #[must_use]
+    pub fn pod_dir(&self, pod: &PodRef) -> PathBuf {
+        self.logs.pod_dir(&pod.namespace, &pod.name, &pod.uid)
+    }
+}

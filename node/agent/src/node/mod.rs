@@ -1,0 +1,45 @@
+//! The Node object: registration ([`register`]), heartbeat and lease ([`heartbeat`]), what the machine has ([`Capacity`]).
+
+pub(crate) mod feed;
+pub(crate) mod heartbeat;
+pub(crate) mod register;
+
+use std::path::Path;
+
+/// What a node has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capacity {
+    /// Thousandths of a core.
+    pub cpu_millis: i64,
+    /// Bytes of memory.
+    pub memory_bytes: i64,
+    /// Bytes of the filesystem that holds the data directory.
+    pub storage_bytes: i64,
+    /// How many Pods it takes.
+    pub pods: i64,
+}
+
+/// As many Pods as addresses, file descriptors and memory maps of one process allow.
+const MAX_PODS: i64 = 16_000;
+
+impl Capacity {
+    /// What this machine has.
+    #[must_use]
+    pub fn detect(data_dir: &Path) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let storage = nix::sys::statvfs::statvfs(data_dir).map_or(0, |fs| fs.blocks().saturating_mul(fs.fragment_size()));
+        Self {
+            cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
+            memory_bytes: meminfo("MemTotal").unwrap_or(0),
+            storage_bytes: i64::try_from(storage).unwrap_or(i64::MAX),
+            pods: MAX_PODS,
+        }
+    }
+}
+
+/// A figure of `/proc/meminfo`, in bytes.
+fn meminfo(name: &str) -> Option<i64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)
+}
