@@ -14,7 +14,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 
 /// The objects that a Pod's manifest may name, from the agent's caches.
-pub trait Objects: Send + Sync + 'static {
+pub(crate) trait Objects: Send + Sync + 'static {
     /// A ConfigMap.
     fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>>;
     /// A Secret.
@@ -27,7 +27,7 @@ pub trait Objects: Send + Sync + 'static {
 
 /// Why a container's configuration cannot be resolved (`CreateContainerConfigError`).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     /// An object that is named is not there.
     #[error("{kind} \"{name}\" not found")]
     Missing {

@@ -22,15 +22,15 @@ mod status;
 mod tests;
 
 pub(crate) use plan::{container, name};
-pub use plan::{Action, Deletion, Want, apply, plan};
-pub use state::{
+pub(crate) use plan::{Action, Deletion, Want, apply, plan};
+pub(crate) use state::{
     ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Why, add,
 };
-pub use status::{NodeFacts, recover_status, status};
+pub(crate) use status::{NodeFacts, recover_status, status};
 
 /// Which container of a Pod: its place in `initContainers` or `containers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Slot {
+pub(crate) enum Slot {
     /// `spec.initContainers[n]`.
     Init(usize),
     /// `spec.containers[n]`.
@@ -40,13 +40,13 @@ pub enum Slot {
 impl PodState {
     /// The state of a Pod that was never seen, its containers waiting.
     #[must_use]
-    pub fn new(init: usize, containers: usize) -> Self {
+    pub(crate) fn new(init: usize, containers: usize) -> Self {
         Self { init: vec![ContainerState::default(); init], containers: vec![ContainerState::default(); containers], ..Self::default() }
     }
 
     /// One container's state.
     #[must_use]
-    pub fn container(&self, slot: Slot) -> Option<&ContainerState> {
+    pub(crate) fn container(&self, slot: Slot) -> Option<&ContainerState> {
         match slot {
             Slot::Init(n) => self.init.get(n),
             Slot::Main(n) => self.containers.get(n),
@@ -54,7 +54,7 @@ impl PodState {
     }
 
     /// As [`container`](Self::container).
-    pub fn container_mut(&mut self, slot: Slot) -> Option<&mut ContainerState> {
+    pub(crate) fn container_mut(&mut self, slot: Slot) -> Option<&mut ContainerState> {
         match slot {
             Slot::Init(n) => self.init.get_mut(n),
             Slot::Main(n) => self.containers.get_mut(n),
@@ -62,14 +62,14 @@ impl PodState {
     }
 
     /// Every container with its place.
-    pub fn slots(&self) -> impl Iterator<Item = (Slot, &ContainerState)> {
+    pub(crate) fn slots(&self) -> impl Iterator<Item = (Slot, &ContainerState)> {
         let init = self.init.iter().enumerate().map(|(n, container)| (Slot::Init(n), container));
         init.chain(self.containers.iter().enumerate().map(|(n, container)| (Slot::Main(n), container)))
     }
 
     /// Something of it may run.
     #[must_use]
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.slots().any(|(_, container)| container.run.is_live())
     }
 }

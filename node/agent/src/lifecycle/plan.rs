@@ -10,7 +10,7 @@ use super::{Slot, status};
 
 /// What is wanted of a Pod.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Want {
+pub(crate) struct Want {
     /// The object asks for its deletion.
     pub deletion: Option<Deletion>,
     /// The object is no longer in the API (or no longer this one's): end what is left of it.
@@ -19,7 +19,7 @@ pub struct Want {
 
 /// A wanted deletion.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Deletion {
+pub(crate) struct Deletion {
     /// `metadata.deletionTimestamp`: when the grace ends.
     pub deadline: Timestamp,
     /// `metadata.deletionGracePeriodSeconds`.
@@ -28,7 +28,7 @@ pub struct Deletion {
 
 /// One thing to do. The driver applies it to the state, then carries it out.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Make the Pod's directory, volumes and network.
     SetUp,
     /// Pull, resolve, create and start a container.
@@ -73,7 +73,7 @@ pub enum Action {
 
 /// What to do, and when to look again though nothing happens.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// In order.
     pub actions: Vec<Action>,
     /// The next moment at which the plan changes by itself.
@@ -88,13 +88,13 @@ impl Plan {
 
 /// `spec.restartPolicy`, `Always` where it is not given.
 #[must_use]
-pub fn restart_policy(pod: &Pod) -> &str {
+pub(super) fn restart_policy(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
 }
 
 /// Whether a container that ended with `code` is started again. Init containers that succeeded are not.
 #[must_use]
-pub fn should_restart(policy: &str, slot: Slot, code: i32) -> bool {
+pub(super) fn should_restart(policy: &str, slot: Slot, code: i32) -> bool {
     match (policy, slot) {
         ("Never", _) => false,
         ("OnFailure", _) | (_, Slot::Init(_)) => code != 0,
@@ -104,7 +104,7 @@ pub fn should_restart(policy: &str, slot: Slot, code: i32) -> bool {
 
 /// What to do for `pod`, of which `state` is known, at `now`.
 #[must_use]
-pub fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> Plan {
+pub(crate) fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let phase = status::phase(pod, state, want.deletion.is_some() || want.gone || state.verdict.is_some());
     if want.gone || want.deletion.is_some() || state.verdict.is_some() {
@@ -265,7 +265,7 @@ fn restarting(pod: &Pod, slot: Slot, container: &ContainerState, ended: &Ended, 
 }
 
 /// Changes `state` as `action` begins.
-pub fn apply(state: &mut PodState, action: &Action, now: Timestamp) {
+pub(crate) fn apply(state: &mut PodState, action: &Action, now: Timestamp) {
     match action {
         Action::SetUp => {
             state.ground = Ground::Making;

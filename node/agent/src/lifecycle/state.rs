@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 /// What was observed of one Pod on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct PodState {
+pub(crate) struct PodState {
     /// `status.startTime`: when the agent first took the Pod up.
     pub started_at: Option<Timestamp>,
     /// The Pod's addresses, once it has a network; kept when it ends, as the status keeps them.
@@ -32,7 +32,7 @@ pub struct PodState {
 
 /// A Pod's phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Left when every init container is done and no container still waits for its first start.
     #[default]
     Pending,
@@ -47,7 +47,7 @@ pub enum Phase {
 impl Phase {
     /// The API's word.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "Pending",
             Self::Running => "Running",
@@ -58,13 +58,13 @@ impl Phase {
 
     /// Succeeded or Failed.
     #[must_use]
-    pub fn is_terminal(self) -> bool {
+    pub(crate) fn is_terminal(self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed)
     }
 
     /// From the API's word.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         match text {
             "Running" => Self::Running,
             "Succeeded" => Self::Succeeded,
@@ -76,7 +76,7 @@ impl Phase {
 
 /// Why the agent ended a Pod: `status.reason` and `status.message` of a Failed one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// `DeadlineExceeded`, `UnsupportedField`, ...
     pub reason: String,
     /// For people.
@@ -85,7 +85,7 @@ pub struct Verdict {
 
 /// What a Pod's containers stand on: its directory, volumes and network.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub enum Ground {
+pub(crate) enum Ground {
     /// Nothing is there. Left by [`Action::SetUp`](super::Action::SetUp).
     #[default]
     Missing,
@@ -111,7 +111,7 @@ pub enum Ground {
 
 /// What was observed of one container.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ContainerState {
+pub(crate) struct ContainerState {
     /// Where it is.
     pub run: Run,
     /// The runs made so far: the number of the next one, and one more than the restart count.
@@ -126,7 +126,7 @@ pub struct ContainerState {
 
 /// Where a container is.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Run {
+pub(crate) enum Run {
     /// Nothing runs. Left by [`Action::Start`](super::Action::Start), not before `until`.
     Waiting {
         /// What to tell; none before the first start.
@@ -164,7 +164,7 @@ pub enum Run {
 impl ContainerState {
     /// `restartCount`.
     #[must_use]
-    pub fn restarts(&self) -> u32 {
+    pub(crate) fn restarts(&self) -> u32 {
         self.attempts.saturating_sub(1)
     }
 }
@@ -178,13 +178,13 @@ impl Default for Run {
 impl Run {
     /// A process or instance may exist.
     #[must_use]
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         matches!(self, Self::Starting { .. } | Self::Running(_) | Self::Stopping { .. })
     }
 
     /// What runs, where it does.
     #[must_use]
-    pub fn live(&self) -> Option<&Live> {
+    pub(crate) fn live(&self) -> Option<&Live> {
         match self {
             Self::Running(live) | Self::Stopping { live, .. } => Some(live),
             _ => None,
@@ -192,7 +192,7 @@ impl Run {
     }
 
     /// As [`live`](Self::live).
-    pub fn live_mut(&mut self) -> Option<&mut Live> {
+    pub(crate) fn live_mut(&mut self) -> Option<&mut Live> {
         match self {
             Self::Running(live) | Self::Stopping { live, .. } => Some(live),
             _ => None,
@@ -202,7 +202,7 @@ impl Run {
 
 /// A running container.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Live {
+pub(crate) struct Live {
     /// Which run this is: `runtime://id` and the image.
     pub identity: Identity,
     /// When it started.
@@ -213,7 +213,7 @@ pub struct Live {
 
 /// A run's identity, as its status shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// `wasmtime://<64 hex>`.
     pub container_id: String,
     /// The normalised reference of the image that runs.
@@ -224,7 +224,7 @@ pub struct Identity {
 
 /// What the probes of a running container say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Probes {
+pub(crate) struct Probes {
     /// The startup probe's verdict.
     pub startup: ProbeVerdict,
     /// The liveness probe's verdict.
@@ -236,20 +236,20 @@ pub struct Probes {
 impl Probes {
     /// `containerStatuses[].started`.
     #[must_use]
-    pub fn started(&self) -> bool {
+    pub(crate) fn started(&self) -> bool {
         matches!(self.startup, ProbeVerdict::NoProbe | ProbeVerdict::Passing)
     }
 
     /// `containerStatuses[].ready`.
     #[must_use]
-    pub fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         self.started() && matches!(self.readiness, ProbeVerdict::NoProbe | ProbeVerdict::Passing)
     }
 }
 
 /// What a probe says, its thresholds counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ProbeVerdict {
+pub(crate) enum ProbeVerdict {
     /// There is no such probe.
     #[default]
     NoProbe,
@@ -263,7 +263,7 @@ pub enum ProbeVerdict {
 
 /// A reason and message of a waiting container.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Why {
+pub(crate) struct Why {
     /// `ErrImagePull`, `CrashLoopBackOff`, ...
     pub reason: String,
     /// For people.
@@ -275,13 +275,13 @@ pub struct Why {
 impl Why {
     /// A reason that does not change with time.
     #[must_use]
-    pub fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self { reason: reason.into(), message: message.into(), then: None }
     }
 
     /// What to tell at `now`.
     #[must_use]
-    pub fn at(&self, now: Timestamp) -> &Self {
+    pub(crate) fn at(&self, now: Timestamp) -> &Self {
         match &self.then {
             Some((from, later)) if now >= *from => later.at(now),
             _ => self,
@@ -291,7 +291,7 @@ impl Why {
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub(crate) struct Ended {
     /// The run that ended.
     pub identity: Identity,
     /// Its exit code.
@@ -308,19 +308,19 @@ pub struct Ended {
 
 /// The wait between failures: 10 s doubling to 300 s, forgotten after 600 s without one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backoff {
+pub(crate) struct Backoff {
     entry: Option<(Duration, Timestamp)>,
 }
 
 impl Backoff {
     /// The first wait.
-    pub const INITIAL: Duration = Duration::from_secs(10);
+    pub(crate) const INITIAL: Duration = Duration::from_secs(10);
     /// The longest.
-    pub const MAX: Duration = Duration::from_secs(300);
+    pub(crate) const MAX: Duration = Duration::from_secs(300);
 
     /// Until when to wait for what happened at `event`; none: now.
     #[must_use]
-    pub fn until(&self, event: Timestamp, now: Timestamp) -> Option<(Duration, Timestamp)> {
+    pub(crate) fn until(&self, event: Timestamp, now: Timestamp) -> Option<(Duration, Timestamp)> {
         let (delay, updated) = self.entry?;
         if Self::expired(updated, event) {
             return None;
@@ -330,7 +330,7 @@ impl Backoff {
     }
 
     /// Counts a failure that happened at `event` and is tried again at `now`.
-    pub fn next(&mut self, event: Timestamp, now: Timestamp) {
+    pub(crate) fn next(&mut self, event: Timestamp, now: Timestamp) {
         let delay = match self.entry {
             Some((delay, updated)) if !Self::expired(updated, event) => (delay * 2).min(Self::MAX),
             _ => Self::INITIAL,
@@ -340,12 +340,12 @@ impl Backoff {
 
     /// The current wait.
     #[must_use]
-    pub fn delay(&self) -> Duration {
+    pub(crate) fn delay(&self) -> Duration {
         self.entry.map_or(Self::INITIAL, |(delay, _)| delay)
     }
 
     /// Forgets every failure.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.entry = None;
     }
 
@@ -356,6 +356,6 @@ impl Backoff {
 
 /// `at + by`, saturating.
 #[must_use]
-pub fn add(at: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn add(at: Timestamp, by: Duration) -> Timestamp {
     at.checked_add(by).unwrap_or(Timestamp::MAX)
 }

@@ -15,7 +15,7 @@ use super::Slot;
 
 /// What a Pod's status tells of its node.
 #[derive(Clone, Debug)]
-pub struct NodeFacts {
+pub(crate) struct NodeFacts {
     /// `status.hostIPs`.
     pub host_ips: Vec<IpAddr>,
 }
@@ -76,7 +76,7 @@ fn final_exit(container: &ContainerState) -> Option<&Ended> {
 
 /// The status of `pod` for the API. `old` keeps what others wrote and the times of conditions that did not change.
 #[must_use]
-pub fn status(pod: &Pod, state: &PodState, ending: bool, old: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
+pub(crate) fn status(pod: &Pod, state: &PodState, ending: bool, old: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
     let phase = phase(pod, state, ending);
     let has_init = !state.init.is_empty();
     let list = |containers: &[ContainerState], slot: fn(usize) -> Slot| -> Vec<ContainerStatus> {
@@ -279,7 +279,7 @@ fn seconds(at: Timestamp) -> Time {
 /// The state of a Pod that an earlier life of the agent ran, from the status it wrote. Containers it left running are
 /// `Running` here; the driver compares them with what the runtimes have.
 #[must_use]
-pub fn recover_status(pod: &Pod) -> PodState {
+pub(crate) fn recover_status(pod: &Pod) -> PodState {
     let init = pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).map_or(0, Vec::len);
     let mains = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let mut state = PodState::new(init, mains);

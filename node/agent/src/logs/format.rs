@@ -71,7 +71,7 @@ pub(super) fn stamp(at: Timestamp) -> String {
 
 /// One line of a log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
+pub(super) struct Line<'a> {
     /// As written.
     pub stamp: &'a [u8],
     /// The line goes on in the next entry.
@@ -82,7 +82,7 @@ pub struct Line<'a> {
 
 /// Takes a line (without its end) apart; none for what is not of the format.
 #[must_use]
-pub fn parse(line: &[u8]) -> Option<Line<'_>> {
+pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut fields = line.splitn(4, |byte| *byte == b' ');
     let stamp = fields.next()?;
     let stream = fields.next()?;

@@ -17,8 +17,8 @@ mod format;
 mod reader;
 mod writer;
 
-pub use reader::{LogError, LogOptions};
-pub use writer::{ContainerLog, SharedLog};
+pub(crate) use reader::{LogError, LogOptions};
+pub(crate) use writer::{ContainerLog, SharedLog};
 
 use std::collections::HashMap;
 use std::io;
@@ -29,7 +29,7 @@ use futures::Stream;
 use parking_lot::Mutex;
 
 /// The logs of a node: which are being written, and the thread that writes them.
-pub struct Logs {
+pub(crate) struct Logs {
     root: PathBuf,
     live: Mutex<HashMap<PathBuf, Arc<ContainerLog>>>,
     writer: writer::Writer,
@@ -40,25 +40,25 @@ impl Logs {
     ///
     /// # Errors
     /// Where the thread cannot be had.
-    pub fn new(root: PathBuf) -> io::Result<Arc<Self>> {
+    pub(crate) fn new(root: PathBuf) -> io::Result<Arc<Self>> {
         Ok(Arc::new(Self { root, live: Mutex::default(), writer: writer::Writer::start()? }))
     }
 
     /// Where the Pods' directories lie.
     #[must_use]
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// The directory of a Pod.
     #[must_use]
-    pub fn pod_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
+    pub(crate) fn pod_dir(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         self.root.join(format!("{namespace}_{name}_{uid}"))
     }
 
     /// The file of one run of a container.
     #[must_use]
-    pub fn path(pod_dir: &Path, container: &str, attempt: u32) -> PathBuf {
+    pub(crate) fn path(pod_dir: &Path, container: &str, attempt: u32) -> PathBuf {
         pod_dir.join(container).join(format!("{attempt}.log"))
     }
 
@@ -66,14 +66,14 @@ impl Logs {
     ///
     /// # Errors
     /// Where the file or its directory cannot be made.
-    pub fn open(&self, path: &Path) -> io::Result<Arc<ContainerLog>> {
+    pub(crate) fn open(&self, path: &Path) -> io::Result<Arc<ContainerLog>> {
         let log = ContainerLog::open(path, self.writer.handle())?;
         self.live.lock().insert(path.to_owned(), log.clone());
         Ok(log)
     }
 
     /// Ends a log: what is buffered is written, followers end.
-    pub async fn close(&self, path: &Path) {
+    pub(crate) async fn close(&self, path: &Path) {
         let log = self.live.lock().remove(path);
         if let Some(log) = log {
             log.close().await;
@@ -81,7 +81,7 @@ impl Logs {
     }
 
     /// Keeps the newest two runs of a container: the current and the previous.
-    pub fn prune(pod_dir: &Path, container: &str, attempt: u32) {
+    pub(crate) fn prune(pod_dir: &Path, container: &str, attempt: u32) {
         let Ok(entries) = std::fs::read_dir(pod_dir.join(container)) else { return };
         for entry in entries.flatten() {
             let name = entry.file_name();
@@ -96,13 +96,13 @@ impl Logs {
     ///
     /// # Errors
     /// [`LogError::NotFound`] where there is no such file.
-    pub async fn read(&self, path: &Path, options: LogOptions) -> Result<impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<>, LogError> {
+    pub(crate) async fn read(&self, path: &Path, options: LogOptions) -> Result<impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<>, LogError> {
         let live = self.live.lock().get(path).cloned();
         reader::read(path.to_owned(), live, options).await
     }
 
     /// The end of a log, at most `bytes` and `lines`, without stamps: a termination message.
-    pub async fn tail(&self, path: &Path, lines: usize, bytes: usize) -> String {
+    pub(crate) async fn tail(&self, path: &Path, lines: usize, bytes: usize) -> String {
         use futures::StreamExt as _;
         let options = LogOptions { tail_lines: Some(lines), ..LogOptions::default() };
         let Ok(stream) = self.read(path, options).await else { return String::new() };

@@ -15,7 +15,7 @@ use super::writer::{ContainerLog, Progress, segment, segments};
 
 /// What a client asks of a log.
 #[derive(Clone, Debug, Default)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     /// Go on until the container ends.
     pub follow: bool,
     /// Only the last lines.
@@ -30,7 +30,7 @@ pub struct LogOptions {
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub enum LogError {
+pub(crate) enum LogError {
     /// There is no such log.
     #[error("no log at {0}")]
     NotFound(PathBuf),

@@ -35,7 +35,7 @@ pub(super) struct Progress {
 }
 
 /// The log of one run of one container.
-pub struct ContainerLog {
+pub(crate) struct ContainerLog {
     path: PathBuf,
     buffer: Mutex<Buffer>,
     file: Mutex<Current>,
@@ -187,7 +187,7 @@ impl Output for SharedLog {
 }
 
 /// A log as a runtime's output.
-pub struct SharedLog(pub Arc<ContainerLog>);
+pub(crate) struct SharedLog(pub Arc<ContainerLog>);
 
 /// The file name of a rotated segment.
 pub(super) fn segment(path: &Path, sequence: u64) -> PathBuf {
