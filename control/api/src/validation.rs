@@ -10,8 +10,16 @@ use serde_json::Value;
 
 use crate::field::{FieldError, Path};
 
+pub(crate) mod cluster;
+pub(crate) mod container;
 pub(crate) mod meta;
 pub mod names;
+pub(crate) mod pod;
+pub(crate) mod resources;
+pub(crate) mod scheduling;
+pub(crate) mod service;
+pub(crate) mod volume;
+pub(crate) mod workload;
 
 /// Where a check is: a list of steps on the stack.
 #[derive(Clone, Copy)]
@@ -146,8 +154,15 @@ impl Errors {
         self.0
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// A duplicate that needs explaining.
+    pub(crate) fn duplicate_because(&mut self, at: &At, value: impl Into<Value>, detail: &str) {
+        let mut error = FieldError::duplicate(&at.path(), value);
+        error.detail = detail.to_owned();
+        self.0.push(error);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -180,3 +195,6 @@ pub(crate) fn not_negative(value: &Value, at: &At, errors: &mut Errors) {
 
 /// What is said of a number below zero.
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
+
+#[cfg(test)]
+mod tests;

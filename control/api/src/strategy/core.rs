@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, Sub, fields};
 use crate::columns;
 use crate::defaults::{self, Object, child_or_new};
-use crate::validation::{items, names, text};
+use crate::validation::{cluster, items, names, service, text};
 
 const UNCOUNTED: Strategy = Strategy {
     generation: Generation::Absent,
@@ -13,6 +13,7 @@ const UNCOUNTED: Strategy = Strategy {
 };
 
 pub(super) const NAMESPACE: Strategy = Strategy {
+    check: cluster::namespace,
     columns: columns::NAMESPACE,
     row: columns::namespace,
     default: defaults::namespace,
@@ -24,6 +25,8 @@ pub(super) const NAMESPACE: Strategy = Strategy {
 };
 
 pub(super) const NODE: Strategy = Strategy {
+    check: cluster::node,
+    check_update: cluster::node_update,
     columns: columns::NODE,
     row: columns::node,
     default: defaults::node,
@@ -33,26 +36,30 @@ pub(super) const NODE: Strategy = Strategy {
 };
 
 pub(super) const SERVICE: Strategy = Strategy {
+    check: service::service,
+    check_update: service::update,
     columns: columns::SERVICE,
     row: columns::service,
     default: defaults::service,
-    create: |service| {
-        service.insert("status".into(), json!({"loadBalancer": {}}));
-    },
+    create: new_service,
     update: update_service,
-    name: names::label_1035,
+    name: names::label,
     fields: fields::SERVICE,
     allow_create_on_update: true,
     ..UNCOUNTED
 };
 
 pub(super) const CONFIG_MAP: Strategy = Strategy {
+    check: cluster::config_map,
+    check_update: cluster::immutable_data,
     columns: columns::CONFIG_MAP,
     row: columns::config_map,
     ..DATA
 };
 
 pub(super) const SECRET: Strategy = Strategy {
+    check: cluster::secret,
+    check_update: cluster::secret_update,
     columns: columns::SECRET,
     row: columns::secret,
     default: defaults::secret,
@@ -105,6 +112,26 @@ fn update_namespace(new: &mut Object, old: &Value, sub: Sub) {
     }
 }
 
+fn new_service(service: &mut Object) {
+    service.insert("status".into(), json!({"loadBalancer": {}}));
+    if let Some(spec) = child_or_new(service, "spec") {
+        both_addresses(spec);
+    }
+}
+
+/// `clusterIP` alone is the first of `clusterIPs`.
+fn both_addresses(spec: &mut Object) {
+    let first = spec
+        .get("clusterIP")
+        .and_then(Value::as_str)
+        .filter(|ip| !ip.is_empty());
+    if let Some(first) = first.map(str::to_owned)
+        && defaults::is_empty(spec, "clusterIPs")
+    {
+        spec.insert("clusterIPs".into(), json!([first]));
+    }
+}
+
 /// A changed type takes with it what the old type had and the author did not touch.
 fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     if sub != Sub::Main {
@@ -130,6 +157,18 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     let Some(spec) = child_or_new(new, "spec") else {
         return;
     };
+    // A changed `clusterIP` beside the old list means the list's first.
+    if !unchanged(spec, "clusterIP")
+        && unchanged(spec, "clusterIPs")
+        && let Some(ip) = spec
+            .get("clusterIP")
+            .filter(|ip| ip.as_str().is_some_and(|ip| !ip.is_empty()))
+            .cloned()
+        && let Some(first) = spec.get_mut("clusterIPs").and_then(|ips| ips.get_mut(0))
+    {
+        *first = ip;
+    }
+    both_addresses(spec);
     // An update that leaves the addresses out keeps them.
     if new_kind != "ExternalName" && old_kind != "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {

@@ -6,9 +6,11 @@ use super::{SPEC_STATUS, Strategy, Sub, fields};
 use crate::columns;
 use crate::defaults::{self, Object};
 use crate::quantity::Quantity;
-use crate::validation::{is_set, items, names, text};
+use crate::validation::{self, is_set, items, names, text};
 
 pub(super) const POD: Strategy = Strategy {
+    check: validation::pod::pod,
+    check_update: validation::pod::update,
     columns: columns::POD,
     row: columns::pod,
     fields: fields::POD,

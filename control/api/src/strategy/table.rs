@@ -1,7 +1,8 @@
 //! The kinds and their strategies.
 
 use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, core, fields, pod};
-use crate::{columns, defaults, validation::names};
+use crate::validation::{names, workload};
+use crate::{columns, defaults};
 
 const APPS: &str = "apps";
 const RBAC: &str = "rbac.authorization.k8s.io";
@@ -61,6 +62,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ReplicationController",
         Strategy {
+            check: workload::replication_controller,
             columns: columns::REPLICAS,
             row: columns::replication_controller,
             default: defaults::replication_controller,
@@ -144,6 +146,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "Deployment",
         Strategy {
+            check: workload::deployment,
+            check_update: workload::fixed_selector,
             columns: columns::DEPLOYMENT,
             row: columns::deployment,
             default: defaults::deployment,
@@ -155,6 +159,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ReplicaSet",
         Strategy {
+            check: workload::replica_set,
+            check_update: workload::fixed_selector,
             columns: columns::REPLICAS,
             row: columns::replica_set,
             default: defaults::replica_set,
@@ -166,6 +172,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "StatefulSet",
         Strategy {
+            check: workload::set,
+            check_update: workload::stateful_set_update,
             columns: columns::STATEFUL_SET,
             row: columns::stateful_set,
             default: defaults::stateful_set,
@@ -176,6 +184,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "DaemonSet",
         Strategy {
+            check: workload::set,
+            check_update: workload::fixed_selector,
             columns: columns::DAEMON_SET,
             row: columns::daemon_set,
             default: defaults::daemon_set,
@@ -195,6 +205,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "Job",
         Strategy {
+            check: workload::job,
+            check_update: workload::job_update,
             columns: columns::JOB,
             row: columns::job,
             default: defaults::job,
@@ -206,6 +218,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "CronJob",
         Strategy {
+            check: workload::cron_job,
             columns: columns::CRON_JOB,
             row: columns::cron_job,
             default: defaults::cron_job,

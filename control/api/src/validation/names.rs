@@ -48,7 +48,7 @@ pub fn any(_: &str) -> Vec<String> {
     Vec::new()
 }
 
-/// RFC 1123 label: Namespaces, containers, volumes.
+/// RFC 1123 label: Namespaces, Services, containers, volumes.
 pub fn label(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 63, "bytes").into_iter().collect();
     if !is_label(text) {
@@ -73,19 +73,6 @@ pub fn subdomain(text: &str) -> Vec<String> {
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
             SUBDOMAIN,
             &["example.com"],
-        ));
-    }
-    errors
-}
-
-/// RFC 1035 label: Services.
-pub fn label_1035(text: &str) -> Vec<String> {
-    let mut errors: Vec<_> = too_long(text, 63, "characters").into_iter().collect();
-    if !is_label(text) || !text.as_bytes()[0].is_ascii_lowercase() {
-        errors.push(pattern(
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
-            "[a-z]([-a-z0-9]*[a-z0-9])?",
-            &["my-name", "abc-123"],
         ));
     }
     errors
@@ -276,7 +263,6 @@ mod tests {
                 &["a", "a.b", "a-1.b"],
                 &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"],
             ),
-            (label_1035, &["a", "a1"], &["", "1a", "A", "a-"]),
             (
                 qualified,
                 &["a", "A_b.c", "x.y/a", "1"],

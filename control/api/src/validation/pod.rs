@@ -1,0 +1,351 @@
+//! Pods and Pod templates, new and changed.
+
+use serde_json::Value;
+
+use super::container::{self, PodFacts};
+use super::{At, Errors, is_set, items, meta, names, resources, scheduling, text, volume};
+use crate::strategy::{Sub, same};
+
+/// A Pod.
+pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
+    let at = At::root("spec");
+    let spec = &pod["spec"];
+    pod_spec(spec, true, &at, errors);
+    // An object without a version is new.
+    if text(&pod["metadata"], "resourceVersion").is_empty() {
+        if !items(spec, "ephemeralContainers").is_empty() {
+            errors.forbidden(&at.field("ephemeralContainers"), "cannot be set on create");
+        }
+        if !text(spec, "nodeName").is_empty() && !items(spec, "schedulingGates").is_empty() {
+            errors.forbidden(
+                &at.field("nodeName"),
+                "cannot be set until all schedulingGates have been cleared",
+            );
+        }
+    }
+}
+
+/// A PodTemplateSpec at `at`.
+pub(crate) fn template(template: &Value, at: &At, errors: &mut Errors) {
+    meta::template(&template["metadata"], at, errors);
+    let spec = &template["spec"];
+    pod_spec(spec, false, &at.field("spec"), errors);
+    if !items(spec, "ephemeralContainers").is_empty() {
+        errors.forbidden(
+            &at.field("spec").field("ephemeralContainers"),
+            "ephemeral containers not allowed in pod template",
+        );
+    }
+}
+
+fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
+    let grace = spec["terminationGracePeriodSeconds"].as_i64();
+    if grace.is_none() {
+        errors.required(&at.field("terminationGracePeriodSeconds"), "");
+    }
+    let volumes = volume::volumes(spec, &at.field("volumes"), errors);
+    let facts = PodFacts {
+        volumes,
+        grace,
+        restart_policy: text(spec, "restartPolicy"),
+        is_pod,
+    };
+    container::containers(spec, &facts, &at.field("containers"), errors);
+    container::init_containers(spec, &facts, &at.field("initContainers"), errors);
+    if is_set(spec, "resources") {
+        resources::requirements(&spec["resources"], &at.field("resources"), errors);
+    }
+    host_network(spec, is_pod, &at.field("containers"), errors);
+    container::required_one_of(
+        spec,
+        "restartPolicy",
+        &["Always", "OnFailure", "Never"],
+        at,
+        errors,
+    );
+    container::required_one_of(
+        spec,
+        "dnsPolicy",
+        &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        at,
+        errors,
+    );
+    dns(spec, &at.field("dnsConfig"), errors);
+    meta::labels(&spec["nodeSelector"], &at.field("nodeSelector"), errors);
+    security_context(spec, at, errors);
+    scheduling::affinity(spec, &at.field("affinity"), errors);
+    scheduling::topology_spread(spec, &at.field("topologySpreadConstraints"), errors);
+    scheduling::tolerations(spec, &at.field("tolerations"), errors);
+    for (key, rule) in [
+        ("serviceAccountName", names::subdomain as names::Rule),
+        ("nodeName", names::subdomain),
+        ("hostname", names::label),
+        ("subdomain", names::label),
+        ("priorityClassName", names::subdomain),
+        ("runtimeClassName", names::subdomain),
+    ] {
+        let value = text(spec, key);
+        if !value.is_empty() || (key == "runtimeClassName" && is_set(spec, key)) {
+            errors.rule(&at.field(key), value, rule);
+        }
+    }
+    for (list, key) in [
+        ("readinessGates", "conditionType"),
+        ("schedulingGates", "name"),
+    ] {
+        for (i, gate) in items(spec, list).iter().enumerate() {
+            errors.rule(
+                &at.field(list).index(i).field(key),
+                text(gate, key),
+                names::qualified,
+            );
+        }
+    }
+    if let Some(deadline) = spec["activeDeadlineSeconds"]
+        .as_i64()
+        .filter(|s| !(1..=i64::from(i32::MAX)).contains(s))
+    {
+        errors.invalid(
+            &at.field("activeDeadlineSeconds"),
+            deadline,
+            "must be between 1 and 2147483647, inclusive",
+        );
+    }
+    for (i, alias) in items(spec, "hostAliases").iter().enumerate() {
+        let at = at.field("hostAliases");
+        let at = at.index(i);
+        errors.rule(&at.field("ip"), text(alias, "ip"), names::ip);
+        for (j, host) in items(alias, "hostnames")
+            .iter()
+            .filter_map(Value::as_str)
+            .enumerate()
+        {
+            errors.rule(&at.field("hostnames").index(j), host, names::subdomain);
+        }
+    }
+    if is_set(spec, "preemptionPolicy") {
+        errors.one_of(
+            &at.field("preemptionPolicy"),
+            text(spec, "preemptionPolicy"),
+            &["PreemptLowerPriority", "Never"],
+        );
+    }
+    if is_set(spec, "os") {
+        container::required_one_of(
+            &spec["os"],
+            "name",
+            &["linux", "windows"],
+            &at.field("os"),
+            errors,
+        );
+    }
+}
+
+fn host_network(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
+    if spec["hostNetwork"] != true {
+        return;
+    }
+    for (i, container) in items(spec, "containers").iter().enumerate() {
+        for (j, port) in items(container, "ports").iter().enumerate() {
+            let host = port["hostPort"].as_i64().unwrap_or(0);
+            if (is_pod || host != 0) && Some(host) != port["containerPort"].as_i64() {
+                let at = at.index(i);
+                let at = at.field("ports");
+                errors.invalid(
+                    &at.index(j).field("hostPort"),
+                    host,
+                    "must match `containerPort` when `hostNetwork` is true",
+                );
+            }
+        }
+    }
+}
+
+fn dns(spec: &Value, at: &At, errors: &mut Errors) {
+    let config = &spec["dnsConfig"];
+    let servers = items(config, "nameservers");
+    if text(spec, "dnsPolicy") == "None" {
+        if config.is_null() {
+            return errors.required(at, "must provide `dnsConfig` when `dnsPolicy` is None");
+        }
+        if servers.is_empty() {
+            return errors.required(
+                &at.field("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            );
+        }
+    }
+    if servers.len() > 3 {
+        errors.invalid(
+            &at.field("nameservers"),
+            config["nameservers"].clone(),
+            "must not have more than 3 nameservers",
+        );
+    }
+    for (i, server) in servers.iter().filter_map(Value::as_str).enumerate() {
+        errors.rule(&at.field("nameservers").index(i), server, names::ip);
+    }
+    let searches = items(config, "searches");
+    if searches.len() > 32 {
+        errors.invalid(
+            &at.field("searches"),
+            config["searches"].clone(),
+            "must not have more than 32 search paths",
+        );
+    }
+    for (i, option) in items(config, "options").iter().enumerate() {
+        if text(option, "name").is_empty() {
+            errors.required(&at.field("options").index(i), "must not be empty");
+        }
+    }
+}
+
+fn security_context(spec: &Value, at: &At, errors: &mut Errors) {
+    let (context, at) = (&spec["securityContext"], at.field("securityContext"));
+    container::ids(context, &at, errors);
+    let policy = text(context, "fsGroupChangePolicy");
+    if !policy.is_empty() {
+        errors.one_of(
+            &at.field("fsGroupChangePolicy"),
+            policy,
+            &["Always", "OnRootMismatch"],
+        );
+    }
+    for (i, sysctl) in items(context, "sysctls").iter().enumerate() {
+        let name = text(sysctl, "name");
+        let at = at.field("sysctls");
+        if name.is_empty() {
+            errors.required(&at.index(i).field("name"), "");
+        } else if items(context, "sysctls")[..i]
+            .iter()
+            .any(|earlier| earlier["name"] == sysctl["name"])
+        {
+            errors.duplicate(&at.index(i).field("name"), name);
+        }
+    }
+}
+
+/// What may change in a Pod.
+pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if sub == Sub::Status {
+        let at = At::root("status");
+        errors.immutable(
+            &at.field("qosClass"),
+            &new["status"]["qosClass"],
+            &old["status"]["qosClass"],
+        );
+        return;
+    }
+    if sub != Sub::Main {
+        return;
+    }
+    let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
+    for list in ["containers", "initContainers"] {
+        if items(new, list).len() != items(old, list).len() {
+            return errors.forbidden(
+                &at.field(list),
+                "pod updates may not add or remove containers",
+            );
+        }
+    }
+    deadline(new, old, &at.field("activeDeadlineSeconds"), errors);
+    added_tolerations(new, old, &at.field("tolerations"), errors);
+    gates(new, old, &at.field("schedulingGates"), errors);
+    if let Some(field) = changed(new, old) {
+        errors.forbidden(
+            &at,
+            format!(
+                "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+                 `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+                 `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n`spec.{field}` differs"
+            ),
+        );
+    }
+}
+
+fn deadline(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
+    let key = "activeDeadlineSeconds";
+    match (new[key].as_i64(), old[key].as_i64()) {
+        (Some(new), Some(old)) if new > old => {
+            errors.invalid(at, new, "must be less than or equal to previous value")
+        }
+        (None, Some(_)) => errors.invalid(
+            at,
+            Value::Null,
+            "must not update from a positive integer to nil value",
+        ),
+        _ => {}
+    }
+}
+
+fn added_tolerations(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
+    let equal = |a: &Value, b: &Value| {
+        ["key", "operator", "value", "effect"]
+            .iter()
+            .all(|key| text(a, key) == text(b, key))
+    };
+    let kept = |old: &Value| items(new, "tolerations").iter().any(|new| equal(new, old));
+    if !items(old, "tolerations").iter().all(kept) {
+        errors.forbidden(
+            at,
+            "existing toleration can not be modified except its tolerationSeconds",
+        );
+    }
+}
+
+fn gates(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
+    for (i, gate) in items(new, "schedulingGates").iter().enumerate() {
+        if !items(old, "schedulingGates")
+            .iter()
+            .any(|old| old["name"] == gate["name"])
+        {
+            let name = text(gate, "name");
+            errors.forbidden(
+                &at.index(i).field("name"),
+                format!("only deletion is allowed, but found new scheduling gate '{name}'"),
+            );
+        }
+    }
+}
+
+/// The first field that differs and may not.
+fn changed(new: &Value, old: &Value) -> Option<String> {
+    let gated = !items(old, "schedulingGates").is_empty();
+    let keys = super::entries(new)
+        .chain(super::entries(old))
+        .map(|(key, _)| key.as_str());
+    for key in keys {
+        let (new, old) = (&new[key], &old[key]);
+        let allowed = match key {
+            "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
+            // A gated Pod has not been scheduled: where it may run can still be narrowed.
+            "nodeSelector" | "affinity" => gated || same(new, old),
+            "terminationGracePeriodSeconds" => {
+                same(new, old) || (old.as_i64().is_some_and(|g| g < 0) && *new == 1)
+            }
+            "containers" | "initContainers" => {
+                let (new, old) = (
+                    new.as_array().map(Vec::as_slice),
+                    old.as_array().map(Vec::as_slice),
+                );
+                new.unwrap_or_default()
+                    .iter()
+                    .zip(old.unwrap_or_default())
+                    .all(|(new, old)| same_but_image(new, old))
+            }
+            _ => same(new, old),
+        };
+        if !allowed {
+            return Some(key.to_owned());
+        }
+    }
+    None
+}
+
+fn same_but_image(new: &Value, old: &Value) -> bool {
+    let keys = super::entries(new)
+        .chain(super::entries(old))
+        .map(|(key, _)| key.as_str());
+    keys.filter(|key| *key != "image")
+        .all(|key| same(&new[key], &old[key]))
+}

@@ -1,0 +1,291 @@
+//! Kinds that hold a Pod template: Deployment and ReplicaSet in full, the others in what all share.
+
+use serde_json::Value;
+
+use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, pod, scheduling, text};
+use crate::selector::LabelSelector;
+use crate::strategy::Sub;
+
+/// Deployment.
+pub(crate) fn deployment(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    replicated(spec, &at, errors);
+    strategy(&spec["strategy"], &at.field("strategy"), errors);
+    not_negative(
+        &spec["revisionHistoryLimit"],
+        &at.field("revisionHistoryLimit"),
+        errors,
+    );
+    let deadline = &spec["progressDeadlineSeconds"];
+    let deadline_at = at.field("progressDeadlineSeconds");
+    not_negative(deadline, &deadline_at, errors);
+    if deadline
+        .as_i64()
+        .is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0))
+    {
+        errors.invalid(
+            &deadline_at,
+            deadline.clone(),
+            "must be greater than minReadySeconds",
+        );
+    }
+}
+
+/// ReplicaSet.
+pub(crate) fn replica_set(object: &Value, errors: &mut Errors) {
+    replicated(&object["spec"], &At::root("spec"), errors);
+}
+
+/// StatefulSet and DaemonSet: selector and template.
+pub(crate) fn set(object: &Value, errors: &mut Errors) {
+    replicated(&object["spec"], &At::root("spec"), errors);
+}
+
+/// ReplicationController: its selector is a plain map.
+pub(crate) fn replication_controller(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    counts(spec, &at, errors);
+    let selector = &spec["selector"];
+    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+        errors.required(&at.field("selector"), "");
+    }
+    let template_at = at.field("template");
+    if !is_set(spec, "template") {
+        return errors.required(&template_at, "");
+    }
+    let labels = &spec["template"]["metadata"]["labels"];
+    if super::entries(selector).any(|(key, value)| labels[key.as_str()] != *value) {
+        errors.invalid(
+            &template_at.field("metadata.labels"),
+            labels.clone(),
+            "`selector` does not match template `labels`",
+        );
+    }
+    pod::template(&spec["template"], &template_at, errors);
+    always(&spec["template"], &template_at, errors);
+}
+
+/// Job: its template; the rest comes with its controller.
+pub(crate) fn job(object: &Value, errors: &mut Errors) {
+    job_spec(&object["spec"], &At::root("spec"), errors);
+}
+
+/// CronJob.
+pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    if text(spec, "schedule").is_empty() {
+        errors.required(&at.field("schedule"), "");
+    }
+    errors.one_of(
+        &at.field("concurrencyPolicy"),
+        text(spec, "concurrencyPolicy"),
+        &["Allow", "Forbid", "Replace"],
+    );
+    for key in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
+        not_negative(&spec[key], &at.field(key), errors);
+    }
+    let job_at = at.field("jobTemplate");
+    job_spec(&spec["jobTemplate"]["spec"], &job_at.field("spec"), errors);
+}
+
+fn job_spec(spec: &Value, at: &At, errors: &mut Errors) {
+    for key in [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+    ] {
+        not_negative(&spec[key], &at.field(key), errors);
+    }
+    let template_at = at.field("template");
+    pod::template(&spec["template"], &template_at, errors);
+    let policy = text(&spec["template"]["spec"], "restartPolicy");
+    if !matches!(policy, "OnFailure" | "Never") {
+        let at = template_at.field("spec");
+        errors.required(
+            &at.field("restartPolicy"),
+            "valid values: \"OnFailure\", \"Never\"",
+        );
+    }
+}
+
+fn counts(spec: &Value, at: &At, errors: &mut Errors) {
+    for key in ["replicas", "minReadySeconds"] {
+        not_negative(&spec[key], &at.field(key), errors);
+    }
+}
+
+/// What Deployment, ReplicaSet, StatefulSet and DaemonSet have in common.
+fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
+    counts(spec, at, errors);
+    let selector = &spec["selector"];
+    let selector_at = at.field("selector");
+    if selector.is_null() {
+        errors.required(&selector_at, "");
+    } else {
+        scheduling::label_selector(selector, &selector_at, errors);
+        let labels = selector["matchLabels"]
+            .as_object()
+            .map_or(0, serde_json::Map::len);
+        if labels + items(selector, "matchExpressions").len() == 0 {
+            errors.invalid(
+                &selector_at,
+                selector.clone(),
+                "empty selector is invalid for deployment",
+            );
+        }
+    }
+    let template = &spec["template"];
+    let template_at = at.field("template");
+    match LabelSelector::from_object(Some(selector).filter(|s| !s.is_null())) {
+        Err(_) => errors.invalid(&selector_at, selector.clone(), "invalid label selector"),
+        Ok(parsed) => {
+            let labels = &template["metadata"]["labels"];
+            if !selector.is_null()
+                && !parsed.is_everything()
+                && !parsed.matches(&crate::meta::string_map(Some(labels)))
+            {
+                errors.invalid(
+                    &template_at.field("metadata.labels"),
+                    labels.clone(),
+                    "`selector` does not match template `labels`",
+                );
+            }
+            pod::template(template, &template_at, errors);
+            always(template, &template_at, errors);
+        }
+    }
+}
+
+/// Pods of a controller that keeps them running restart always, without a deadline.
+fn always(template: &Value, at: &At, errors: &mut Errors) {
+    let (spec, at) = (&template["spec"], at.field("spec"));
+    let policy = text(spec, "restartPolicy");
+    if policy != "Always" {
+        errors.not_supported(&at.field("restartPolicy"), policy, &["Always"]);
+    }
+    if is_set(spec, "activeDeadlineSeconds") {
+        errors.forbidden(
+            &at.field("activeDeadlineSeconds"),
+            "activeDeadlineSeconds in ReplicaSet is not Supported",
+        );
+    }
+}
+
+fn strategy(strategy: &Value, at: &At, errors: &mut Errors) {
+    let (update, update_at) = (&strategy["rollingUpdate"], at.field("rollingUpdate"));
+    match text(strategy, "type") {
+        "Recreate" => {
+            if !update.is_null() {
+                errors.forbidden(
+                    &update_at,
+                    "may not be specified when strategy `type` is 'Recreate'",
+                );
+            }
+        }
+        "RollingUpdate" if update.is_null() => {
+            errors.required(&update_at, "this should be defaulted and never be nil")
+        }
+        "RollingUpdate" => rolling_update(update, &update_at, errors),
+        _ => errors.not_supported(at, strategy.clone(), &["Recreate", "RollingUpdate"]),
+    }
+}
+
+fn rolling_update(update: &Value, at: &At, errors: &mut Errors) {
+    let (unavailable, surge) = (&update["maxUnavailable"], &update["maxSurge"]);
+    int_or_percent(unavailable, &at.field("maxUnavailable"), errors);
+    int_or_percent(surge, &at.field("maxSurge"), errors);
+    if amount(unavailable) == Some(0) && amount(surge) == Some(0) {
+        errors.invalid(
+            &at.field("maxUnavailable"),
+            unavailable.clone(),
+            "may not be 0 when `maxSurge` is 0",
+        );
+    }
+    if unavailable.is_string() && amount(unavailable).is_some_and(|percent| percent > 100) {
+        errors.invalid(
+            &at.field("maxUnavailable"),
+            unavailable.clone(),
+            "must not be greater than 100%",
+        );
+    }
+}
+
+/// A number, or the number before the percent sign.
+fn amount(value: &Value) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_str()?.strip_suffix('%')?.parse().ok())
+}
+
+/// A number that is not negative, or a share in per cent.
+pub(crate) fn int_or_percent(value: &Value, at: &At, errors: &mut Errors) {
+    match value {
+        Value::String(share) => errors.rule(at, share, names::percent),
+        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
+            errors.invalid(at, value.clone(), NOT_NEGATIVE)
+        }
+        _ => {}
+    }
+}
+
+/// The selector of what already has Pods stays as it is.
+pub(crate) fn fixed_selector(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if matches!(sub, Sub::Main | Sub::Scale) {
+        let at = At::root("spec");
+        errors.immutable(
+            &at.field("selector"),
+            &new["spec"]["selector"],
+            &old["spec"]["selector"],
+        );
+    }
+}
+
+/// Job: selector, template and completions stay as they are.
+pub(crate) fn job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Main {
+        return;
+    }
+    let suspended = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
+    let at = At::root("spec");
+    let fixed: &[&str] = if suspended {
+        &["selector", "completions"]
+    } else {
+        &["selector", "completions", "template"]
+    };
+    for key in fixed {
+        errors.immutable(&at.field(key), &new["spec"][*key], &old["spec"][*key]);
+    }
+}
+
+/// StatefulSet: most of its spec stays as it is.
+pub(crate) fn stateful_set_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Main {
+        return;
+    }
+    const MUTABLE: [&str; 7] = [
+        "replicas",
+        "template",
+        "updateStrategy",
+        "revisionHistoryLimit",
+        "persistentVolumeClaimRetentionPolicy",
+        "minReadySeconds",
+        "ordinals",
+    ];
+    let keys = super::entries(&new["spec"])
+        .chain(super::entries(&old["spec"]))
+        .map(|(key, _)| key.as_str());
+    let changed = |key: &str| !crate::strategy::same(&new["spec"][key], &old["spec"][key]);
+    if keys.filter(|key| !MUTABLE.contains(key)).any(changed) {
+        errors.forbidden(
+            &At::root("spec"),
+            "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
+             'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden",
+        );
+    }
+}
