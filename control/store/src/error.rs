@@ -1,6 +1,6 @@
 //! Why the store says no.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crate::Entry;
 
@@ -52,4 +52,43 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Future { .. } | Self::Io(_))
     }
+}
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error(
+        "the data directory {} is in use{}: stop the process that uses it, or choose another data directory", dir.display(),
+        if holder.is_empty() { String::new() } else { format!(" by process {holder}") }
+    )]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+        /// The process id, if it is known.
+        holder: String,
+    },
+    /// State that was or may have been acknowledged cannot be read. Nothing was changed.
+    #[error(
+        "{} is damaged at offset {offset}: {detail}. The store does not open, lest acknowledged state be lost in silence. \
+         Restore the data directory from a backup; or, to go on without all that came after the last sound record, cut \
+         the file to {offset} bytes, remove later log segments and remove the file `head` beside it", path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// Where in it.
+        offset: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The operating system refused.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
 }

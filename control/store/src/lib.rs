@@ -20,14 +20,29 @@
 
 mod batch;
 mod cache;
+mod checkpoint;
+mod codec;
+mod committer;
 pub mod conformance;
 mod error;
+mod files;
+mod index;
+mod keeper;
+mod log;
+mod log_store;
 mod memory;
+mod options;
+mod recover;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use cache::{Watch, Window};
-pub use error::StoreError;
+pub use codec::Describe;
+pub use error::{OpenError, StoreError};
+pub use log_store::{LogStore, open};
 pub use memory::MemoryStore;
+pub use options::Options;
 pub use store::Store;
 pub use types::{At, Entry, Event, Key, List, Op, Precondition, Range, Write};

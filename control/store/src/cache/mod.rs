@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use crate::{At, Entry, Event, Key, List, Range, StoreError};
 use feed::Hub;
 pub use feed::Window;
-pub(crate) use state::State;
+pub(crate) use state::{State, Table};
 pub use watch::Watch;
 
 /// The newest committed revision, for those that must not see further. Shared with every watch.
