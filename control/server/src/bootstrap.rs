@@ -50,13 +50,16 @@ async fn ensure(client: &kube::Client, namespace: &str, object: Value, follow: b
     let failed = |source: kube::Error| ServerError::Bootstrap { what: format!("{kind} {name}"), source: Box::new(source) };
     let parsed: DynamicObject =
         serde_json::from_value(object.clone()).map_err(|e| failed(kube::Error::SerdeError(e)))?;
-    match api.create(&PostParams::default(), &parsed).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 409 && follow => {
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&object)).await.map(drop).map_err(failed)
-        }
+    // Looked for first: to create a Service anew fails at its address, which is taken, not at its name.
+    let done = match api.get_metadata_opt(&name).await.map_err(failed)? {
+        None => api.create(&PostParams::default(), &parsed).await.map(drop),
+        Some(_) if follow => api.patch(&name, &PatchParams::default(), &Patch::Merge(&object)).await.map(drop),
+        Some(_) => Ok(()),
+    };
+    match done {
+        // Another server was faster.
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-        Err(error) => Err(failed(error)),
+        other => other.map_err(failed),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use wherry_api::resource::Registry;
@@ -27,6 +28,8 @@ pub struct Config {
     pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
     /// The cluster's addresses.
     pub cluster: Cluster,
+    /// How often a watch that allows them gets bookmarks.
+    pub bookmark_interval: Duration,
 }
 
 impl Config {
@@ -39,6 +42,7 @@ impl Config {
             authorizer: Arc::new(ComponentsOnly),
             tokens: Vec::new(),
             cluster: Cluster::default(),
+            bookmark_interval: Duration::from_secs(60),
         }
     }
 }

@@ -7,12 +7,13 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use wherry_api::status::Status;
-use wherry_api::{discovery, openapi};
+use wherry_api::discovery::{self, Aggregated};
+use wherry_api::openapi;
 
 use crate::endpoints::{Answer, document};
 use crate::engine::Engine;
@@ -36,16 +37,16 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
 }
 
 async fn api(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
-    if aggregated(request.headers()) {
-        return discovered(request.headers(), &discovery::aggregated_core(&engine.registry));
+    if let Some((form, media)) = aggregated(request.headers()) {
+        return discovered(request.headers(), media, &discovery::aggregated_core(&engine.registry, form));
     }
     let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
     document(request.headers(), &discovery::api_versions(&engine.registry, host))
 }
 
 async fn apis(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
-    if aggregated(request.headers()) {
-        return discovered(request.headers(), &discovery::aggregated_groups(&engine.registry));
+    if let Some((form, media)) = aggregated(request.headers()) {
+        return discovered(request.headers(), media, &discovery::aggregated_groups(&engine.registry, form));
     }
     document(request.headers(), &discovery::api_group_list(&engine.registry))
 }
@@ -69,29 +70,32 @@ async fn group_resources(
     document(request.headers(), &found)
 }
 
-/// Whether the aggregated form is what the client prefers.
-fn aggregated(headers: &HeaderMap) -> bool {
-    for range in ranges(headers) {
-        if range.media != "application/json" && range.media != "*/*" {
-            continue;
+const V2: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const V2_BETA_1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+/// The aggregated form that the client prefers to all else, with its media type.
+fn aggregated(headers: &HeaderMap) -> Option<(Aggregated, &'static str)> {
+    for range in ranges(headers).iter().filter(|r| matches!(r.media, "application/json" | "*/*")) {
+        let of_discovery = range.parameter("as") == Some("APIGroupDiscoveryList")
+            && range.parameter("g") == Some("apidiscovery.k8s.io");
+        match range.parameter("v") {
+            Some("v2") if of_discovery => return Some((Aggregated::V2, V2)),
+            Some("v2beta1") if of_discovery => return Some((Aggregated::V2Beta1, V2_BETA_1)),
+            // A form that is not known: the next best.
+            Some(_) => {}
+            None => return None,
         }
-        return range.parameter("as") == Some("APIGroupDiscoveryList")
-            && range.parameter("g") == Some("apidiscovery.k8s.io")
-            && matches!(range.parameter("v"), Some("v2" | "v2beta1"));
     }
-    false
+    None
 }
 
-const AGGREGATED: HeaderValue =
-    HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
-
 /// An aggregated discovery document with its ETag.
-fn discovered(headers: &HeaderMap, value: &Value) -> Answer {
+fn discovered(headers: &HeaderMap, media: &'static str, value: &Value) -> Answer {
     let bytes = Bytes::from(serde_json::to_vec(value).map_err(Status::internal)?);
     let mut response = tagged(headers, bytes);
     response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if response.status() == StatusCode::OK {
-        response.headers_mut().insert(http::header::CONTENT_TYPE, AGGREGATED);
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     }
     Ok(response)
 }
@@ -102,7 +106,7 @@ fn tagged(headers: &HeaderMap, bytes: Bytes) -> Response {
     let has = |v: &HeaderValue| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().trim_start_matches("W/") == tag));
     let mut response = if headers.get_all(IF_NONE_MATCH).iter().any(has) {
         let mut empty = respond::text(StatusCode::NOT_MODIFIED, "");
-        empty.headers_mut().remove(http::header::CONTENT_TYPE);
+        empty.headers_mut().remove(CONTENT_TYPE);
         empty
     } else {
         respond::written(StatusCode::OK, bytes, Format::Json, headers)

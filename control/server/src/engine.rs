@@ -1,6 +1,7 @@
 //! The generic engine: one way for all resources from a request to the verb that answers it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -38,6 +39,7 @@ pub(crate) struct Engine {
     pub(crate) tokens: Tokens,
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) cluster: Cluster,
+    pub(crate) bookmark_interval: Duration,
     /// Writes that must be seen through although their client has gone.
     pub(crate) tasks: TaskTracker,
 }
@@ -139,6 +141,9 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     check_scope(&call)?;
     if let Some(subresource) = call.info.subresource.as_deref() {
         return subresources::dispatch(&call, subresource, body).await;
+    }
+    if call.info.name.is_none() && matches!(call.info.verb, Verb::Update | Verb::Patch) {
+        return Err(call.not_supported());
     }
     if call.resource.group.is_empty() && call.resource.plural == "bindings" {
         return subresources::bind(&call, body).await;

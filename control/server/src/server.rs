@@ -47,7 +47,7 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, authorizer, tokens, cluster } = config;
+        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval } = config;
         let tokens: authenticate::Tokens = tokens.into();
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
@@ -60,6 +60,7 @@ impl Server {
             tokens: Arc::clone(&tokens),
             nodes,
             cluster,
+            bookmark_interval,
             tasks: TaskTracker::new(),
         });
         for entry in engine.everything("services") {

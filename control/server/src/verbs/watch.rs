@@ -42,7 +42,6 @@ use crate::respond;
 
 /// How much is gathered before it is handed to the connection.
 const CHUNK: usize = 64 << 10;
-const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 const SHORTEST: u64 = 30 * 60;
 
 pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
@@ -80,7 +79,7 @@ async fn begin(call: &Call, selection: Selection, options: &Options, mut encoder
         Err(StoreError::Compacted { oldest }) => return Ok(Err(encoder.error(&too_old(from, oldest)).into())),
         Err(error) => return Err(objects::store_status(&error)),
     };
-    let mut bookmarks = tokio::time::interval(BOOKMARK_EVERY);
+    let mut bookmarks = tokio::time::interval(call.engine.bookmark_interval);
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     bookmarks.reset();
     Ok(Ok(Watcher {

@@ -1,0 +1,13 @@
+//! The real router over the memory store, in process.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(missing_docs, reason = "tests")]
+
+mod bad_input;
+mod deletes;
+mod harness;
+mod identity;
+mod lists;
+mod services;
+mod subresources;
+mod watches;
+mod writes;
