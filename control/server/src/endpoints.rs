@@ -8,14 +8,12 @@ use axum::routing::get;
 use axum::Router;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
+use wherry_api::openapi::KUBERNETES_VERSION;
 use wherry_api::status::Status;
 
-use crate::engine::{Engine, method_not_allowed};
+use crate::engine::Engine;
 use crate::negotiate::{Format, Offers, accept};
 use crate::respond::{self, Failure};
-
-/// The version of Kubernetes whose API this is.
-const GIT_VERSION: &str = "v1.36.0+wherry";
 
 pub(crate) type Answer = Result<Response, Failure>;
 
@@ -30,7 +28,6 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
         .route("/livez/{check}", get(check))
         .route("/readyz", get(health))
         .route("/readyz/{check}", get(check))
-        .method_not_allowed_fallback(|| async { Failure(method_not_allowed()) })
 }
 
 async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
@@ -47,7 +44,7 @@ async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
 
 async fn version(headers: HeaderMap) -> Answer {
     let version = json!({
-        "major": "1", "minor": "36", "gitVersion": GIT_VERSION, "gitCommit": env!("CARGO_PKG_VERSION"),
+        "major": "1", "minor": "36", "gitVersion": format!("{KUBERNETES_VERSION}+wherry.{}", env!("CARGO_PKG_VERSION")), "gitCommit": "",
         "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "go1.26",
         "compiler": "rustc", "platform": format!("{}/{}", std::env::consts::OS, arch()),
     });

@@ -19,6 +19,7 @@ mod allocate;
 mod bootstrap;
 mod client;
 mod config;
+mod documents;
 mod endpoints;
 mod engine;
 mod frames;

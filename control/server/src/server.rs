@@ -16,7 +16,8 @@ use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::layers::info::RequestInfo;
 use crate::layers::{authenticate, authorize, rescue};
-use crate::{User, bootstrap, client, endpoints, objects, serving};
+use crate::respond::Failure;
+use crate::{User, bootstrap, client, documents, endpoints, objects, serving};
 
 /// Why a server could not be put together or served.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,8 @@ impl Server {
         }
         // The last layer is the outermost.
         let router = endpoints::router()
+            .merge(documents::router())
+            .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
             .layer(middleware::from_fn_with_state(authorizer, authorize::layer))

@@ -1,0 +1,69 @@
+//! A server on a port of 127.0.0.1, with its certificates in a directory of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wherry_server::pki::{Credentials, Kubeconfig, Pki};
+use wherry_server::{Config, Server, ServerError, User};
+use wherry_store::MemoryStore;
+
+pub struct Running {
+    pub dir: tempfile::TempDir,
+    pub pki: Pki,
+    pub address: std::net::SocketAddr,
+    pub cancel: CancellationToken,
+    task: JoinHandle<Result<(), ServerError>>,
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let config = Config::new(Arc::new(MemoryStore::new()));
+        let tls = pki.server_tls(&pki.serving(&config.cluster.api_names([])).unwrap()).unwrap();
+        let server = Server::new(config).unwrap();
+        server.bootstrap().await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cancel = CancellationToken::new();
+        let task = tokio::spawn({
+            let cancel = cancel.clone();
+            async move { server.serve(listener, tls, cancel).await }
+        });
+        Self { dir, pki, address, cancel, task }
+    }
+
+    pub fn kubeconfig(&self, credentials: Credentials) -> Kubeconfig {
+        Kubeconfig {
+            name: "wherry".to_owned(),
+            server: format!("https://{}", self.address),
+            ca: self.pki.ca_certificate().to_owned(),
+            credentials,
+        }
+    }
+
+    /// Writes the administrator's kubeconfig.
+    pub fn admin_file(&self) -> PathBuf {
+        let path = self.dir.path().join("kubeconfig");
+        self.kubeconfig(self.pki.admin().unwrap()).write(&path).unwrap();
+        path
+    }
+
+    /// A client over TLS.
+    pub async fn client(&self, user: &User) -> kube::Client {
+        let credentials = self.pki.client(&user.name.replace(':', "-"), user).unwrap();
+        let text = self.kubeconfig(credentials).to_yaml();
+        let parsed = kube::config::Kubeconfig::from_yaml(&text).unwrap();
+        let config = kube::Config::from_custom_kubeconfig(parsed, &Default::default()).await.unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// Ends the server and waits for it.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+}
