@@ -12,6 +12,7 @@ mod cluster;
 mod duration;
 mod network;
 mod pod;
+mod policy;
 mod storage;
 mod workloads;
 
@@ -19,6 +20,7 @@ pub(crate) use cluster::*;
 pub use duration::human_duration;
 pub(crate) use network::*;
 pub(crate) use pod::*;
+pub(crate) use policy::*;
 pub(crate) use storage::*;
 pub(crate) use workloads::*;
 

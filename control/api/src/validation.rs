@@ -12,9 +12,11 @@ use crate::field::{FieldError, Path};
 
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod env;
 pub(crate) mod meta;
 pub mod names;
 pub(crate) mod pod;
+pub(crate) mod probe;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
 pub(crate) mod service;

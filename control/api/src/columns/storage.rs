@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{AGE, Column, NAME, age, name, number, shown, shown_or, truth, wide};
+use super::{AGE, Column, NAME, age, name, name_or_default, number, shown, shown_or, truth, wide};
 use crate::validation::{is_set, items, text};
 
 pub(crate) const PV: &[Column] = &[
@@ -240,5 +240,23 @@ pub(crate) fn csi_capacity(object: &Value, _: Timestamp) -> Vec<Value> {
         name(object),
         text(object, "storageClassName").into(),
         shown_or(&object["capacity"], "<unset>").into(),
+    ]
+}
+
+pub(crate) fn storage_class(object: &Value, now: Timestamp) -> Vec<Value> {
+    let or = |key: &str, missing: &'static str| {
+        if is_set(object, key) {
+            text(object, key).into()
+        } else {
+            missing.into()
+        }
+    };
+    vec![
+        name_or_default(object, "storageclass.kubernetes.io/is-default-class"),
+        text(object, "provisioner").into(),
+        or("reclaimPolicy", "Delete"),
+        or("volumeBindingMode", "Immediate"),
+        (object["allowVolumeExpansion"] == true).into(),
+        age(object, now),
     ]
 }

@@ -107,7 +107,8 @@ fn pod_level_requests_come_from_containers_or_limits() {
 
 #[test]
 fn every_kind_gets_its_own() {
-    let table: Vec<(fn(&mut Value), Value, &str, Value)> = vec![
+    type Row = (fn(&mut Value), Value, &'static str, Value);
+    let table: Vec<Row> = vec![
         (
             deployment,
             json!({}),

@@ -118,18 +118,38 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
 }
 
 fn warnings(pod: &Value, warnings: &mut Vec<String>) {
-    let errors = names::label(text(&pod["metadata"], "name"));
-    if !errors.is_empty() {
-        warnings.push(format!(
-            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
-            errors.join(" ")
-        ));
-    }
+    name_warning(pod, "the Pod's hostname", warnings);
     spec_warnings(&pod["spec"], "spec", warnings);
 }
 
+/// Warnings about the template of what makes Pods.
+pub(super) fn template_warnings(object: &Value, warnings: &mut Vec<String>) {
+    spec_warnings(
+        &object["spec"]["template"]["spec"],
+        "spec.template.spec",
+        warnings,
+    );
+}
+
+/// The same for a Job, whose name goes into that of its Pods.
+pub(super) fn job_warnings(object: &Value, warnings: &mut Vec<String>) {
+    name_warning(object, "Pod names and hostnames", warnings);
+    template_warnings(object, warnings);
+}
+
+/// A name that is no DNS label where it is used as one.
+fn name_warning(object: &Value, used: &str, warnings: &mut Vec<String>) {
+    let errors = names::label(text(&object["metadata"], "name"));
+    if !errors.is_empty() {
+        let errors = errors.join(" ");
+        warnings.push(format!(
+            "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{errors}]"
+        ));
+    }
+}
+
 /// Warnings about a PodSpec at `path`.
-pub(super) fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
+fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     for list in ["initContainers", "containers"] {
         for (i, container) in items(spec, list).iter().enumerate() {
             let env = items(container, "env");

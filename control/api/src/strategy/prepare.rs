@@ -77,17 +77,26 @@ fn restore(new: &mut Object, old: &Value, key: &str) {
 
 /// Adds one to the generation if what is desired has changed.
 pub(super) fn count(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub) {
-    if sub == Sub::Status {
+    // To be bound to a node is not a change of what is desired.
+    let node = |spec: Option<&Value>| {
+        spec.is_some_and(|spec| {
+            spec["nodeName"]
+                .as_str()
+                .is_some_and(|name| !name.is_empty())
+        })
+    };
+    let bound = sub == Sub::Other && node(new.get("spec")) && !node(old.get("spec"));
+    if sub == Sub::Status || bound {
         return;
     }
-    let of = |metadata: Option<&Value>, key: &str| {
-        metadata
-            .and_then(|m| m.get(key))
-            .cloned()
-            .unwrap_or_default()
+    let metadata_changed = |key: &str| {
+        let before = &old["metadata"][key];
+        !same(
+            new.get("metadata")
+                .map_or(&Value::Null, |metadata| &metadata[key]),
+            before,
+        )
     };
-    let metadata_changed =
-        |key: &str| !same(&of(new.get("metadata"), key), &of(old.get("metadata"), key));
     let changed = match strategy.generation {
         Generation::Absent | Generation::Fixed => false,
         Generation::Counted => desired_changed(new, old),
@@ -104,17 +113,14 @@ fn desired_changed(new: &Object, old: &Value) -> bool {
     let Some(old) = old.as_object() else {
         return true;
     };
-    let desired =
-        |key: &&String| !matches!(key.as_str(), "metadata" | "status" | "kind" | "apiVersion");
-    new.keys()
-        .filter(desired)
-        .chain(old.keys().filter(desired))
-        .any(|key| {
-            !same(
-                new.get(key).unwrap_or(&Value::Null),
-                old.get(key).unwrap_or(&Value::Null),
-            )
-        })
+    let desired = |key: &str| !matches!(key, "metadata" | "status" | "kind" | "apiVersion");
+    let differs = |(key, value): (&String, &Value)| {
+        desired(key) && !same(value, old.get(key).unwrap_or(&Value::Null))
+    };
+    new.iter().any(differs)
+        || old
+            .iter()
+            .any(|(key, value)| desired(key) && !value.is_null() && !new.contains_key(key))
 }
 
 /// Whether two trees mean the same: as equality, but null is the same as missing.

@@ -25,6 +25,11 @@ const RBAC_NAMED: Strategy = Strategy {
     allow_create_on_update: true,
     ..DATA
 };
+const ROLE: Strategy = Strategy {
+    columns: columns::ROLE,
+    row: columns::created_at,
+    ..RBAC_NAMED
+};
 const BINDING: Strategy = Strategy {
     columns: columns::ROLE_BINDING,
     row: columns::role_binding,
@@ -36,6 +41,16 @@ const EVENT: Strategy = Strategy {
     row: columns::event,
     fields: fields::EVENT,
     allow_create_on_update: true,
+    ..DATA
+};
+/// The same, updated only by clients that name the version they have seen.
+const VERSIONED_COUNTED: Strategy = Strategy {
+    allow_unconditional_update: false,
+    ..COUNTED
+};
+/// Data, updated only by clients that name the version they have seen.
+const VERSIONED_DATA: Strategy = Strategy {
+    allow_unconditional_update: false,
     ..DATA
 };
 const WEBHOOKS: Strategy = Strategy {
@@ -62,6 +77,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ReplicationController",
         Strategy {
+            warn: pod::template_warnings,
             check: workload::replication_controller,
             columns: columns::REPLICAS,
             row: columns::replication_controller,
@@ -146,6 +162,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "Deployment",
         Strategy {
+            warn: pod::template_warnings,
             check: workload::deployment,
             check_update: workload::fixed_selector,
             columns: columns::DEPLOYMENT,
@@ -159,6 +176,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ReplicaSet",
         Strategy {
+            warn: pod::template_warnings,
             check: workload::replica_set,
             check_update: workload::fixed_selector,
             columns: columns::REPLICAS,
@@ -172,6 +190,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "StatefulSet",
         Strategy {
+            warn: pod::template_warnings,
             check: workload::set,
             check_update: workload::stateful_set_update,
             columns: columns::STATEFUL_SET,
@@ -184,6 +203,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "DaemonSet",
         Strategy {
+            warn: pod::template_warnings,
             check: workload::set,
             check_update: workload::fixed_selector,
             columns: columns::DAEMON_SET,
@@ -205,6 +225,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "Job",
         Strategy {
+            warn: pod::job_warnings,
             check: workload::job,
             check_update: workload::job_update,
             columns: columns::JOB,
@@ -292,24 +313,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..UNCOUNTED
         },
     ),
-    (
-        RBAC,
-        "Role",
-        Strategy {
-            columns: columns::ROLE,
-            row: columns::created_at,
-            ..RBAC_NAMED
-        },
-    ),
-    (
-        RBAC,
-        "ClusterRole",
-        Strategy {
-            columns: columns::ROLE,
-            row: columns::created_at,
-            ..RBAC_NAMED
-        },
-    ),
+    (RBAC, "Role", ROLE),
+    (RBAC, "ClusterRole", ROLE),
     (RBAC, "RoleBinding", BINDING),
     (RBAC, "ClusterRoleBinding", BINDING),
     (
@@ -436,14 +441,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..UNCOUNTED
         },
     ),
-    (
-        "certificates.k8s.io",
-        "ClusterTrustBundle",
-        Strategy {
-            allow_unconditional_update: false,
-            ..DATA
-        },
-    ),
+    ("certificates.k8s.io", "ClusterTrustBundle", VERSIONED_DATA),
     (ADMISSION, "MutatingWebhookConfiguration", WEBHOOKS),
     (ADMISSION, "ValidatingWebhookConfiguration", WEBHOOKS),
     (
@@ -457,26 +455,13 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         ADMISSION,
         "ValidatingAdmissionPolicyBinding",
-        Strategy {
-            allow_unconditional_update: false,
-            ..COUNTED
-        },
+        VERSIONED_COUNTED,
     ),
-    (
-        ADMISSION,
-        "MutatingAdmissionPolicy",
-        Strategy {
-            allow_unconditional_update: false,
-            ..COUNTED
-        },
-    ),
+    (ADMISSION, "MutatingAdmissionPolicy", VERSIONED_COUNTED),
     (
         ADMISSION,
         "MutatingAdmissionPolicyBinding",
-        Strategy {
-            allow_unconditional_update: false,
-            ..COUNTED
-        },
+        VERSIONED_COUNTED,
     ),
     (
         "flowcontrol.apiserver.k8s.io",

@@ -1,7 +1,9 @@
 //! What writes keep, drop and compute.
 
-use super::*;
-use serde_json::json;
+use super::{Sub, pod, strategy, table};
+use jiff::Timestamp;
+use proptest::prelude::{Strategy as Strategist, *};
+use serde_json::{Value, json};
 
 fn create(group: &str, kind: &str, mut object: Value) -> Value {
     let strategy = strategy(group, kind);
@@ -299,5 +301,127 @@ fn no_hook_panics_on_odd_shapes() {
                 strategy.validate_update(&changed, &new, sub);
             }
         }
+    }
+}
+
+#[test]
+fn binding_is_no_change_of_what_is_desired() {
+    let old = create(
+        "",
+        "Pod",
+        json!({"metadata": {"name": "a"}, "spec": {"containers": []}}),
+    );
+    let bound = update("", "Pod", &old, Sub::Other, |new| {
+        new["spec"]["nodeName"] = "n".into()
+    });
+    assert_eq!(bound["metadata"]["generation"], 1);
+    let debugged = update("", "Pod", &bound, Sub::Other, |new| {
+        new["spec"]["ephemeralContainers"] = json!([{"name": "e"}])
+    });
+    assert_eq!(debugged["metadata"]["generation"], 2);
+}
+
+#[test]
+fn what_is_probably_not_meant_is_said() {
+    let env = json!({"containers": [{"env": [{"name": "A"}, {"name": "A"}], "resources": {"requests": {"memory": "100m"}}}]});
+    let pod = json!({"metadata": {"name": "a.b"}, "spec": env});
+    let said = strategy("", "Pod").warnings(&pod);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    assert!(said[0].ends_with("a DNS label is recommended: [must not contain dots]"));
+    assert_eq!(
+        said[1],
+        "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"
+    );
+    assert_eq!(
+        said[2],
+        "spec.containers[0].resources.requests[memory]: fractional byte value \"100m\" is invalid, must be an integer"
+    );
+    let deployment = json!({"metadata": {"name": "a.b"}, "spec": {"template": {"spec": env}}});
+    assert!(
+        strategy("apps", "Deployment").warnings(&deployment)[0]
+            .starts_with("spec.template.spec.containers[0].env[1]")
+    );
+}
+
+/// Any JSON, weighted towards what manifests hold.
+fn any_value() -> impl Strategist<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        Just(json!(0)),
+        any::<f64>().prop_map(Value::from),
+        "[-a-zA-Z0-9./:%@ ]{0,20}".prop_map(Value::from),
+        prop::sample::select(vec![
+            "", "Always", "NodePort", "None", "1Gi", "-1", "25%", "ClientIP", "\u{e4}"
+        ])
+        .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map("[a-z]{1,6}", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// Replaces the node that a walk of choices ends at.
+fn replace(at: &mut Value, walk: &[u8], value: Value) {
+    let size = match at {
+        Value::Object(map) => map.len(),
+        Value::Array(items) => items.len(),
+        _ => 0,
+    };
+    let Some((step, rest)) = walk.split_first().filter(|_| size > 0) else {
+        *at = value;
+        return;
+    };
+    let index = usize::from(*step) % size;
+    match at {
+        Value::Object(map) => replace(map.values_mut().nth(index).expect("within"), rest, value),
+        Value::Array(items) => replace(&mut items[index], rest, value),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_hook_panics_on_a_damaged_object(walk in prop::collection::vec(any::<u8>(), 1..7), value in any_value(), row in 0..table::TABLE.len()) {
+        let object = json!({"apiVersion": "v1", "metadata": {"name": "a", "generateName": "a-", "labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["x/y"],
+                "ownerReferences": [{"apiVersion": "v1", "kind": "A", "name": "a", "uid": "u", "controller": true}], "creationTimestamp": "2020-01-01T00:00:00Z"},
+            "spec": {"replicas": 1, "type": "NodePort", "clusterIP": "1.2.3.4", "clusterIPs": ["1.2.3.4"], "sessionAffinity": "ClientIP", "taints": [{"key": "a"}],
+                "ports": [{"port": 1, "targetPort": "a", "nodePort": 1}], "selector": {"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+                "strategy": {"rollingUpdate": {"maxSurge": "1%"}}, "nodeName": "n", "finalizers": ["kubernetes"],
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a"}]}},
+                "volumes": [{"name": "v", "projected": {"sources": [{"downwardAPI": {"items": [{"path": "p", "fieldRef": {"fieldPath": "metadata.name"}}]}}]}}],
+                "initContainers": [{"name": "i", "restartPolicy": "Always"}],
+                "containers": [{"name": "a", "image": "b:c@d", "ports": [{"containerPort": 1}], "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                    "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}}, "livenessProbe": {"httpGet": {"port": 1}}, "volumeMounts": [{"name": "v", "mountPath": "/"}]}],
+                "tolerations": [{"key": "a"}], "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{}]}]}}}},
+            "status": {"phase": "Running", "capacity": {"cpu": "1"}, "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [{"name": "a", "restartCount": 1, "state": {"terminated": {"exitCode": 1}}, "lastState": {"terminated": {"finishedAt": "2020-01-01T00:00:00Z"}}}]},
+            "data": {"a": "b"}, "stringData": {"a": "b"}, "subsets": [{"addresses": [{"ip": "a"}], "ports": [{"port": 1}]}], "involvedObject": {"kind": "Pod", "name": "a"}});
+        let mut damaged = object.clone();
+        replace(&mut damaged, &walk, value);
+        let strategy = &table::TABLE[row].2;
+        for sub in [Sub::Main, Sub::Status, Sub::Other] {
+            let mut new = damaged.clone();
+            strategy.default(&mut new);
+            strategy.prepare_update(&mut new, &object, sub);
+            strategy.validate_update(&new, &object, sub);
+            let mut new = object.clone();
+            strategy.prepare_update(&mut new, &damaged, sub);
+            strategy.validate_update(&new, &damaged, sub);
+        }
+        strategy.default(&mut damaged);
+        let mut again = damaged.clone();
+        strategy.default(&mut again);
+        prop_assert_eq!(&again, &damaged, "defaulting is idempotent");
+        strategy.prepare_create(&mut damaged);
+        strategy.validate(&damaged);
+        strategy.warnings(&damaged);
+        strategy.selectable(&damaged);
+        prop_assert_eq!(strategy.row(&damaged, Timestamp::UNIX_EPOCH).len(), strategy.columns.len());
     }
 }

@@ -86,16 +86,12 @@ pub(crate) fn secret(object: &Value, errors: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => registry_config(data, ".dockercfg", &at, errors),
         "kubernetes.io/dockerconfigjson" => registry_config(data, ".dockerconfigjson", &at, errors),
-        "kubernetes.io/basic-auth" => {
-            if !is_set(data, "username") && !is_set(data, "password") {
-                require("username", errors);
-                require("password", errors);
-            }
+        "kubernetes.io/basic-auth" if !is_set(data, "username") && !is_set(data, "password") => {
+            require("username", errors);
+            require("password", errors);
         }
-        "kubernetes.io/ssh-auth" => {
-            if text(data, "ssh-privatekey").is_empty() {
-                errors.required(&at.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if text(data, "ssh-privatekey").is_empty() => {
+            errors.required(&at.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             require("tls.crt", errors);

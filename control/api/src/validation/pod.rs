@@ -311,10 +311,13 @@ fn gates(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
 /// The first field that differs and may not.
 fn changed(new: &Value, old: &Value) -> Option<String> {
     let gated = !items(old, "schedulingGates").is_empty();
-    let keys = super::entries(new)
-        .chain(super::entries(old))
-        .map(|(key, _)| key.as_str());
-    for key in keys {
+    let gone = |key: &&str| new.get(*key).is_none();
+    let keys = super::entries(new).map(|(key, _)| key.as_str());
+    for key in keys.chain(
+        super::entries(old)
+            .map(|(key, _)| key.as_str())
+            .filter(gone),
+    ) {
         let (new, old) = (&new[key], &old[key]);
         let allowed = match key {
             "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,

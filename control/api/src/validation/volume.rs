@@ -2,9 +2,8 @@
 
 use serde_json::Value;
 
-use super::container::{
-    descending_path, field_ref, no_backsteps, required_name, resource_field_ref,
-};
+use super::container::{descending_path, no_backsteps, required_name};
+use super::env::{field_ref, resource_field_ref};
 use super::{At, Errors, is_set, items, names, text};
 use crate::quantity::Quantity;
 
