@@ -63,7 +63,7 @@ type generator struct {
 }
 
 // Defaults that say no more than that the field is always there.
-var zero = map[string]bool{"": true, `""`: true, "0": true, "false": true, "{}": true}
+var zero = map[string]bool{`""`: true, "0": true, "false": true, "{}": true}
 
 // Types that have a form of their own on the wire.
 var special = map[string]string{
@@ -178,6 +178,9 @@ func (g *generator) fields(out *bufio.Writer, t reflect.Type, spec definition, p
 		if prop.MapType == "atomic" {
 			flags += "a"
 		}
+		if prop.MapType == "granular" {
+			flags += "g"
+		}
 		words := []string{name, g.shape(f.Type), prefix + number, "-" + flags}
 		if strategy := f.Tag.Get("patchStrategy"); strategy != "" {
 			words = append(words, "strategy="+strategy)
@@ -191,7 +194,9 @@ func (g *generator) fields(out *bufio.Writer, t reflect.Type, spec definition, p
 		if len(prop.ListMapKeys) > 0 {
 			words = append(words, "keys="+strings.Join(prop.ListMapKeys, ","))
 		}
-		if !zero[string(prop.Default)] {
+		structByValue := f.Type.Kind() == reflect.Struct && special[path(f.Type)] == ""
+		written := f.Type.Kind() != reflect.Pointer && !options["omitzero"] && (structByValue || !options["omitempty"])
+		if len(prop.Default) > 0 && !(written && zero[string(prop.Default)]) {
 			words = append(words, "default="+string(prop.Default))
 		}
 		fmt.Fprintln(out, strings.Join(words, " "))

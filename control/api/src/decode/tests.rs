@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::facts::{Facts, Field, Shape};
 use crate::resource::Registry;
 use proptest::prelude::*;
 use serde_json::json;
@@ -249,6 +250,78 @@ fn binary_data_and_times() {
             .ends_with("illegal base64 data at input byte 0")
     );
     assert!(secret(r#"{"metadata":{"creationTimestamp":"yesterday"}}"#).is_err());
+}
+
+/// A value of `shape` with every field set; types that hold themselves end after a few levels.
+fn example(facts: &Facts, shape: &Shape, depth: usize) -> Option<Value> {
+    Some(match shape {
+        Shape::String => "text".into(),
+        Shape::Bool => true.into(),
+        Shape::Int32 => i32::MAX.into(),
+        Shape::Int64 => i64::MIN.into(),
+        Shape::Double => 1.5.into(),
+        Shape::Bytes => "Ynl0ZXM=".into(),
+        Shape::Quantity => "1500m".into(),
+        Shape::Time => "2026-01-02T03:04:05Z".into(),
+        Shape::MicroTime => "2026-01-02T03:04:05.000006Z".into(),
+        Shape::Duration => "1h2m3.5s".into(),
+        Shape::IntOrString => "30%".into(),
+        Shape::FieldsV1 | Shape::Raw => json!({"f:a": {}, "b": [null, 1, {"c": ""}]}),
+        Shape::Struct(_) if depth == 0 => return None,
+        Shape::Struct(id) => {
+            let fields = facts.get(*id).fields.iter();
+            let set = |field: &Field| {
+                Some((
+                    field.name.to_string(),
+                    example(facts, &field.shape, depth - 1)?,
+                ))
+            };
+            Value::Object(fields.filter_map(set).collect())
+        }
+        Shape::List(item) => json!([example(facts, item, depth)?]),
+        Shape::Map(item) => json!({"key": example(facts, item, depth)?}),
+    })
+}
+
+#[test]
+fn every_field_of_every_kind_survives() {
+    for resource in Registry::builtin().resources() {
+        let schemas = resource
+            .subresources
+            .iter()
+            .filter_map(|sub| sub.schema.as_ref())
+            .chain([&resource.schema]);
+        for schema in schemas {
+            let mut object = example(schema.facts(), &Shape::Struct(schema.root()), 16).unwrap();
+            object["apiVersion"] = schema.api_version().into();
+            object["kind"] = schema.kind().into();
+            let json = object.to_string();
+            let decoded = decode_as(
+                json.as_bytes(),
+                ContentType::Json,
+                schema,
+                FieldValidation::Strict,
+            )
+            .unwrap();
+            assert_eq!(decoded.object, object, "{}", schema.kind());
+            let yaml = serde_yaml::to_string(&object).unwrap();
+            let decoded = decode_as(
+                yaml.as_bytes(),
+                ContentType::Yaml,
+                schema,
+                FieldValidation::Strict,
+            )
+            .unwrap();
+            assert_eq!(decoded.object, object, "{}", schema.kind());
+            let patched = crate::patch::strategic_merge(schema, &object, &object).unwrap();
+            assert_eq!(
+                patched,
+                object,
+                "{} is not its own strategic patch",
+                schema.kind()
+            );
+        }
+    }
 }
 
 fn text() -> impl Strategy<Value = String> {

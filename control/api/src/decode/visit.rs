@@ -188,9 +188,9 @@ fn zero(context: &Context<'_>, shape: &Shape) -> Value {
         }
         Shape::List(_) => Value::Array(Vec::new()),
         Shape::Map(_) | Shape::Raw | Shape::FieldsV1 => Value::Object(Map::new()),
-        Shape::String | Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Duration => {
-            "".into()
-        }
+        Shape::Time | Shape::MicroTime => Value::Null,
+        Shape::Duration => "0s".into(),
+        Shape::String | Shape::Bytes => "".into(),
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! `shape` is one letter (see [`Shape`]), `[]` or `{}` before another shape, or the name of a type. `number` is the
 //! protobuf field; `2.1` means field 1 of the message in field 2, 0 that the field has none. Flags: `o` omitempty, `z`
-//! omitzero, `p` pointer, `r` required, `a` atomic.
+//! omitzero, `p` pointer, `r` required, `a` atomic, `g` granular.
 //!
 //! Guarantees: the built-in table is parsed once, is never changed, and every shape in it refers to a type that exists
 //! (the test of the table says so).
@@ -117,6 +117,8 @@ pub struct Field {
     pub required: bool,
     /// The value is owned as a whole in server-side apply.
     pub atomic: bool,
+    /// The fields of the value are owned one by one, even if its type says otherwise.
+    pub granular: bool,
     /// The strategy of strategic merge patches, if one is declared.
     pub patch_strategy: Option<Box<str>>,
     /// The key by which list items are merged.

@@ -105,6 +105,7 @@ fn parse_field(line: &str, names: &HashMap<&str, TypeId>) -> Result<Field, Strin
         pointer: flags.contains('p'),
         required: flags.contains('r'),
         atomic: flags.contains('a'),
+        granular: flags.contains('g'),
         patch_strategy: None,
         merge_key: None,
         list_type: None,

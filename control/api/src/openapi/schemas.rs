@@ -171,10 +171,7 @@ impl Writer<'_, '_> {
                 "x-kubernetes-list-type",
                 field.list_type.map(|list| list.as_str().to_owned()),
             ),
-            (
-                "x-kubernetes-map-type",
-                field.atomic.then(|| "atomic".to_owned()),
-            ),
+            ("x-kubernetes-map-type", map_type(field).map(str::to_owned)),
         ];
         for (key, word) in words {
             if let Some(word) = word {
@@ -218,6 +215,14 @@ impl Writer<'_, '_> {
             Shape::Struct(_) => json!({"allOf": [self.shape(shape)], "default": {}}),
             _ => self.shape(shape),
         }
+    }
+}
+
+fn map_type(field: &Field) -> Option<&'static str> {
+    match (field.atomic, field.granular) {
+        (true, _) => Some("atomic"),
+        (false, true) => Some("granular"),
+        (false, false) => None,
     }
 }
 
