@@ -15,18 +15,21 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::columns::{self, Column};
-use crate::defaults::{self, Object};
+use crate::columns::Column;
+use crate::defaults::Object;
 use crate::field::FieldError;
-use crate::validation::{self, Errors, names};
+use crate::validation::{self, Errors, Fixed, names};
 
+mod base;
 mod core;
 mod fields;
 mod pod;
 mod prepare;
 mod table;
 
+use base::CUSTOM;
 pub use fields::Field;
+pub(crate) use fields::dig;
 pub(crate) use prepare::same;
 
 /// The endpoint through which an object is updated.
@@ -85,44 +88,14 @@ pub struct Strategy {
     default: fn(&mut Value),
     create: fn(&mut Object),
     update: fn(&mut Object, &Value, Sub),
+    /// What stays as it was made.
+    fixed: &'static [Fixed],
     check: fn(&Value, &mut Errors),
     check_update: fn(&Value, &Value, Sub, &mut Errors),
     warn: fn(&Value, &mut Vec<String>),
     row: fn(&Value, Timestamp) -> Vec<Value>,
     grace: fn(&Value, Option<i64>) -> i64,
 }
-
-/// Kinds with a spec and a status.
-pub(crate) const SPEC_STATUS: Strategy = Strategy {
-    columns: columns::NAME_AGE,
-    fields: &[],
-    allow_unconditional_update: true,
-    allow_create_on_update: false,
-    status: StatusRule::Dropped,
-    generation: Generation::Counted,
-    name: names::subdomain,
-    default: defaults::nothing,
-    create: |_| {},
-    update: |_, _, _| {},
-    check: |_, _| {},
-    check_update: |_, _, _, _| {},
-    warn: |_, _| {},
-    row: columns::name_age,
-    grace: |_, _| 0,
-};
-
-/// Kinds that are data only.
-pub(crate) const DATA: Strategy = Strategy {
-    status: StatusRule::Absent,
-    generation: Generation::Absent,
-    ..SPEC_STATUS
-};
-
-/// Kinds unknown to the table: custom resources.
-static CUSTOM: Strategy = Strategy {
-    allow_unconditional_update: false,
-    ..SPEC_STATUS
-};
 
 /// The strategy of a kind; a generic one if the kind has none of its own.
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
@@ -172,6 +145,9 @@ impl Strategy {
         validation::meta::update(new, old, &mut errors);
         if matches!(sub, Sub::Main | Sub::Scale) {
             (self.check)(new, &mut errors);
+            for field in self.fixed {
+                field.check(new, old, &mut errors);
+            }
         }
         (self.check_update)(new, old, sub, &mut errors);
         errors.into_vec()

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::field::{FieldError, Path};
+use crate::strategy::{dig, same};
 
 pub(crate) mod cluster;
 pub(crate) mod container;
@@ -147,7 +148,7 @@ impl Errors {
 
     /// Reports a field that has changed and must not.
     pub(crate) fn immutable(&mut self, at: &At, new: &Value, old: &Value) {
-        if !crate::strategy::same(new, old) {
+        if !same(new, old) {
             self.invalid(at, new.clone(), "field is immutable");
         }
     }
@@ -165,6 +166,34 @@ impl Errors {
 
     pub(crate) fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// A field that stays as it was made, and what is said of who tries to change it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fixed {
+    /// `Invalid value: ...: field is immutable`.
+    Immutable(&'static str),
+    /// `Invalid value: ...` with another reason.
+    Invalid(&'static str, &'static str),
+    /// `Forbidden` with a reason.
+    Forbidden(&'static str, &'static str),
+}
+
+impl Fixed {
+    /// Reports the field if it differs.
+    pub(crate) fn check(self, new: &Value, old: &Value, errors: &mut Errors) {
+        let (Self::Immutable(path) | Self::Invalid(path, _) | Self::Forbidden(path, _)) = self;
+        let (new, old) = (dig(new, path), dig(old, path));
+        if same(new, old) {
+            return;
+        }
+        let at = At::root(path);
+        match self {
+            Self::Immutable(_) => errors.immutable(&at, new, old),
+            Self::Invalid(_, why) => errors.invalid(&at, new.clone(), why),
+            Self::Forbidden(_, why) => errors.forbidden(&at, why),
+        }
     }
 }
 

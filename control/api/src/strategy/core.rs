@@ -2,15 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, Sub, fields};
+use super::base::{DATA, UNCOUNTED};
+use super::{StatusRule, Strategy, Sub, fields};
 use crate::columns;
 use crate::defaults::{self, Object, child_or_new};
-use crate::validation::{cluster, items, names, service, text};
-
-const UNCOUNTED: Strategy = Strategy {
-    generation: Generation::Absent,
-    ..SPEC_STATUS
-};
+use crate::validation::{Fixed, cluster, items, names, service, text};
 
 pub(super) const NAMESPACE: Strategy = Strategy {
     check: cluster::namespace,
@@ -59,7 +55,8 @@ pub(super) const CONFIG_MAP: Strategy = Strategy {
 
 pub(super) const SECRET: Strategy = Strategy {
     check: cluster::secret,
-    check_update: cluster::secret_update,
+    fixed: &[Fixed::Immutable("type")],
+    check_update: cluster::immutable_data,
     columns: columns::SECRET,
     row: columns::secret,
     default: defaults::secret,
@@ -70,6 +67,13 @@ pub(super) const SECRET: Strategy = Strategy {
 /// A volume or claim begins as pending.
 pub(super) fn pending(object: &mut Object) {
     object.insert("status".into(), json!({"phase": "Pending"}));
+}
+
+/// A request to be signed is not changed after it was made.
+pub(super) fn keep_spec(new: &mut Object, old: &Value, sub: Sub) {
+    if sub == Sub::Main {
+        new.insert("spec".into(), old["spec"].clone());
+    }
 }
 
 fn new_namespace(namespace: &mut Object) {

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{SPEC_STATUS, Strategy, Sub, fields};
+use super::base::SPEC_STATUS;
+use super::{Strategy, Sub, fields};
 use crate::columns;
 use crate::defaults::{self, Object};
 use crate::quantity::Quantity;

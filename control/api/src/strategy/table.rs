@@ -1,7 +1,9 @@
 //! The kinds and their strategies.
 
-use super::{DATA, Generation, SPEC_STATUS, StatusRule, Strategy, core, fields, pod};
-use crate::validation::{names, workload};
+use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
+use super::{Generation, Strategy, core, fields, pod};
+use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
+use crate::validation::{Fixed, names, workload};
 use crate::{columns, defaults};
 
 const APPS: &str = "apps";
@@ -10,16 +12,8 @@ const STORAGE: &str = "storage.k8s.io";
 const NETWORKING: &str = "networking.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
 
-/// A status, but nobody counts the spec's changes.
-const UNCOUNTED: Strategy = Strategy {
-    generation: Generation::Absent,
-    ..SPEC_STATUS
-};
-/// No status; the changes are counted.
-const COUNTED: Strategy = Strategy {
-    status: StatusRule::Absent,
-    ..SPEC_STATUS
-};
+/// The selector of what already has Pods stays as it is.
+const SELECTOR: &[Fixed] = &[Immutable("spec.selector")];
 const RBAC_NAMED: Strategy = Strategy {
     name: names::path_segment,
     allow_create_on_update: true,
@@ -34,6 +28,7 @@ const BINDING: Strategy = Strategy {
     columns: columns::ROLE_BINDING,
     row: columns::role_binding,
     default: defaults::role_binding,
+    fixed: &[Invalid("roleRef", "cannot change roleRef")],
     ..RBAC_NAMED
 };
 const EVENT: Strategy = Strategy {
@@ -41,16 +36,6 @@ const EVENT: Strategy = Strategy {
     row: columns::event,
     fields: fields::EVENT,
     allow_create_on_update: true,
-    ..DATA
-};
-/// The same, updated only by clients that name the version they have seen.
-const VERSIONED_COUNTED: Strategy = Strategy {
-    allow_unconditional_update: false,
-    ..COUNTED
-};
-/// Data, updated only by clients that name the version they have seen.
-const VERSIONED_DATA: Strategy = Strategy {
-    allow_unconditional_update: false,
     ..DATA
 };
 const WEBHOOKS: Strategy = Strategy {
@@ -77,6 +62,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ReplicationController",
         Strategy {
+            check_update: workload::status,
             warn: pod::template_warnings,
             check: workload::replication_controller,
             columns: columns::REPLICAS,
@@ -164,7 +150,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         Strategy {
             warn: pod::template_warnings,
             check: workload::deployment,
-            check_update: workload::fixed_selector,
+            fixed: SELECTOR,
+            check_update: workload::status,
             columns: columns::DEPLOYMENT,
             row: columns::deployment,
             default: defaults::deployment,
@@ -178,7 +165,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         Strategy {
             warn: pod::template_warnings,
             check: workload::replica_set,
-            check_update: workload::fixed_selector,
+            fixed: SELECTOR,
+            check_update: workload::status,
             columns: columns::REPLICAS,
             row: columns::replica_set,
             default: defaults::replica_set,
@@ -190,6 +178,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "StatefulSet",
         Strategy {
+            name: names::label,
             warn: pod::template_warnings,
             check: workload::set,
             check_update: workload::stateful_set_update,
@@ -205,7 +194,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         Strategy {
             warn: pod::template_warnings,
             check: workload::set,
-            check_update: workload::fixed_selector,
+            fixed: SELECTOR,
+            check_update: workload::status,
             columns: columns::DAEMON_SET,
             row: columns::daemon_set,
             default: defaults::daemon_set,
@@ -216,6 +206,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ControllerRevision",
         Strategy {
+            fixed: &[Immutable("data")],
             columns: columns::CONTROLLER_REVISION,
             row: columns::controller_revision,
             ..DATA
@@ -279,6 +270,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         NETWORKING,
         "IngressClass",
         Strategy {
+            fixed: &[Immutable("spec.controller")],
             columns: columns::INGRESS_CLASS,
             row: columns::ingress_class,
             default: defaults::ingress_class,
@@ -321,6 +313,12 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "StorageClass",
         Strategy {
+            fixed: &[
+                Forbidden("parameters", "updates to parameters are forbidden."),
+                Forbidden("provisioner", "updates to provisioner are forbidden."),
+                Forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
+                Immutable("volumeBindingMode"),
+            ],
             columns: columns::STORAGE_CLASS,
             row: columns::storage_class,
             default: defaults::storage_class,
@@ -381,6 +379,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "scheduling.k8s.io",
         "PriorityClass",
         Strategy {
+            fixed: &[
+                Forbidden("value", "may not be changed in an update."),
+                Immutable("preemptionPolicy"),
+            ],
             columns: columns::PRIORITY_CLASS,
             row: columns::priority_class,
             default: defaults::priority_class,
@@ -392,6 +394,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "node.k8s.io",
         "RuntimeClass",
         Strategy {
+            fixed: &[Immutable("handler")],
             columns: columns::RUNTIME_CLASS,
             row: columns::runtime_class,
             allow_unconditional_update: false,
@@ -423,6 +426,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "discovery.k8s.io",
         "EndpointSlice",
         Strategy {
+            fixed: &[Immutable("addressType")],
             columns: columns::ENDPOINT_SLICE,
             row: columns::endpoint_slice,
             default: defaults::endpoint_slice,
@@ -435,6 +439,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "certificates.k8s.io",
         "CertificateSigningRequest",
         Strategy {
+            update: super::core::keep_spec,
             columns: columns::CSR,
             row: columns::csr,
             fields: fields::CSR,

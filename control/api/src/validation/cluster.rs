@@ -118,14 +118,6 @@ fn registry_config(data: &Value, key: &str, at: &At, errors: &mut Errors) {
     }
 }
 
-/// Secret: the type and what is immutable stay.
-pub(crate) fn secret_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
-    if sub == Sub::Main {
-        errors.immutable(&At::root("type"), &new["type"], &old["type"]);
-    }
-    immutable_data(new, old, sub, errors);
-}
-
 /// Namespace.
 pub(crate) fn namespace(object: &Value, errors: &mut Errors) {
     let at = At::root("spec");

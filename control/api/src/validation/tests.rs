@@ -302,6 +302,80 @@ fn what_may_change_and_what_may_not() {
 }
 
 #[test]
+fn what_is_fixed_stays() {
+    let table = [
+        (
+            "rbac.authorization.k8s.io",
+            "RoleBinding",
+            "/roleRef/name",
+            "roleRef: Invalid value: {\"name\":\"new\"}: cannot change roleRef",
+        ),
+        (
+            "storage.k8s.io",
+            "StorageClass",
+            "/provisioner",
+            "provisioner: Forbidden: updates to provisioner are forbidden.",
+        ),
+        (
+            "node.k8s.io",
+            "RuntimeClass",
+            "/handler",
+            "handler: Invalid value: \"new\": field is immutable",
+        ),
+        (
+            "scheduling.k8s.io",
+            "PriorityClass",
+            "/value",
+            "value: Forbidden: may not be changed in an update.",
+        ),
+        (
+            "discovery.k8s.io",
+            "EndpointSlice",
+            "/addressType",
+            "addressType: Invalid value: \"new\": field is immutable",
+        ),
+    ];
+    for (group, kind, pointer, want) in table {
+        let mut old = json!({"metadata": {"name": "a"}});
+        set(&mut old, pointer, "old".into());
+        let mut new = old.clone();
+        set(&mut new, pointer, "new".into());
+        let errors = strategy(group, kind).validate_update(&new, &old, Sub::Main);
+        assert_eq!(
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [want],
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn a_status_adds_up() {
+    let status = |status: Value| {
+        let new = json!({"metadata": {"name": "a"}, "status": status});
+        strategy("apps", "ReplicaSet")
+            .validate_update(&new, &new, Sub::Status)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert!(status(json!({"replicas": 2, "readyReplicas": 2, "availableReplicas": 1})).is_empty());
+    assert_eq!(
+        status(json!({"replicas": 1, "readyReplicas": 2})),
+        ["status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas"]
+    );
+    assert_eq!(
+        status(json!({"replicas": 2, "readyReplicas": 1, "availableReplicas": 2})),
+        ["status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"]
+    );
+    let negative = status(json!({"replicas": -1}));
+    assert_eq!(
+        negative[0],
+        "status.replicas: Invalid value: -1: must be greater than or equal to 0"
+    );
+}
+
+#[test]
 fn immutable_data_stays() {
     let old = json!({"metadata": {"name": "a"}, "immutable": true, "data": {"a": "b"}});
     for (change, want) in [

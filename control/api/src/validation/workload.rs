@@ -72,6 +72,15 @@ pub(crate) fn job(object: &Value, errors: &mut Errors) {
 
 /// CronJob.
 pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
+    // The controller appends eleven characters to name its Jobs.
+    let name = text(&object["metadata"], "name");
+    if name.len() > 52 {
+        errors.invalid(
+            &At::root("metadata.name"),
+            name,
+            "must be no more than 52 characters",
+        );
+    }
     let (spec, at) = (&object["spec"], At::root("spec"));
     if text(spec, "schedule").is_empty() {
         errors.required(&at.field("schedule"), "");
@@ -234,14 +243,40 @@ pub(crate) fn int_or_percent(value: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-/// The selector of what already has Pods stays as it is.
-pub(crate) fn fixed_selector(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
-    if matches!(sub, Sub::Main | Sub::Scale) {
-        let at = At::root("spec");
-        errors.immutable(
-            &at.field("selector"),
-            &new["spec"]["selector"],
-            &old["spec"]["selector"],
+/// The counts of a status fit together.
+pub(crate) fn status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Status {
+        return;
+    }
+    let (status, at) = (&new["status"], At::root("status"));
+    let of = |key: &str| status[key].as_i64().unwrap_or(0);
+    let parts = [
+        "fullyLabeledReplicas",
+        "updatedReplicas",
+        "readyReplicas",
+        "availableReplicas",
+    ];
+    for key in ["replicas", "observedGeneration", "unavailableReplicas"]
+        .iter()
+        .chain(&parts)
+    {
+        not_negative(&status[*key], &at.field(key), errors);
+    }
+    if !is_set(status, "replicas") && is_set(status, "desiredNumberScheduled") {
+        return;
+    }
+    for key in parts.into_iter().filter(|key| of(key) > of("replicas")) {
+        errors.invalid(
+            &at.field(key),
+            of(key),
+            "cannot be greater than status.replicas",
+        );
+    }
+    if of("availableReplicas") > of("readyReplicas") {
+        errors.invalid(
+            &at.field("availableReplicas"),
+            of("availableReplicas"),
+            "cannot be greater than readyReplicas",
         );
     }
 }
@@ -265,6 +300,7 @@ pub(crate) fn job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors
 
 /// StatefulSet: most of its spec stays as it is.
 pub(crate) fn stateful_set_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    status(new, old, sub, errors);
     if sub != Sub::Main {
         return;
     }
