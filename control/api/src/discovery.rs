@@ -151,11 +151,7 @@ fn aggregated<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggregated) -> 
             } else {
                 json!({"name": group.name})
             };
-            let versions: Vec<Value> = group
-                .versions
-                .iter()
-                .map(|version| version_entry(version))
-                .collect();
+            let versions: Vec<Value> = group.versions.iter().map(version_entry).collect();
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

@@ -126,7 +126,7 @@ pub fn from_v2(hpa: &mut Value) {
             cpu["resource"]["current"]["averageUtilization"].clone(),
         );
     }
-    let metrics = (!metrics.is_empty()).then(|| Value::Array(metrics));
+    let metrics = (!metrics.is_empty()).then_some(Value::Array(metrics));
     for (name, value) in [
         (METRICS, metrics),
         (CURRENT_METRICS, current),

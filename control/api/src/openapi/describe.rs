@@ -14,7 +14,7 @@ pub(super) struct Descriptions(BTreeMap<String, Value>);
 macro_rules! describe {
     ($generator:ident, $kind:expr, { $($api_version:literal: $module:path [$($name:ident),* $(,)?])* }) => {
         match $kind {
-            $($((($api_version), stringify!($name)) => {
+            $($(($api_version, stringify!($name)) => {
                 use $module as module;
                 $generator.subschema_for::<module::$name>();
             })*)*

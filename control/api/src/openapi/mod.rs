@@ -17,6 +17,7 @@ mod describe;
 mod parameters;
 mod paths;
 mod schemas;
+mod v2;
 
 /// The version of Kubernetes that the documents are about.
 pub const KUBERNETES_VERSION: &str = "v1.36.3";
@@ -48,6 +49,14 @@ pub fn document(registry: &Registry, path: &str) -> Option<Bytes> {
             .get_or_init(|| write(group, found).to_string().into())
             .clone(),
     )
+}
+
+/// `/openapi/v2`: everything in one document of the older form (as JSON; the protobuf form is not written).
+pub fn v2(registry: &Registry) -> Bytes {
+    registry
+        .openapi_v2
+        .get_or_init(|| v2::write(registry).to_string().into())
+        .clone()
 }
 
 fn document_path(group: &str, version: &str) -> String {

@@ -212,6 +212,8 @@ impl Writer<'_, '_> {
     fn item(&mut self, shape: &Shape) -> Value {
         match shape {
             Shape::String => json!({"type": "string", "default": ""}),
+            Shape::Int32 => json!({"type": "integer", "format": "int32", "default": 0}),
+            Shape::Int64 => json!({"type": "integer", "format": "int64", "default": 0}),
             Shape::Struct(_) => json!({"allOf": [self.shape(shape)], "default": {}}),
             _ => self.shape(shape),
         }

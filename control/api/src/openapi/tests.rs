@@ -164,3 +164,44 @@ fn operations_are_named_as_upstream_names_them() {
         "replaceRbacAuthorizationV1ClusterRole"
     );
 }
+
+#[test]
+fn the_older_form() {
+    let document: Value = serde_json::from_slice(&v2(&Registry::builtin())).unwrap();
+    let mut found = BTreeSet::new();
+    references(&document, &mut found);
+    for reference in found {
+        let name = reference.strip_prefix("#/definitions/").unwrap();
+        assert!(
+            document["definitions"][name].is_object(),
+            "{name} is missing"
+        );
+    }
+    let patch =
+        &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    let parameters = patch["parameters"].as_array().unwrap();
+    assert!(
+        parameters
+            .iter()
+            .any(|p| p["name"] == "fieldValidation" && p["type"] == "string")
+    );
+    assert!(
+        parameters
+            .iter()
+            .any(|p| p["in"] == "body" && p["schema"]["$ref"].is_string())
+    );
+    let options = &document["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"];
+    assert!(
+        options["x-kubernetes-group-version-kind"]
+            .as_array()
+            .unwrap()
+            .len()
+            > 10
+    );
+    let template =
+        &document["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
+    assert_eq!(
+        template["$ref"],
+        "#/definitions/io.k8s.api.core.v1.PodTemplateSpec"
+    );
+}

@@ -210,6 +210,8 @@ pub struct Group {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     groups: Vec<Group>,
+    /// The OpenAPI v2 document, once it was asked for.
+    pub(crate) openapi_v2: OnceLock<Bytes>,
 }
 
 impl Registry {
@@ -241,6 +243,7 @@ impl Registry {
             },
         );
         version.openapi = OnceLock::new();
+        self.openapi_v2 = OnceLock::new();
         match version
             .resources
             .binary_search_by(|r| r.plural.cmp(&resource.plural))
