@@ -20,8 +20,6 @@ pub(crate) mod shared;
 mod start;
 mod status;
 mod stop;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::future::Future;
