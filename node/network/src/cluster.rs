@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use wherry_runtime::{SocketFamily, SocketKind};
 
 use crate::helper::{HelperClient, HelperConfig};
@@ -18,7 +17,7 @@ use crate::links::{NodeLinks, configure_fabric, connection_in, join};
 use crate::netns::Netns;
 use crate::node::NodeConfig;
 use crate::place::{Place, listen};
-use crate::{Cidr, NetworkError, NodeNetwork, publish};
+use crate::{Cidr, NetworkError};
 
 const BRIDGE: &str = "wherry0";
 const FABRIC: Cidr = Cidr { base: Ipv4Addr::new(172, 30, 0, 0), length: 16 };
@@ -36,6 +35,8 @@ pub struct ClusterConfig {
     pub dns_ip: Ipv4Addr,
     /// `cluster.local`.
     pub domain: String,
+    /// Forward 127.0.0.1:nodePort of this machine to the first node, for every TCP node port.
+    pub publish: bool,
 }
 
 /// See the module's documentation.
@@ -108,11 +109,6 @@ impl Cluster {
         let (Fabric::Bridge(place) | Fabric::Helper(place)) = &self.fabric;
         let socket = place.socket(SocketFamily::V4, SocketKind::Tcp)?;
         listen(socket, SocketAddr::new(self.api_ip(), port))
-    }
-
-    /// Forwards 127.0.0.1:nodePort of this machine to `node` for every TCP node port, until cancelled.
-    pub async fn publish(node: Arc<NodeNetwork>, cancel: CancellationToken) {
-        publish::run(node, cancel).await;
     }
 
     pub(crate) fn pods_dir(&self, node: &str) -> PathBuf {

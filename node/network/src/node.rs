@@ -19,7 +19,7 @@ use crate::netns::Netns;
 use crate::place::{Place, connect, listen};
 use crate::pod::Pod;
 use crate::services::{Base, Services};
-use crate::{Cidr, Ipam, NetworkError};
+use crate::{Cidr, Ipam, NetworkError, publish};
 
 /// What distinguishes a node's network from its neighbours'.
 #[derive(Clone, Debug)]
@@ -97,6 +97,9 @@ impl NodeNetwork {
             .await
             .map_err(NetworkError::io(format!("listen on {}:53", settings.dns_ip)))?;
         tokio::spawn(dns);
+        if settings.publish && config.index == 0 {
+            tokio::spawn(publish::run(place.clone(), ip, services.clone(), cancel.clone()));
+        }
         Ok(Arc::new(Self {
             ip,
             netlink,

@@ -10,13 +10,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::NodeNetwork;
+use wherry_runtime::{SocketFamily, SocketKind};
+
+use crate::place::{Place, connect};
+use crate::services::Services;
 
 /// Connections open at once through one port.
 const MAX_CONNECTIONS: usize = 1024;
 
-pub(crate) async fn run(node: Arc<NodeNetwork>, cancel: CancellationToken) {
-    let mut applied = node.services().subscribe();
+/// Publishes every TCP node port of `services`, leading to `node_ip` in `place`, until cancelled.
+pub(crate) async fn run(place: Arc<Place>, node_ip: Ipv4Addr, services: Arc<Services>, cancel: CancellationToken) {
+    let mut applied = services.subscribe();
     let mut open: HashMap<u16, DropGuard> = HashMap::new();
     let mut tasks = JoinSet::new();
     loop {
@@ -29,7 +33,8 @@ pub(crate) async fn run(node: Arc<NodeNetwork>, cancel: CancellationToken) {
             let token = cancel.child_token();
             match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
                 Ok(listener) => {
-                    tasks.spawn(forward(listener, node.clone(), port, token.clone()));
+                    let target = SocketAddr::from((node_ip, port));
+                    tasks.spawn(forward(listener, place.clone(), target, token.clone()));
                     open.insert(port, token.drop_guard());
                 }
                 Err(error) => {
@@ -47,8 +52,7 @@ pub(crate) async fn run(node: Arc<NodeNetwork>, cancel: CancellationToken) {
     while tasks.join_next().await.is_some() {}
 }
 
-async fn forward(listener: TcpListener, node: Arc<NodeNetwork>, port: u16, cancel: CancellationToken) {
-    let target = SocketAddr::new(node.ip(), port);
+async fn forward(listener: TcpListener, place: Arc<Place>, target: SocketAddr, cancel: CancellationToken) {
     let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -56,13 +60,13 @@ async fn forward(listener: TcpListener, node: Arc<NodeNetwork>, port: u16, cance
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((client, _)) => {
-                    let node = node.clone();
+                    let place = place.clone();
                     connections.spawn(async move {
-                        splice(client, &node, target).await;
+                        splice(client, &place, target).await;
                         drop(permit);
                     });
                 }
-                Err(error) => tracing::warn!(port, %error, "cannot accept"),
+                Err(error) => tracing::warn!(%target, %error, "cannot accept"),
             },
             Some(_) = connections.join_next() => {}
             () = cancel.cancelled() => return,
@@ -70,8 +74,9 @@ async fn forward(listener: TcpListener, node: Arc<NodeNetwork>, port: u16, cance
     }
 }
 
-async fn splice(mut client: TcpStream, node: &NodeNetwork, target: SocketAddr) {
-    match node.dial(target).await {
+async fn splice(mut client: TcpStream, place: &Place, target: SocketAddr) {
+    let dial = async { connect(place.socket(SocketFamily::V4, SocketKind::Tcp)?, target).await };
+    match dial.await {
         Ok(mut server) => {
             drop((client.set_nodelay(true), server.set_nodelay(true)));
             // An error here is a peer that went away.
@@ -80,4 +85,3 @@ async fn splice(mut client: TcpStream, node: &NodeNetwork, target: SocketAddr) {
         Err(error) => tracing::debug!(%target, %error, "a node port leads nowhere"),
     }
 }
-

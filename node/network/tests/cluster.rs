@@ -9,7 +9,6 @@ use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 use wherry_network::{
     Cluster, ClusterConfig, NetworkError, NodeConfig, NodeNetwork, PodDns, Protocol, Service, ServiceKey, ServicePort,
 };
@@ -40,6 +39,7 @@ async fn bed(nodes: u16) -> Option<Bed> {
         service_cidr: "10.96.0.0/16".parse().unwrap(),
         dns_ip: Ipv4Addr::new(10, 96, 0, 10),
         domain: "cluster.local".into(),
+        publish: true,
     };
     let cluster = Cluster::start(config).await.unwrap();
     let mut started = Vec::new();
@@ -252,8 +252,6 @@ async fn node_ports_are_published_on_loopback() {
     let pod = pod(node, "web", false).await;
     serve(&*pod, "web", 8080);
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let cancel = CancellationToken::new();
-    let publisher = tokio::spawn(Cluster::publish(node.clone(), cancel.clone()));
     node.services().set(key(), Some(service(80, Some(free), &[(pod.ips()[0], 8080)])));
     node.services().targeted(pod.ips()[0]).await;
     let mut answer = None;
@@ -265,7 +263,16 @@ async fn node_ports_are_published_on_loopback() {
         tokio::task::yield_now().await;
     }
     assert_eq!(answer.as_deref(), Some("web"));
-    cancel.cancel();
-    publisher.await.unwrap();
-    assert!(TcpStream::connect(("127.0.0.1", free)).await.is_err());
+    // The Service goes, and so does its port.
+    node.services().set(key(), None);
+    node.services().drained(pod.ips()[0]).await;
+    let mut closed = false;
+    for _ in 0..200 {
+        closed = TcpStream::connect(("127.0.0.1", free)).await.is_err();
+        if closed {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert!(closed);
 }

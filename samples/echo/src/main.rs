@@ -1,0 +1,113 @@
+//! echo as a native server: a thread a connection, one request each. SIGTERM: what has connected is answered, then exit 0.
+
+#[cfg(unix)]
+mod native {
+    use std::io::{self, BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::{Arc, Condvar, Mutex};
+    use std::thread;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use echo::app::{self, Host};
+    use sample_kit::{Request, MAX_BODY};
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    use signal_hook::iterator::Signals;
+
+    struct Native;
+
+    impl Host for Native {
+        const KIND: &'static str = "container";
+
+        fn variable(&self, name: &str) -> Option<String> {
+            std::env::var(name).ok()
+        }
+
+        fn now(&self) -> u64 {
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        }
+
+        fn sleep(&self, milliseconds: u64) {
+            thread::sleep(Duration::from_millis(milliseconds));
+        }
+
+        fn log(&self, line: &str) {
+            println!("{line}");
+        }
+
+        fn exit(&self, success: bool) -> ! {
+            std::process::exit(i32::from(!success))
+        }
+    }
+
+    /// How many connections are being served.
+    #[derive(Default)]
+    struct Active(Mutex<usize>, Condvar);
+
+    impl Active {
+        fn serve(self: &Arc<Self>, stream: TcpStream) {
+            *self.0.lock().unwrap() += 1;
+            let active = Arc::clone(self);
+            thread::spawn(move || {
+                // A client that went away is no error.
+                let _ = answer(stream);
+                *active.0.lock().unwrap() -= 1;
+                active.1.notify_all();
+            });
+        }
+
+        fn wait_for_none(&self) {
+            drop(self.1.wait_while(self.0.lock().unwrap(), |active| *active > 0).unwrap());
+        }
+    }
+
+    pub fn main() -> io::Result<()> {
+        let port = std::env::var("PORT").unwrap_or_else(|_| "8080".to_owned());
+        let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
+        let active = Arc::new(Active::default());
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let (accepting, accepted) = (listener.try_clone()?, Arc::clone(&active));
+        thread::spawn(move || {
+            for stream in accepting.incoming().flatten() {
+                accepted.serve(stream);
+            }
+        });
+        signals.forever().next();
+        listener.set_nonblocking(true)?;
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false)?;
+            active.serve(stream);
+        }
+        active.wait_for_none();
+        Ok(())
+    }
+
+    fn answer(mut stream: TcpStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        let mut reader = BufReader::new(stream.try_clone()?.take(MAX_BODY as u64));
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let mut words = line.split_whitespace();
+        let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(()) };
+        let request = Request::new(method, target);
+        let mut header = String::new();
+        while reader.read_line(&mut header)? > 2 {
+            header.clear();
+        }
+        let reply = app::answer(&Native, &request);
+        write!(
+            stream,
+            "HTTP/1.1 {} \r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
+            reply.status,
+            reply.body.len(),
+            reply.body
+        )
+    }
+}
+
+#[cfg(unix)]
+fn main() -> std::io::Result<()> {
+    native::main()
+}
+
+#[cfg(not(unix))]
+fn main() {}
