@@ -59,11 +59,7 @@ impl Controller {
             return;
         }
         let namespaces = feed(self.namespaces.subscribe(), &cancel, |change| {
-            if change
-                .new
-                .as_deref()
-                .is_some_and(is_deleting)
-            {
+            if change.new.as_deref().is_some_and(is_deleting) {
                 self.queue.add(change.key());
             }
         });
