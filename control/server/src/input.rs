@@ -1,15 +1,16 @@
 //! From a request's body to an object that belongs where the path says.
 
 use serde_json::Value;
-use wherry_api::decode::{self, ContentType, FieldValidation};
+use wherry_api::decode::{self, FieldValidation};
 pub(crate) use wherry_api::decode::Decoded;
 use wherry_api::field::{FieldError, Path};
+use wherry_api::facts::Schema;
 use wherry_api::meta;
 use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 
 use crate::engine::Call;
-use crate::negotiate::{Format, body_format};
+use crate::negotiate::body_format;
 use crate::options::{Query, invalid};
 
 /// `fieldValidation`; what unknown and duplicate fields lead to.
@@ -23,24 +24,13 @@ pub(crate) fn field_validation(query: &Query<'_>) -> Result<FieldValidation, Sta
 
 /// The object in `body`, of the kind that the path is about.
 pub(crate) fn object(call: &Call, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
-    decode::decode(body, content_type(call)?, &call.resource, validation)
+    decode::decode(body, body_format(&call.headers)?, &call.resource, validation)
 }
 
-/// Any document in `body` (delete options, scales, reviews, ...), unchecked.
-pub(crate) fn document(call: &Call, body: &[u8]) -> Result<Value, Status> {
-    let object = decode::decode_untyped(body, content_type(call)?)?.object;
-    if object.is_object() {
-        return Ok(object);
-    }
-    Err(Status::bad_request("the object provided is unrecognized or could not be decoded: it is no object"))
-}
-
-/// How the body is written; 415 for what is not understood.
-pub(crate) fn content_type(call: &Call) -> Result<ContentType, Status> {
-    Ok(match body_format(&call.headers)? {
-        Format::Json => ContentType::Json,
-        Format::Yaml => ContentType::Yaml,
-    })
+/// A document of the machinery in `body` (delete options, a binding, ...); what is unknown in it is dropped.
+pub(crate) fn document(call: &Call, body: &[u8], schema: Option<Schema>) -> Result<Value, Status> {
+    let schema = schema.ok_or_else(|| Status::internal("the type of the request's body is not known"))?;
+    Ok(decode::decode_as(body, body_format(&call.headers)?, &schema, FieldValidation::Ignore)?.object)
 }
 
 /// The object's namespace is the path's, said or not.

@@ -6,9 +6,12 @@
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
+use wherry_api::decode::ContentType;
 use wherry_api::status::Status;
 
-/// What bodies and answers may be.
+/// What bodies may be.
+const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+/// What answers may be.
 const WRITTEN: [&str; 2] = ["application/json", "application/yaml"];
 /// What watches may be.
 const STREAMED: [&str; 2] = ["application/json", "application/json;stream=watch"];
@@ -125,11 +128,12 @@ pub(crate) fn accept(headers: &HeaderMap, offers: Offers) -> Result<Accepted, St
 }
 
 /// How the request's body is written; 415 for what is not understood.
-pub(crate) fn body_format(headers: &HeaderMap) -> Result<Format, Status> {
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<ContentType, Status> {
     match content_type(headers) {
-        "" | "application/json" | "*/*" => Ok(Format::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(Format::Yaml),
-        _ => Err(Status::unsupported_media_type(&WRITTEN)),
+        "" | "application/json" | "*/*" => Ok(ContentType::Json),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(ContentType::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(ContentType::Protobuf),
+        _ => Err(Status::unsupported_media_type(&READ)),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::resource::Resource;
 use crate::status::Status;
 
 mod context;
+mod protobuf;
 mod scalar;
 mod untyped;
 mod visit;
@@ -33,6 +34,8 @@ pub enum ContentType {
     Json,
     /// `application/yaml`.
     Yaml,
+    /// `application/vnd.kubernetes.protobuf`.
+    Protobuf,
 }
 
 /// What to do about unknown and duplicate fields.
@@ -102,6 +105,10 @@ pub fn decode_as(
             .root(schema.root())
             .deserialize(serde_yaml::Deserializer::from_slice(bytes))
             .map_err(|e| e.to_string()),
+        ContentType::Protobuf => protobuf::read(bytes, schema).map_err(|e| e.to_string()).and_then(|tree| {
+            let result = context.root(schema.root()).deserialize(tree);
+            result.map_err(|e: serde_json::Error| e.to_string())
+        }),
     };
     finish(context, result, content, schema, validation)
 }
@@ -138,6 +145,8 @@ pub fn decode_untyped(bytes: &[u8], content: ContentType) -> Result<Decoded, Sta
         ContentType::Yaml => untyped::Untyped(&mut context)
             .deserialize(serde_yaml::Deserializer::from_slice(bytes))
             .map_err(|e| e.to_string()),
+        // Without a type its fields have no names.
+        ContentType::Protobuf => Err("a body without a type cannot be protobuf".to_owned()),
     };
     let object = result
         .map_err(|e| Status::bad_request(format!("{} parse error: {e}", content.name())))?
@@ -153,6 +162,7 @@ impl ContentType {
         match self {
             Self::Json => "json",
             Self::Yaml => "yaml",
+            Self::Protobuf => "protobuf",
         }
     }
 }

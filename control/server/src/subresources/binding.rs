@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
+use wherry_api::facts::Schema;
 use wherry_api::meta;
 use wherry_api::status::Status;
 use wherry_api::strategy::Sub;
@@ -15,7 +16,7 @@ use crate::{input, objects, times};
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
     let mut dry_run = call.query().dry_run()?;
-    let binding = input::document(call, &read_body(body).await?)?;
+    let binding = input::document(call, &read_body(body).await?, schema())?;
     dry_run |= binding["dryRun"].as_array().is_some_and(|d| !d.is_empty());
     let node = target(&binding)?;
     let uid = meta::uid(&binding).to_owned();
@@ -27,6 +28,11 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     mutation.run(&mut Vec::new(), change).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     objects::status_response(accepted, StatusCode::CREATED, &status, &call.headers)
+}
+
+/// The type of the body.
+pub(super) fn schema() -> Option<Schema> {
+    Schema::builtin("v1", "Binding")
 }
 
 /// The node that the binding names.

@@ -14,7 +14,8 @@ use crate::{input, objects};
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
-    let eviction: Value = input::document(call, &read_body(body).await?)?;
+    let schema = call.resource.subresource("eviction").and_then(|s| s.schema.clone());
+    let eviction: Value = input::document(call, &read_body(body).await?, schema)?;
     if !matches!(meta::kind(&eviction), "" | "Eviction") {
         return Err(Status::bad_request(format!("expected Eviction, got {:?}", meta::kind(&eviction))));
     }

@@ -46,7 +46,7 @@ pub(crate) async fn bind(call: &Call, body: Body) -> Result<Response, Status> {
         return Err(call.not_supported());
     }
     let bytes = read_body(body).await?;
-    let name = meta::name(&input::document(call, &bytes)?).to_owned();
+    let name = meta::name(&input::document(call, &bytes, binding::schema())?).to_owned();
     let pods = call.engine.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
     let info = Arc::new(RequestInfo { name: Some(name), resource: "pods".to_owned(), ..RequestInfo::clone(&call.info) });
     let call = Call {

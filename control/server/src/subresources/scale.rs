@@ -13,7 +13,7 @@ use wherry_api::strategy::Sub;
 
 use crate::engine::{Call, read_body};
 use crate::layers::info::Verb;
-use crate::negotiate::{Offers, accept};
+use crate::negotiate::{Offers, accept, body_format};
 use crate::verbs::mutate::{Mutation, Outcome};
 use crate::verbs::patch::Patch;
 use crate::{input, objects, respond};
@@ -32,7 +32,7 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let schema = call.resource.subresource("scale").and_then(|s| s.schema.clone());
     let schema = schema.ok_or_else(Status::no_such_path)?;
     let outcome = if call.info.verb == Verb::Update {
-        let content = input::content_type(call)?;
+        let content = body_format(&call.headers)?;
         let decoded = decode::decode_as(&read_body(body).await?, content, &schema, validation)?;
         warnings.extend(decoded.warnings);
         let scale = decoded.object;

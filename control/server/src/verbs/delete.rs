@@ -15,6 +15,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::Value;
+use wherry_api::facts::Schema;
 use wherry_api::meta;
 use wherry_api::status::{MODIFIED, Status};
 use wherry_store::{Entry, Precondition};
@@ -82,7 +83,7 @@ impl Options {
         if bytes.is_empty() {
             return Self::from_query(call);
         }
-        let options = input::document(call, &bytes)?;
+        let options = input::document(call, &bytes, Schema::machinery("DeleteOptions"))?;
         if !matches!(meta::kind(&options), "" | "DeleteOptions") {
             return Err(Status::bad_request(format!("expected DeleteOptions, got {:?}", meta::kind(&options))));
         }

@@ -77,10 +77,6 @@ impl Api {
         Self { server, client }
     }
 
-    pub fn client(&self) -> kube::Client {
-        self.client.clone()
-    }
-
     pub fn as_user(&self, user: User) -> Self {
         Self { server: self.server.clone(), client: self.server.client(user) }
     }
