@@ -113,18 +113,31 @@ pub fn decode_as(
     finish(context, result, content, schema, validation)
 }
 
-/// Checks a tree that is already there, such as the result of a patch, and brings it into upstream's form.
-pub fn conform(
-    object: Value,
-    schema: &Schema,
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
+/// Why a tree does not become an object of its type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Misfit {
+    /// A field has the wrong type.
+    Type(String),
+    /// It says another `apiVersion` or `kind`.
+    Identity(Status),
+}
+
+/// Checks a tree that is already there, such as the result of a patch, and brings it into upstream's form. Unknown
+/// fields are dropped and named among the warnings.
+pub(crate) fn conform(object: Value, schema: &Schema) -> Result<Decoded, Misfit> {
     let mut context = Context::new(schema.facts());
-    let result = context
-        .root(schema.root())
-        .deserialize(object)
-        .map_err(|e: serde_json::Error| e.to_string());
-    finish(context, result, ContentType::Json, schema, validation)
+    let result = context.root(schema.root()).deserialize(object);
+    let mut object = match (result, context.problem) {
+        (_, Some(problem)) => return Err(Misfit::Type(problem)),
+        (Err(error), None) => return Err(Misfit::Type(serde_json::Error::to_string(&error))),
+        (Ok(None), None) => return Err(Misfit::Type("null is no object".to_owned())),
+        (Ok(Some(object)), None) => object,
+    };
+    identify(&mut object, schema).map_err(Misfit::Identity)?;
+    Ok(Decoded {
+        object,
+        warnings: context.strict,
+    })
 }
 
 /// Parses a patch or another body without a type: any JSON or YAML value, and the duplicate fields in it.
@@ -167,12 +180,14 @@ impl ContentType {
     }
 }
 
+/// How unknown and duplicate fields are named in a refusal.
+pub(crate) fn strict_text(problems: &[String]) -> String {
+    format!("strict decoding error: {}", problems.join(", "))
+}
+
 /// The refusal of unknown or duplicate fields.
-pub fn strict_error(schema: &Schema, problems: &[String]) -> Status {
-    cannot_handle(
-        schema,
-        &format!("strict decoding error: {}", problems.join(", ")),
-    )
+fn strict_error(schema: &Schema, problems: &[String]) -> Status {
+    cannot_handle(schema, &strict_text(problems))
 }
 
 fn cannot_handle(schema: &Schema, why: &str) -> Status {

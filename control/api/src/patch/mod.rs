@@ -8,8 +8,9 @@
 
 use serde_json::Value;
 
-use crate::decode::{self, ContentType, Decoded, FieldValidation};
+use crate::decode::{self, ContentType, Decoded, FieldValidation, Misfit};
 use crate::facts::Schema;
+use crate::field::{FieldError, Path};
 use crate::status::{Reason, Status};
 
 mod json;
@@ -63,26 +64,53 @@ pub fn patch(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let parsed = decode::decode_untyped(body, ContentType::Json)?;
-    let mut duplicates = match validation {
-        FieldValidation::Ignore => Vec::new(),
-        _ => parsed.warnings,
-    };
-    if validation == FieldValidation::Strict && !duplicates.is_empty() {
-        return Err(decode::strict_error(schema, &duplicates));
-    }
+    let Decoded {
+        object: patch,
+        warnings: mut problems,
+    } = decode::decode_untyped(body, ContentType::Json)?;
     let patched = match kind {
-        PatchType::Json => json_patch(current, &parsed.object)?,
-        PatchType::Merge => merge_patch(current, &parsed.object),
-        PatchType::Strategic => strategic_merge(schema, current, &parsed.object)?,
+        PatchType::Json => json_patch(current, &patch)?,
+        PatchType::Merge => merge_patch(current, &patch),
+        PatchType::Strategic => strategic_merge(schema, current, &patch)?,
         PatchType::Apply => {
             return Err(Status::unsupported_media_type(&PatchType::MEDIA_TYPES[..3]));
         }
     };
-    let mut decoded = decode::conform(patched, schema, validation)?;
-    duplicates.append(&mut decoded.warnings);
-    decoded.warnings = duplicates;
-    Ok(decoded)
+    // As upstream, the message shows what was checked: the patch if it was merged by type, else its result.
+    let shown = if kind == PatchType::Strategic {
+        patch
+    } else {
+        patched.clone()
+    };
+    let mut decoded = decode::conform(patched, schema).map_err(|misfit| match misfit {
+        Misfit::Type(why) => unfit(&shown, why),
+        Misfit::Identity(status) => status,
+    })?;
+    problems.append(&mut decoded.warnings);
+    match validation {
+        FieldValidation::Strict if !problems.is_empty() => {
+            Err(unfit(&shown, decode::strict_text(&problems)))
+        }
+        FieldValidation::Warn => Ok(Decoded {
+            warnings: problems,
+            ..decoded
+        }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(decoded),
+    }
+}
+
+/// 422: the result of the patch is no object of the type.
+fn unfit(shown: &Value, why: String) -> Status {
+    Status::invalid(
+        "",
+        "",
+        "",
+        &[FieldError::invalid(
+            &Path::new("patch"),
+            shown.to_string(),
+            why,
+        )],
+    )
 }
 
 /// 422: the patch is well-formed and does not fit the object.

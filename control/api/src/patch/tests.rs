@@ -223,12 +223,35 @@ fn the_whole_way() {
     .unwrap();
     assert_eq!(merged.object["data"], json!({"l": "m"}));
     let unknown = run(PatchType::Merge, r#"{"x":1}"#, FieldValidation::Strict).unwrap_err();
+    assert_eq!(unknown.code, 422);
+    assert!(
+        unknown
+            .message
+            .starts_with(" \"\" is invalid: patch: Invalid value: "),
+        "{unknown}"
+    );
     assert!(
         unknown
             .message
             .ends_with(r#"strict decoding error: unknown field "x""#),
         "{unknown}"
     );
+    let dropped = run(PatchType::Merge, r#"{"x":1}"#, FieldValidation::Ignore).unwrap();
+    assert!(dropped.warnings.is_empty() && dropped.object.get("x").is_none());
+    let other = run(
+        PatchType::Merge,
+        r#"{"apiVersion":"v2"}"#,
+        FieldValidation::Warn,
+    )
+    .unwrap_err();
+    assert_eq!(other.code, 400);
+    let mut decoded = run(
+        PatchType::Merge,
+        r#"{"kind":null,"apiVersion":null}"#,
+        FieldValidation::Strict,
+    )
+    .unwrap();
+    assert_eq!(decoded.object["kind"].take(), "ConfigMap");
     let duplicate = run(
         PatchType::Strategic,
         r#"{"data":{"k":"1","k":"2"}}"#,
@@ -244,7 +267,7 @@ fn the_whole_way() {
         )
         .unwrap_err()
         .code,
-        400
+        422
     );
     assert_eq!(
         run(PatchType::Merge, "{", FieldValidation::Warn)

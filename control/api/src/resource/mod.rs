@@ -164,14 +164,17 @@ impl Resource {
     /// Refuses a field selector that names a field which this kind cannot be selected by.
     pub fn check_fields(&self, selector: &FieldSelector) -> Result<(), Status> {
         for requirement in selector.requirements() {
-            let name = requirement.field.as_str();
-            if !self.strategy.is_selectable(name) {
-                return Err(Status::bad_request(format!(
-                    "Unable to find {:?} that match label selector \"\", field selector {:?}: field label not supported: {name}",
-                    format!("{}, Resource={}", self.api_version(), self.plural),
-                    selector.to_string(),
-                )));
+            let name = &requirement.field;
+            if self.strategy.is_selectable(name) {
+                continue;
             }
+            return Err(Status::bad_request(if self.strategy.fields.is_empty() {
+                format!(
+                    "\"{name}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                )
+            } else {
+                format!("field label not supported: {name}")
+            }));
         }
         Ok(())
     }

@@ -20,18 +20,7 @@ impl Selection {
         let labels = labels.map_err(|e| unreadable(&e))?.unwrap_or_else(LabelSelector::everything);
         let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose();
         let fields = fields.map_err(|e| unreadable(&e))?.unwrap_or_else(FieldSelector::everything);
-        for requirement in fields.requirements() {
-            if !call.stored.strategy.is_selectable(&requirement.field) {
-                return Err(Status::bad_request(format!(
-                    "Unable to find \"{}, Resource={}\" that match label selector {:?}, field selector {:?}: field label not supported: {}",
-                    call.info.group_version(),
-                    call.resource.plural,
-                    query.get("labelSelector").unwrap_or_default(),
-                    query.get("fieldSelector").unwrap_or_default(),
-                    requirement.field
-                )));
-            }
-        }
+        call.stored.check_fields(&fields)?;
         let everything = labels.is_everything() && fields.is_everything();
         Ok(Self { labels, fields, everything })
     }
