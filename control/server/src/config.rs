@@ -30,6 +30,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// How often a watch that allows them gets bookmarks.
     pub bookmark_interval: Duration,
+    /// How long events are kept after they were last written.
+    pub event_lifetime: Duration,
 }
 
 impl Config {
@@ -43,6 +45,7 @@ impl Config {
             tokens: Vec::new(),
             cluster: Cluster::default(),
             bookmark_interval: Duration::from_secs(60),
+            event_lifetime: Duration::from_secs(3600),
         }
     }
 }

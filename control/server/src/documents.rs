@@ -1,4 +1,4 @@
-//! What the API consists of: discovery in both forms, OpenAPI v3.
+//! What the API consists of: discovery in both forms, OpenAPI v3 and v2.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -32,6 +32,7 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
         .route("/apis/{group}/", get(group))
         .route("/apis/{group}/{version}", get(group_resources))
         .route("/apis/{group}/{version}/", get(group_resources))
+        .route("/openapi/v2", get(openapi_v2))
         .route("/openapi/v3", get(openapi_index))
         .route("/openapi/v3/{*path}", get(openapi_document))
 }
@@ -123,5 +124,14 @@ async fn openapi_index(State(engine): State<Arc<Engine>>, request: Request) -> A
 
 async fn openapi_document(State(engine): State<Arc<Engine>>, Path(path): Path<String>, request: Request) -> Answer {
     let bytes = openapi::document(&engine.registry, &path).ok_or_else(Status::no_such_path)?;
-    Ok(tagged(request.headers(), bytes))
+    let mut response = tagged(request.headers(), bytes);
+    // An address with a hash names this very document: it need not be asked for again.
+    if request.uri().query().is_some_and(|q| q.starts_with("hash=")) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
+    }
+    Ok(response)
+}
+
+async fn openapi_v2(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
+    Ok(tagged(request.headers(), openapi::v2(&engine.registry)))
 }

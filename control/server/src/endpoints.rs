@@ -36,7 +36,7 @@ async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
     }
-    for path in ["/healthz", "/livez", "/openapi/v3", "/readyz", "/version"] {
+    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
         paths.push(path.to_owned());
     }
     document(request.headers(), &json!({"paths": paths}))

@@ -29,6 +29,9 @@ use crate::{User, respond, reviews, subresources, verbs};
 /// The largest body that is read.
 pub(crate) const BODY_LIMIT: usize = 3 << 20;
 
+/// How long a body may take to arrive.
+const BODY_TIME: Duration = Duration::from_secs(60);
+
 /// What all requests share.
 pub(crate) struct Engine {
     pub(crate) store: Arc<dyn Store>,
@@ -40,6 +43,7 @@ pub(crate) struct Engine {
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) cluster: Cluster,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) event_lifetime: Duration,
     /// Writes that must be seen through although their client has gone.
     pub(crate) tasks: TaskTracker,
 }
@@ -197,9 +201,10 @@ fn check_scope(call: &Call) -> Result<(), Status> {
     Ok(())
 }
 
-/// The whole body, unless it is too large.
+/// The whole body, unless it is too large or too slow.
 pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
-    match Limited::new(body, BODY_LIMIT).collect().await {
+    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+    match collected.map_err(|_| Status::timeout("the request's body did not arrive in time"))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_LIMIT)),
         Err(error) => Err(Status::bad_request(format!("read the request's body: {error}"))),

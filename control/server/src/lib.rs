@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (TLS, h1/h2) or in-process client
-//!   -> layers: rescue -> request info -> authenticate -> authorize
+//!   -> layers: rescue -> request info -> authenticate -> impersonate -> authorize
 //!   -> endpoints (health, version, discovery, OpenAPI) | engine
 //!   -> verbs / subresources / reviews: decode -> admit -> prepare -> allocate -> validate -> store
 //! ```
@@ -22,6 +22,7 @@ mod config;
 mod documents;
 mod endpoints;
 mod engine;
+mod expiry;
 mod frames;
 mod input;
 pub mod layers;

@@ -15,9 +15,9 @@ use crate::allocate::services::Services;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::layers::info::RequestInfo;
-use crate::layers::{authenticate, authorize, rescue};
+use crate::layers::{authenticate, authorize, impersonate, rescue};
 use crate::respond::Failure;
-use crate::{User, bootstrap, client, documents, endpoints, objects, serving};
+use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
 
 /// Why a server could not be put together or served.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval } = config;
+        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval, event_lifetime } = config;
         let tokens: authenticate::Tokens = tokens.into();
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
@@ -62,6 +62,7 @@ impl Server {
             nodes,
             cluster,
             bookmark_interval,
+            event_lifetime,
             tasks: TaskTracker::new(),
         });
         for entry in engine.everything("services") {
@@ -73,7 +74,8 @@ impl Server {
             .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
-            .layer(middleware::from_fn_with_state(authorizer, authorize::layer))
+            .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
+            .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
             .layer(middleware::from_fn_with_state(tokens, authenticate::layer))
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer));
@@ -95,6 +97,12 @@ impl Server {
     ) -> Result<(), ServerError> {
         serving::serve(listener, tls, self.router.clone(), cancel).await?;
         Ok(())
+    }
+
+    /// Does what must be done now and then, until `cancel` fires: events are deleted when their time
+    /// ([`Config::event_lifetime`]) has come. One call a store is enough.
+    pub async fn maintain(&self, cancel: CancellationToken) {
+        expiry::run(Arc::clone(&self.engine), self.engine.event_lifetime, cancel).await;
     }
 
     /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service

@@ -1,6 +1,6 @@
 //! Connections: TLS, HTTP/1.1 and HTTP/2 by ALPN, limits and the end.
 //!
-//! One task a connection, all owned by [`serve`]. A client gets 10 s for the handshake and 30 s for the head of
+//! One task a connection, all owned by [`serve`]. A client gets 10 s for the handshake and 75 s (between requests too) for the head of
 //! a request; a server holds [`MAX_CONNECTIONS`] at a time and accepts no more until one ends. When `cancel` fires,
 //! nothing is accepted any more, watches end, requests under way have [`DRAIN`] to finish, and then what is left
 //! is dropped.
@@ -27,7 +27,7 @@ pub(crate) const MAX_CONNECTIONS: usize = 4096;
 /// How long requests under way may take after the end was announced.
 const DRAIN: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEAD: Duration = Duration::from_secs(30);
+const HEAD: Duration = Duration::from_secs(75);
 /// A pause after `accept` failed for want of resources, so that the loop does not spin until some are free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

@@ -358,8 +358,9 @@ mod tests {
         for path in files.map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "pb")) {
             let json = std::fs::read(path.with_extension("json")).unwrap();
             let tree: Value = serde_json::from_slice(&json).unwrap();
-            let (api_version, kind) = (tree["apiVersion"].as_str().unwrap(), tree["kind"].as_str().unwrap());
-            let Some(schema) = Schema::builtin(api_version, kind) else { continue };
+            let text = |key: &str| tree[key].as_str().unwrap_or_default().to_owned();
+            let (api_version, kind) = (text("apiVersion"), text("kind"));
+            let Some(schema) = Schema::builtin(&api_version, &kind) else { continue };
             let read = |bytes: &[u8], content| decode_as(bytes, content, &schema, FieldValidation::Ignore).unwrap().object;
             let from_protobuf = read(&std::fs::read(&path).unwrap(), ContentType::Protobuf);
             assert_eq!(from_protobuf, read(&json, ContentType::Json), "{}", path.display());

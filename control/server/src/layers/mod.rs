@@ -1,7 +1,9 @@
 //! What happens to every request before the engine sees it, one layer a concern, outermost first:
-//! [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`authorize`] (may they).
+//! [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`impersonate`] (as whom),
+//! [`authorize`] (may they).
 
 pub mod authenticate;
 pub mod authorize;
+pub(crate) mod impersonate;
 pub mod info;
 pub(crate) mod rescue;

@@ -60,6 +60,7 @@ pub(crate) async fn create(call: &Call, mut object: Value, dry_run: bool, warnin
     if !meta::resource_version(&object).is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
+    input::drop_managed_fields(&mut object);
     meta::set(&mut object, "uid", &uuid::Uuid::new_v4().to_string());
     meta::set(&mut object, "creationTimestamp", &times::now());
     let object = input::to_storage(call, object);

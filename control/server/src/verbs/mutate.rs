@@ -77,6 +77,7 @@ impl Mutation<'_> {
         let resource = &call.resource;
         input::check_name(call, &mut new)?;
         input::check_namespace(call, &mut new)?;
+        input::drop_managed_fields(&mut new);
         self.check_version(&new, old)?;
         self.check_uid(&mut new, old)?;
         let mut new = input::to_storage(call, new);

@@ -47,6 +47,68 @@ async fn reviews_answer() {
 }
 
 #[tokio::test]
+async fn impersonation_is_asked_for_and_authorized() {
+    let api = Api::new().await;
+    let jane = api.as_user(User::new("jane", ["dev"]));
+    let as_system = [("impersonate-user", "x"), ("impersonate-group", "system:masters")];
+    let refused = jane.send("GET", PODS, &as_system, "").await.expect(403);
+    assert!(refused["message"].as_str().unwrap().contains("cannot impersonate resource \"users\""));
+    api.send("GET", PODS, &as_system, "").await.expect(200);
+    assert_eq!(api.send("GET", PODS, &[("impersonate-user", "jane")], "").await.code, 403);
+    assert_eq!(api.send("GET", PODS, &[("impersonate-group", "system:masters")], "").await.code, 400);
+    assert_eq!(api.send("GET", PODS, &[("impersonate-user", "x"), ("impersonate-extra-a", "b")], "").await.code, 400);
+}
+
+#[tokio::test]
+async fn events_expire() {
+    let mut config = wherry_server::Config::new(store());
+    config.event_lifetime = std::time::Duration::from_millis(100);
+    let api = Api::over(config).await;
+    let path = "/api/v1/namespaces/default/events";
+    let mut events = api.watch(&format!("{path}?watch=1"), &[]).await;
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let server = api.server.clone();
+    let task = tokio::spawn({
+        let cancel = cancel.clone();
+        async move { server.maintain(cancel).await }
+    });
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "namespace": "default", "name": "p"}, "reason": "R", "type": "Normal"});
+    api.post(path, &event).await.expect(201);
+    assert_eq!(events.brief().await, ("ADDED".to_owned(), "e".to_owned()));
+    assert_eq!(events.brief().await, ("DELETED".to_owned(), "e".to_owned()));
+    let modern = api.get("/apis/events.k8s.io/v1/namespaces/default/events").await.expect(200);
+    assert_eq!(modern["items"], json!([]));
+    cancel.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn discovery_and_openapi() {
+    let api = Api::new().await;
+    let get = async |path: &str, accept: &str| api.send("GET", path, &[("accept", accept)], "").await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let groups = get("/apis", aggregated).await;
+    assert_eq!(groups.headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
+    assert_eq!(groups.value()["kind"], "APIGroupDiscoveryList");
+    assert_eq!(get("/api", aggregated).await.value()["items"][0]["versions"][0]["version"], "v1");
+    assert_eq!(get("/apis", "application/json").await.value()["kind"], "APIGroupList");
+    assert_eq!(get("/api/v1", "application/json").await.value()["kind"], "APIResourceList");
+    assert_eq!(get("/apis/apps/v1", "").await.value()["groupVersion"], "apps/v1");
+    assert_eq!(get("/apis/bogus", "").await.expect(404)["reason"], "NotFound");
+    let index = get("/openapi/v3", "").await.value();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
+    let document = get(&url, "").await;
+    assert!(document.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    let tag = document.headers["etag"].to_str().unwrap().to_owned();
+    assert!(document.value()["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"].is_object());
+    assert_eq!(api.send("GET", "/openapi/v3/apis/apps/v1", &[("if-none-match", &tag)], "").await.code, 304);
+    assert_eq!(get("/openapi/v2", "").await.value()["swagger"], "2.0");
+    assert_eq!(get("/version", "").await.value()["minor"], "36");
+    assert!(get("/readyz?verbose", "").await.text.contains("[+]store ok"));
+    assert_eq!(get("/livez/ping", "").await.text, "ok");
+}
+
+#[tokio::test]
 async fn every_cluster_has_its_first_objects() {
     let api = Api::new().await;
     for path in [
