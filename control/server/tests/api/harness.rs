@@ -10,39 +10,39 @@ use serde_json::{Value, json};
 use wherry_server::{Config, Server, User};
 use wherry_store::MemoryStore;
 
-pub struct Api {
-    pub server: Server,
+pub(crate) struct Api {
+    pub(crate) server: Server,
     client: kube::Client,
 }
 
-pub struct Answer {
-    pub code: u16,
-    pub headers: HeaderMap,
-    pub text: String,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answer {
-    pub fn value(&self) -> Value {
+    pub(crate) fn value(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
 
     /// The object, which must have come with `code`.
     #[track_caller]
-    pub fn expect(self, code: u16) -> Value {
+    pub(crate) fn expect(self, code: u16) -> Value {
         assert_eq!(self.code, code, "{}", self.text);
         self.value()
     }
 }
 
 /// Collects the lines of a watch.
-pub struct Events {
+pub(crate) struct Events {
     stream: std::pin::Pin<Box<dyn futures::Stream<Item = Vec<u8>> + Send>>,
     buffer: Vec<u8>,
 }
 
 impl Events {
     /// The next event; `None` at the end.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
@@ -53,35 +53,35 @@ impl Events {
     }
 
     /// Type and name of the next event.
-    pub async fn brief(&mut self) -> (String, String) {
+    pub(crate) async fn brief(&mut self) -> (String, String) {
         let event = self.next().await.unwrap();
         let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
         (event["type"].as_str().unwrap().to_owned(), name.to_owned())
     }
 }
 
-pub fn store() -> Arc<MemoryStore> {
+pub(crate) fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new())
 }
 
 impl Api {
     /// A bootstrapped cluster.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(Config::new(store())).await
     }
 
-    pub async fn over(config: Config) -> Self {
+    pub(crate) async fn over(config: Config) -> Self {
         let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();
         let client = server.client(User::admin());
         Self { server, client }
     }
 
-    pub fn as_user(&self, user: User) -> Self {
+    pub(crate) fn as_user(&self, user: User) -> Self {
         Self { server: self.server.clone(), client: self.server.client(user) }
     }
 
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Answer {
         let response = self.client.send(request(method, path, headers, body.into())).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -95,28 +95,28 @@ impl Api {
         Answer { code: parts.status.as_u16(), headers: parts.headers, text }
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], "").await
     }
 
-    pub async fn post(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
         self.send("POST", path, &[("content-type", "application/json")], object.to_string()).await
     }
 
-    pub async fn put(&self, path: &str, object: &Value) -> Answer {
+    pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
         self.send("PUT", path, &[("content-type", "application/json")], object.to_string()).await
     }
 
-    pub async fn merge(&self, path: &str, patch: &Value) -> Answer {
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
         self.send("PATCH", path, &[("content-type", "application/merge-patch+json")], patch.to_string()).await
     }
 
-    pub async fn delete(&self, path: &str, options: Option<Value>) -> Answer {
+    pub(crate) async fn delete(&self, path: &str, options: Option<Value>) -> Answer {
         let body = options.map(|o| o.to_string()).unwrap_or_default();
         self.send("DELETE", path, &[("content-type", "application/json")], body).await
     }
 
-    pub async fn watch(&self, path: &str, headers: &[(&str, &str)]) -> Events {
+    pub(crate) async fn watch(&self, path: &str, headers: &[(&str, &str)]) -> Events {
         let response = self.client.send(request("GET", path, headers, Vec::new())).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
         let stream = response.into_body().into_data_stream().map(|chunk| chunk.unwrap().to_vec());
@@ -132,18 +132,18 @@ fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) ->
     builder.body(Body::from(body)).unwrap()
 }
 
-pub fn config_map(name: &str, data: Value) -> Value {
+pub(crate) fn config_map(name: &str, data: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 }
 
-pub fn pod(name: &str) -> Value {
+pub(crate) fn pod(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
         "spec": {"containers": [{"name": "c", "image": "registry.k8s.io/pause:3.10"}]},
     })
 }
 
-pub fn deployment(name: &str) -> Value {
+pub(crate) fn deployment(name: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
@@ -156,6 +156,6 @@ pub fn deployment(name: &str) -> Value {
     })
 }
 
-pub const MAPS: &str = "/api/v1/namespaces/default/configmaps";
-pub const PODS: &str = "/api/v1/namespaces/default/pods";
-pub const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

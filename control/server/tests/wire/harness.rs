@@ -10,16 +10,16 @@ use wherry_server::pki::{Credentials, Kubeconfig, Pki};
 use wherry_server::{Config, Server, ServerError, User};
 use wherry_store::MemoryStore;
 
-pub struct Running {
-    pub dir: tempfile::TempDir,
-    pub pki: Pki,
-    pub address: std::net::SocketAddr,
-    pub cancel: CancellationToken,
+pub(crate) struct Running {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) pki: Pki,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) cancel: CancellationToken,
     task: JoinHandle<Result<(), ServerError>>,
 }
 
 impl Running {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::open(dir.path()).unwrap();
         let config = Config::new(Arc::new(MemoryStore::new()));
@@ -36,7 +36,7 @@ impl Running {
         Self { dir, pki, address, cancel, task }
     }
 
-    pub fn kubeconfig(&self, credentials: Credentials) -> Kubeconfig {
+    pub(crate) fn kubeconfig(&self, credentials: Credentials) -> Kubeconfig {
         Kubeconfig {
             name: "wherry".to_owned(),
             server: format!("https://{}", self.address),
@@ -46,14 +46,14 @@ impl Running {
     }
 
     /// Writes the administrator's kubeconfig.
-    pub fn admin_file(&self) -> PathBuf {
+    pub(crate) fn admin_file(&self) -> PathBuf {
         let path = self.dir.path().join("kubeconfig");
         self.kubeconfig(self.pki.admin().unwrap()).write(&path).unwrap();
         path
     }
 
     /// A client over TLS.
-    pub async fn client(&self, user: &User) -> kube::Client {
+    pub(crate) async fn client(&self, user: &User) -> kube::Client {
         let credentials = self.pki.client(&user.name.replace(':', "-"), user).unwrap();
         let text = self.kubeconfig(credentials).to_yaml();
         let parsed = kube::config::Kubeconfig::from_yaml(&text).unwrap();
@@ -62,7 +62,7 @@ impl Running {
     }
 
     /// Ends the server and waits for it.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.cancel.cancel();
         self.task.await.unwrap().unwrap();
     }
