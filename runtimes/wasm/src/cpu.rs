@@ -1,0 +1,180 @@
+//! CPU: measured for every container, limited for those with `limits.cpu`.
+//!
+//! A guest runs inside polls of a future. [`Metered`] wraps that future: it charges each poll with the CPU time that the
+//! thread spent in it, and where the container has spent its budget it does not poll again until a new period has
+//! refilled it. Because a guest yields at every tick of the epoch, a poll is never much longer than a tick, so the
+//! budget is kept to within one tick per instance and period, as the kernel's CFS bandwidth control keeps it to within a slice.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::engine::Pulse;
+
+/// The period over which `limits.cpu` holds, as the kubelet sets it for containers.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// One container's CPU time.
+pub(crate) struct Cpu {
+    used_nanos: AtomicU64,
+    budget: Option<Mutex<Budget>>,
+}
+
+/// CPU time that may be spent in each period. What is overspent is taken from the periods that follow.
+#[derive(Debug)]
+struct Budget {
+    quota: u64,
+    period_start: Instant,
+    spent: u64,
+}
+
+impl Budget {
+    fn new(millis: u64, now: Instant) -> Self {
+        let period = u64::try_from(PERIOD.as_nanos()).unwrap_or(u64::MAX);
+        // As the kubelet: at least 1 ms a period.
+        let quota = (millis.saturating_mul(period) / 1000).max(1_000_000);
+        Self { quota, period_start: now, spent: 0 }
+    }
+
+    fn charge(&mut self, nanos: u64) {
+        self.spent = self.spent.saturating_add(nanos);
+    }
+
+    /// When the container may run again; none where it may now.
+    fn blocked_until(&mut self, now: Instant) -> Option<Instant> {
+        let periods = now.saturating_duration_since(self.period_start).as_nanos() / PERIOD.as_nanos();
+        let periods = u32::try_from(periods).unwrap_or(u32::MAX);
+        if periods > 0 {
+            self.spent = self.spent.saturating_sub(self.quota.saturating_mul(u64::from(periods)));
+            self.period_start += PERIOD * periods;
+        }
+        let debt = u32::try_from(self.spent / self.quota).unwrap_or(u32::MAX);
+        (debt > 0).then(|| self.period_start + PERIOD * debt)
+    }
+}
+
+impl Cpu {
+    pub(crate) fn new(limit_millis: Option<u64>) -> Self {
+        let budget = limit_millis.map(|millis| Mutex::new(Budget::new(millis, Instant::now())));
+        Self { used_nanos: AtomicU64::new(0), budget }
+    }
+
+    /// CPU time used so far.
+    pub(crate) fn used_nanos(&self) -> u64 {
+        self.used_nanos.load(Ordering::Relaxed)
+    }
+
+    fn charge(&self, nanos: u64) {
+        self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
+        if let Some(budget) = &self.budget {
+            budget.lock().charge(nanos);
+        }
+    }
+
+    fn blocked_until(&self) -> Option<Instant> {
+        self.budget.as_ref()?.lock().blocked_until(Instant::now())
+    }
+}
+
+/// CPU time of the calling thread.
+fn thread_nanos() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+/// A future whose CPU time is charged to, and bounded by, a container's.
+pub(crate) struct Metered<F> {
+    cpu: Arc<Cpu>,
+    pulse: Arc<Pulse>,
+    blocked: Option<Pin<Box<Sleep>>>,
+    work: Pin<Box<F>>,
+}
+
+impl<F: Future> Metered<F> {
+    pub(crate) fn new(cpu: Arc<Cpu>, pulse: Arc<Pulse>, work: F) -> Self {
+        Self { cpu, pulse, blocked: None, work: Box::pin(work) }
+    }
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        loop {
+            if let Some(blocked) = &mut this.blocked {
+                if blocked.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                this.blocked = None;
+            }
+            let Some(until) = this.cpu.blocked_until() else { break };
+            this.blocked = Some(Box::pin(sleep_until(until)));
+        }
+        let begun = thread_nanos();
+        let beat = this.pulse.beat();
+        let outcome = this.work.as_mut().poll(cx);
+        drop(beat);
+        this.cpu.charge(thread_nanos().saturating_sub(begun));
+        outcome
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_budget_blocks_until_its_debt_is_paid() {
+        let start = Instant::now();
+        let mut budget = Budget::new(250, start);
+        assert_eq!(budget.quota, 25_000_000);
+        assert_eq!(budget.blocked_until(start), None);
+        budget.charge(24_999_999);
+        assert_eq!(budget.blocked_until(start), None);
+        budget.charge(1);
+        assert_eq!(budget.blocked_until(start), Some(start + PERIOD));
+        budget.charge(50_000_000);
+        assert_eq!(budget.blocked_until(start), Some(start + PERIOD * 3));
+        assert_eq!(budget.blocked_until(start + PERIOD * 3), None);
+    }
+
+    proptest! {
+        /// Whatever the guest does, what it gets in the long run is its quota and at most one overspent slice.
+        #[test]
+        fn the_long_run_rate_is_the_quota(millis in 10u64..4000, slices in proptest::collection::vec(1u64..20_000_000, 1..200)) {
+            let start = Instant::now();
+            let mut budget = Budget::new(millis, start);
+            let (mut now, mut used) = (start, 0u64);
+            for slice in slices {
+                if let Some(until) = budget.blocked_until(now) {
+                    prop_assert!(until > now);
+                    now = until;
+                    prop_assert_eq!(budget.blocked_until(now), None);
+                }
+                budget.charge(slice);
+                used += slice;
+                let periods = now.duration_since(start).as_nanos() / PERIOD.as_nanos() + 1;
+                prop_assert!(u128::from(used) <= u128::from(budget.quota) * periods + 20_000_000);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn work_is_charged() {
+        let cpu = Arc::new(Cpu::new(None));
+        let spin = async { (0..1_000_000u64).fold(0u64, |sum, n| std::hint::black_box(sum.wrapping_add(n))) };
+        Metered::new(Arc::clone(&cpu), Arc::default(), spin).await;
+        assert!(cpu.used_nanos() > 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! The engine, the threads that guests run on, and the ticker that takes the threads back.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+
+use crate::Options;
+
+/// The longest that a guest keeps its thread.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
+
+/// Elements of one table; a `table.grow` beyond is refused, a module that starts beyond is invalid.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+
+/// Added to the niceness of guests' and compilers' threads, so that the control plane's come first.
+const NICE: i32 = 5;
+
+/// Makes the engine: pooled where the machine has the address space for it, on demand otherwise.
+pub(crate) fn new(options: &Options) -> wasmtime::Result<Engine> {
+    let mut config = base();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(options.instances)));
+    match Engine::new(&config) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            tracing::warn!(%error, instances = options.instances, "no pool of Wasm instances: they are allocated on demand");
+            let mut config = base();
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+            Engine::new(&config)
+        }
+    }
+}
+
+fn base() -> Config {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .memory_init_cow(true)
+        .max_wasm_stack(1 << 20)
+        .async_stack_size(2 << 20)
+        // Registering unwind tables is quadratic in the number of modules; wasmtime's own backtraces don't need them.
+        .native_unwind_info(false)
+        .wasm_backtrace_max_frames(std::num::NonZeroUsize::new(32));
+    config
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    // A component is made of several core instances, adapters included, but seldom of more than one memory.
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(4))
+        .total_memories(instances)
+        .total_tables(instances.saturating_mul(2))
+        .total_stacks(instances)
+        .total_gc_heaps(0)
+        .max_tables_per_module(4)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(64)
+        .linear_memory_keep_resident(64 << 10)
+        .table_keep_resident(4 << 10);
+    pool
+}
+
+/// The runtime that every guest's code and I/O run on.
+pub(crate) fn guest_threads(options: &Options) -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads)
+        .max_blocking_threads(64)
+        .thread_name("wasm-guest")
+        .on_thread_start(step_back)
+        .enable_all()
+        .build()
+}
+
+/// The threads that compile.
+pub(crate) fn compiler_threads(options: &Options) -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads)
+        .thread_name(|index| format!("wasm-compile-{index}"))
+        .start_handler(|_| step_back())
+        .build()
+}
+
+/// Lowers the calling thread's priority. Refused where the process may not: the threads then compete as equals.
+fn step_back() {
+    if let Ok(nice) = rustix::process::getpriority_process(None) {
+        let _ = rustix::process::setpriority_process(None, (nice + NICE).min(19));
+    }
+}
+
+/// Advances the engine's epoch every [`TICK`] while guests run; sleeps while none does.
+pub(crate) struct Ticker {
+    shared: Arc<Pulse>,
+    thread: JoinHandle<()>,
+}
+
+/// What the ticker and those who run guests share.
+#[derive(Default)]
+pub(crate) struct Pulse {
+    /// Polls of guests so far and polls going on: the ticker may park when neither moved.
+    begun: AtomicU64,
+    ended: AtomicU64,
+    parked: AtomicBool,
+    stop: AtomicBool,
+    thread: std::sync::OnceLock<thread::Thread>,
+}
+
+impl Pulse {
+    /// Guest code is about to run on this thread; it runs until the guard is dropped.
+    pub(crate) fn beat(&self) -> Beat<'_> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+        Beat(self)
+    }
+}
+
+/// Guest code runs on this thread.
+pub(crate) struct Beat<'a>(&'a Pulse);
+
+impl Drop for Beat<'_> {
+    fn drop(&mut self) {
+        self.0.ended.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Ticker {
+    /// Starts ticking for `engine`.
+    pub(crate) fn start(engine: Engine) -> io::Result<Self> {
+        let shared = Arc::new(Pulse::default());
+        let pulse = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("wasm-epoch".into()).spawn(move || tick(&engine, &pulse))?;
+        // Filled before anyone can beat: `pulse()` is reached through the finished ticker alone.
+        let _ = shared.thread.set(thread.thread().clone());
+        Ok(Self { shared, thread })
+    }
+
+    pub(crate) fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.shared)
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.thread.thread().unpark();
+    }
+}
+
+fn tick(engine: &Engine, pulse: &Pulse) {
+    let mut seen = u64::MAX;
+    while !pulse.stop.load(Ordering::SeqCst) {
+        let begun = pulse.begun.load(Ordering::SeqCst);
+        if begun == seen && pulse.ended.load(Ordering::SeqCst) == begun {
+            pulse.parked.store(true, Ordering::SeqCst);
+            // Looked at again after `parked` is seen by others: a beat between the two either moved `begun` or unparks.
+            if pulse.begun.load(Ordering::SeqCst) == begun && !pulse.stop.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            pulse.parked.store(false, Ordering::SeqCst);
+        }
+        seen = begun;
+        thread::sleep(TICK);
+        engine.increment_epoch();
+    }
+}

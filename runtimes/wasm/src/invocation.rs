@@ -1,0 +1,52 @@
+//! What a guest is told about itself: its arguments and environment.
+
+use std::collections::HashMap;
+
+use wherry_runtime::ContainerSpec;
+
+/// Arguments and environment of a container, resolved from its spec and its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invocation {
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: Option<String>,
+}
+
+impl Invocation {
+    pub(crate) fn of(spec: &ContainerSpec) -> Self {
+        let cwd = spec.working_dir.as_ref().or(spec.image.working_dir.as_ref());
+        Self { args: args(spec), env: env(spec), cwd: cwd.map(|path| path.display().to_string()) }
+    }
+}
+
+/// Kubernetes' rule: `command` replaces the image's entrypoint and its cmd, `args` its cmd. A Wasm artifact has no
+/// entrypoint as a rule: then the first argument, the program's own name, is the container's.
+fn args(spec: &ContainerSpec) -> Vec<String> {
+    let mut args = match (spec.command.is_empty(), spec.image.entrypoint.is_empty()) {
+        (false, _) => spec.command.clone(),
+        (true, false) => spec.image.entrypoint.clone(),
+        (true, true) => vec![format!("{}.wasm", spec.name)],
+    };
+    if !spec.args.is_empty() {
+        args.extend_from_slice(&spec.args);
+    } else if spec.command.is_empty() {
+        args.extend_from_slice(&spec.image.cmd);
+    }
+    args
+}
+
+/// The image's environment, then the container's; later values win, places are kept. `HOSTNAME` is there as in a container.
+fn env(spec: &ContainerSpec) -> Vec<(String, String)> {
+    let hostname = ("HOSTNAME".to_owned(), spec.hostname.clone());
+    let (mut env, mut places) = (Vec::<(String, String)>::new(), HashMap::new());
+    for (name, value) in std::iter::once(&hostname).chain(&spec.image.env).chain(&spec.env) {
+        match places.get(name) {
+            Some(place) => env[*place] = (name.clone(), value.clone()),
+            None => {
+                places.insert(name, env.len());
+                env.push((name.clone(), value.clone()));
+            }
+        }
+    }
+    env
+}

@@ -1,0 +1,140 @@
+//! A container's mounts as WASI preopens: exactly the mounts, never a root.
+//!
+//! WASI opens directories, so a mounted file is seen in a directory made for it: under the runtime's own directory lies one
+//! for each container and parent, with hard links to the files, so that what the guest writes (the termination log) is written to the
+//! source. A read-only file is copied instead, so that no write can reach it. Where a directory is mounted at the same
+//! place, it is what the guest sees.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wherry_runtime::Mount;
+
+/// The largest read-only file that is copied.
+const COPIED_BYTES: u64 = 16 << 20;
+
+/// A directory under `dir` for one runtime's staged files. Those of processes that are no more are removed: containers do not
+/// outlive their process.
+pub(crate) fn staging(dir: &Path) -> io::Result<PathBuf> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let all = dir.join("mounts");
+    fs::create_dir_all(&all)?;
+    for entry in fs::read_dir(&all)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.split_once('-')).map(|(pid, _)| Path::new("/proc").join(pid));
+        if !owner.is_some_and(|process| process.exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(all.join(format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))))
+}
+
+/// Directories that a guest sees. The directory made for files goes with it.
+pub(crate) struct Mounts {
+    preopens: Vec<Preopen>,
+    staging: PathBuf,
+}
+
+struct Preopen {
+    source: PathBuf,
+    target: String,
+    permissions: FsPerms,
+}
+
+impl Mounts {
+    /// Sets up `mounts`; files go under `staging`, which is this container's alone.
+    pub(crate) fn prepare(mounts: &[Mount], staging: PathBuf) -> io::Result<Self> {
+        let mut made = Self { preopens: Vec::new(), staging };
+        let mut files: BTreeMap<PathBuf, Vec<&Mount>> = BTreeMap::new();
+        for mount in mounts {
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {}: {error}", mount.target.display(), mount.source.display()));
+            if fs::metadata(&mount.source).map_err(named)?.is_dir() {
+                made.preopens.push(Preopen {
+                    source: mount.source.clone(),
+                    target: mount.target.display().to_string(),
+                    permissions: if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite },
+                });
+            } else {
+                files.entry(mount.target.parent().unwrap_or(Path::new("/")).to_owned()).or_default().push(mount);
+            }
+        }
+        for (index, (parent, files)) in files.into_iter().enumerate() {
+            let target = parent.display().to_string();
+            if !made.preopens.iter().any(|preopen| preopen.target == target) {
+                let preopen = made.stage(index, target, &files)?;
+                made.preopens.push(preopen);
+            }
+        }
+        Ok(made)
+    }
+
+    fn stage(&self, index: usize, target: String, files: &[&Mount]) -> io::Result<Preopen> {
+        let source = self.staging.join(index.to_string());
+        fs::create_dir_all(&source)?;
+        for file in files {
+            let name = file.target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file is mounted at /"))?;
+            let place = source.join(name);
+            let named = |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {error}", file.target.display()));
+            if !file.read_only {
+                fs::hard_link(&file.source, &place).map_err(named)?;
+            } else if fs::metadata(&file.source).map_err(named)?.len() <= COPIED_BYTES {
+                fs::copy(&file.source, &place).map_err(named)?;
+            } else {
+                return Err(named(io::Error::new(io::ErrorKind::FileTooLarge, "a read-only file of more than 16 MiB; mount its directory")));
+            }
+        }
+        let writable = files.iter().any(|file| !file.read_only);
+        Ok(Preopen { source, target, permissions: if writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly } })
+    }
+
+    /// Opens them for one instance.
+    pub(crate) fn open(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+        for Preopen { source, target, permissions } in &self.preopens {
+            wasi.preopened_dir(source, target, *permissions).map_err(|error| error.context(format!("mount {target}")))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mounts {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.staging)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.staging.display(), %error, "a container's mounts are left behind");
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_staged_and_cleaned_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("volume")).unwrap();
+        fs::write(at("hosts"), "127.0.0.1 localhost").unwrap();
+        fs::write(at("log"), "").unwrap();
+        let mount = |source: &str, target: &str, read_only| Mount { source: at(source), target: target.into(), read_only };
+        let mounts =
+            [mount("volume", "/data", true), mount("hosts", "/etc/hosts", true), mount("log", "/dev/termination-log", false), mount("hosts", "/data/hosts", true)];
+        let made = Mounts::prepare(&mounts, at("staging")).unwrap();
+        let seen: Vec<(&str, bool)> = made.preopens.iter().map(|p| (p.target.as_str(), matches!(p.permissions, FsPerms::ReadWrite))).collect();
+        assert_eq!(seen, [("/data", false), ("/dev", true), ("/etc", false)]);
+        fs::write(made.preopens[1].source.join("termination-log"), "done").unwrap();
+        assert_eq!(fs::read_to_string(at("log")).unwrap(), "done");
+        drop(made);
+        assert!(!at("staging").exists() && at("log").exists());
+
+        let missing = Mounts::prepare(&[mount("none", "/x", false)], at("staging")).err().unwrap();
+        assert!(missing.to_string().contains("/x"), "{missing}");
+    }
+}

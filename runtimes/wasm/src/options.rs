@@ -1,0 +1,80 @@
+//! What a node lets the Wasm runtime use.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+
+/// How a [`WasmRuntime`](crate::WasmRuntime) is set up. [`Options::new`] sizes everything from the machine.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Compiled code is kept here (made with mode 0700), and so is the key that authenticates it.
+    pub cache_dir: PathBuf,
+    /// Threads that run guests, and as many that compile.
+    pub threads: usize,
+    /// Linear memory of all guests together, bytes.
+    pub memory_bytes: u64,
+    /// Instances alive at once (each a container's, or a request's).
+    pub instances: u32,
+    /// Requests that one served container works on at once; more wait.
+    pub concurrent_requests: usize,
+    /// Requests that wait for one served container; more are answered 503.
+    pub queued_requests: usize,
+    /// Connections that one served container holds; more wait in the kernel.
+    pub connections: usize,
+    /// Outgoing `wasi:http` requests that one container has at once; more fail.
+    pub outgoing_requests: usize,
+    /// Entries of one guest's resource table: sockets, streams, bodies, directories.
+    pub handles: usize,
+    /// The largest module or component that is read, bytes.
+    pub image_bytes: u64,
+}
+
+impl Options {
+    /// Options for this machine.
+    #[must_use]
+    pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
+        let ram = ram_bytes();
+        Self {
+            cache_dir: cache_dir.into(),
+            threads: available_parallelism().map_or(1, NonZeroUsize::get),
+            memory_bytes: ram / 4 * 3,
+            instances: instances(ram, max_map_count()),
+            concurrent_requests: 128,
+            queued_requests: 1024,
+            connections: 1024,
+            outgoing_requests: 256,
+            handles: 16 << 10,
+            image_bytes: 128 << 20,
+        }
+    }
+}
+
+/// Each pooled instance takes up to four of the process's `map_count` mappings; a quarter is left to everything else.
+fn instances(ram: u64, max_map_count: u64) -> u32 {
+    let by_memory = ram / (2 << 20);
+    let by_mappings = max_map_count / 16 * 3;
+    u32::try_from(by_memory.min(by_mappings).clamp(64, 16_000)).unwrap_or(64)
+}
+
+fn ram_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kib.map_or(1 << 30, |kib| kib << 10)
+}
+
+fn max_map_count() -> u64 {
+    let text = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    text.trim().parse().unwrap_or(65_530)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instances_fit_the_machine() {
+        assert_eq!(instances(24 << 30, 65_530), 12_285, "bounded by mappings");
+        assert_eq!(instances(1 << 30, 65_530), 512, "bounded by memory");
+        assert_eq!(instances(0, 0), 64);
+    }
+}

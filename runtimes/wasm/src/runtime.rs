@@ -1,0 +1,187 @@
+//! [`WasmRuntime`]: the [`Runtime`] trait over all of this crate.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use wherry_runtime::{
+    ContainerId, ContainerSpec, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats,
+};
+
+use crate::account::Account;
+use crate::container::Container;
+use crate::cpu::Cpu;
+use crate::engine::{self, Ticker};
+use crate::invocation::Invocation;
+use crate::memory::{Memory, NodeMemory};
+use crate::mounts::{self, Mounts};
+use crate::options::Options;
+use crate::outgoing::Outgoing;
+use crate::programs::Programs;
+use crate::state::Environment;
+use crate::stdio::Stdio;
+
+/// Version of wasmtime that this crate is built with; the workspace's manifest pins the major.
+const WASMTIME: &str = "48";
+
+/// Runs Wasm containers in this process.
+pub struct WasmRuntime {
+    options: Arc<Options>,
+    programs: Programs,
+    node_memory: Arc<NodeMemory>,
+    ticker: Ticker,
+    /// Mounted files are staged here; this runtime's alone.
+    staging: PathBuf,
+    containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
+    /// The guests' threads. Taken out when this is dropped, which may happen on a thread of another runtime.
+    guests: Option<tokio::runtime::Runtime>,
+}
+
+impl WasmRuntime {
+    /// Makes the engine, its threads and its cache.
+    pub fn new(options: Options) -> Result<Arc<Self>, RuntimeError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| RuntimeError::Failed(format!("the Wasm runtime: {what}: {error}"));
+        let engine = engine::new(&options).map_err(|error| failed("engine", &error))?;
+        let programs = Programs::new(&engine, &options).map_err(|error| failed("start", &error))?;
+        let ticker = Ticker::start(engine).map_err(|error| failed("ticker", &error))?;
+        let guests = engine::guest_threads(&options).map_err(|error| failed("threads", &error))?;
+        let staging = mounts::staging(&options.cache_dir).map_err(|error| failed("mounts", &error))?;
+        Ok(Arc::new(Self {
+            node_memory: NodeMemory::new(options.memory_bytes),
+            options: Arc::new(options),
+            programs,
+            ticker,
+            staging,
+            containers: Mutex::default(),
+            guests: Some(guests),
+        }))
+    }
+
+    /// Ends every container at once and waits until all their output is handed over.
+    pub async fn shutdown(&self) {
+        let all: Vec<Arc<Container>> = self.containers.lock().values().cloned().collect();
+        for container in &all {
+            container.signal(Signal::Kill);
+        }
+        join_all(all.iter().map(|container| container.wait())).await;
+    }
+
+    fn find(&self, id: &ContainerId) -> Result<Arc<Container>, RuntimeError> {
+        self.containers.lock().get(id).cloned().ok_or_else(|| RuntimeError::NotFound(id.clone()))
+    }
+
+    fn guests(&self) -> Result<&tokio::runtime::Handle, RuntimeError> {
+        self.guests.as_ref().map(tokio::runtime::Runtime::handle).ok_or_else(|| RuntimeError::Failed("the runtime is shut down".into()))
+    }
+
+    async fn environment(&self, spec: &ContainerSpec) -> Result<Environment, RuntimeError> {
+        let (mounts, staging) = (spec.mounts.clone(), self.staging.join(&spec.id.0));
+        let mounts = self.guests()?.spawn_blocking(move || Mounts::prepare(&mounts, staging)).await;
+        let mounts = mounts.map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?.map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
+        Ok(Environment {
+            account: Account {
+                memory: Memory::new(spec.limits.memory_bytes, Arc::clone(&self.node_memory)),
+                cpu: Arc::new(Cpu::new(spec.limits.cpu_millis)),
+                stdio: Stdio::new(),
+                pulse: self.ticker.pulse(),
+            },
+            invocation: Invocation::of(spec),
+            mounts,
+            network: Arc::clone(&spec.network),
+            outgoing: Outgoing::new(Arc::clone(&spec.network), self.options.outgoing_requests),
+            handles: self.options.handles,
+        })
+    }
+}
+
+impl Drop for WasmRuntime {
+    fn drop(&mut self) {
+        for container in self.containers.get_mut().values() {
+            container.signal(Signal::Kill);
+        }
+        if let Some(guests) = self.guests.take() {
+            guests.shutdown_background();
+        }
+        // Containers that still hold theirs remove them when they go.
+        let _ = std::fs::remove_dir(&self.staging);
+    }
+}
+
+#[async_trait]
+impl Runtime for WasmRuntime {
+    fn info(&self) -> RuntimeInfo {
+        RuntimeInfo { name: "wasmtime".into(), version: WASMTIME.into() }
+    }
+
+    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
+        self.programs.get(image).await.map(drop)
+    }
+
+    async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError> {
+        let taken = |known: &Arc<Container>| Err(known.wrong_state(known.state_name(), "its identity is taken"));
+        if let Some(known) = self.containers.lock().get(&spec.id) {
+            return taken(known);
+        }
+        if spec.stdin || spec.tty {
+            return Err(RuntimeError::InvalidSpec("stdin and tty: a Wasm container has neither".into()));
+        }
+        let program = self.programs.get(&spec.image).await?;
+        let environment = self.environment(&spec).await?;
+        let id = spec.id.clone();
+        let container = Arc::new(Container::new(spec, program, environment, output));
+        match self.containers.lock().entry(id) {
+            Entry::Occupied(known) => taken(known.get()),
+            Entry::Vacant(place) => {
+                place.insert(container);
+                Ok(())
+            }
+        }
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        self.find(id)?.start(&self.options, self.guests()?)
+    }
+
+    async fn kill(&self, id: &ContainerId, signal: Signal) -> Result<(), RuntimeError> {
+        self.find(id)?.signal(signal);
+        Ok(())
+    }
+
+    async fn wait(&self, id: &ContainerId) -> Result<Exit, RuntimeError> {
+        let container = self.find(id)?;
+        Ok(container.wait().await)
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+        let mut containers = self.containers.lock();
+        if let Some(container) = containers.get(id) {
+            container.check_removable()?;
+            containers.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ContainerStatus>, RuntimeError> {
+        Ok(self.containers.lock().values().map(|container| container.status()).collect())
+    }
+
+    async fn adopt(&self, id: &ContainerId, _: Arc<dyn Output>) -> Result<(), RuntimeError> {
+        // Containers live and die with this process: there is none to adopt.
+        Err(RuntimeError::NotFound(id.clone()))
+    }
+
+    async fn exec(&self, id: &ContainerId, _: &[String], _: usize) -> Result<ExecOutput, RuntimeError> {
+        self.find(id)?;
+        Err(RuntimeError::Unsupported("exec in a Wasm container: it has no other programs to run".into()))
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
+        let container = self.find(id)?;
+        let account = &container.environment().account;
+        Ok(Stats { cpu_nanos: account.cpu.used_nanos(), memory_working_set_bytes: account.memory.held() })
+    }
+}

@@ -1,0 +1,314 @@
+//! Containers that are served: `wasi:http` components behind listeners on the Pod's address.
+//!
+//! Each request gets a fresh instance: memory is the image's own pages, copied on write, so nothing of one request is seen by the
+//! next, and an idle container costs a listener. Connections, requests at work and requests that wait are bounded;
+//! beyond, new connections stay in the kernel's queue and new requests are answered 503.
+//!
+//! # Ends
+//! * `Term`: connections that wait to be accepted still are; idle ones are closed, requests are finished and told
+//!   `Connection: close`; then exit 0.
+//! * A request's trap is answered 500 (if its answer had not begun) and said on stderr; the container goes on.
+//! * A request that calls `wasi:cli/exit` or runs out of memory ends the container; answers that are on their way get
+//!   [`LINGER`] to leave.
+
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiHttpView;
+use wherry_runtime::{PodNetwork, RuntimeError, SocketFamily, SocketKind};
+
+use crate::Options;
+use crate::cpu::Metered;
+use crate::ending::Ending;
+use crate::state::{ComponentState, Environment};
+
+/// The port of a component whose container declares none.
+const DEFAULT_PORT: u16 = 8080;
+/// How long answers that are on their way have after the container's end.
+const LINGER: Duration = Duration::from_millis(250);
+/// The longest that a client takes to send a request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// Streams of one HTTP/2 connection.
+const STREAMS: u32 = 128;
+const BACKLOG: i32 = 4096;
+
+type Answer = Response<HyperOutgoingBody>;
+
+/// A served container.
+pub(crate) struct Server {
+    program: ProxyPre<ComponentState>,
+    environment: Arc<Environment>,
+    /// Requests at work.
+    working: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    waiting_limit: usize,
+    /// The end that a request brought about.
+    ended: mpsc::Sender<Ending>,
+}
+
+/// Opens the listeners of a served container.
+pub(crate) fn listen(network: &dyn PodNetwork, ports: &[u16]) -> Result<Vec<TcpListener>, RuntimeError> {
+    let ports = if ports.is_empty() { &[DEFAULT_PORT] } else { ports };
+    let Some(ip) = network.ips().first() else {
+        return Err(RuntimeError::Failed("the Pod has no address".into()));
+    };
+    ports.iter().map(|port| listen_on(network, SocketAddr::new(*ip, *port))).collect()
+}
+
+fn listen_on(network: &dyn PodNetwork, address: SocketAddr) -> Result<TcpListener, RuntimeError> {
+    let family = if address.is_ipv4() { SocketFamily::V4 } else { SocketFamily::V6 };
+    let listener = network.socket(family, SocketKind::Tcp).and_then(|socket| {
+        let socket = socket2::Socket::from(socket);
+        socket.set_reuse_address(true)?;
+        socket.bind(&network.map_bind(address)?.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(StdTcpListener::from(socket))
+    });
+    listener.map_err(|error| RuntimeError::Failed(format!("can't listen on {address}: {error}")))
+}
+
+/// Serves until `term`, or until a request ends it all.
+pub(crate) async fn serve(
+    program: &ProxyPre<ComponentState>,
+    environment: Arc<Environment>,
+    listeners: Vec<TcpListener>,
+    options: &Options,
+    term: CancellationToken,
+) -> Ending {
+    // A component that can't be instantiated at all fails at its start, not at its first request.
+    if let Err(error) = try_out(program, &environment).await {
+        return Ending::of(&error);
+    }
+    let (ended, mut end) = mpsc::channel(1);
+    let server = Arc::new(Server {
+        program: program.clone(),
+        environment,
+        working: Arc::new(Semaphore::new(options.concurrent_requests)),
+        waiting: AtomicUsize::new(0),
+        waiting_limit: options.queued_requests,
+        ended,
+    });
+    let connections = Arc::new(Semaphore::new(options.connections));
+    // Ends the accept loops and has the connections finish; cancelled by `term` or by a request's end.
+    let closing = CancellationToken::new();
+    let mut doors = JoinSet::new();
+    for listener in listeners {
+        doors.spawn(accept(Arc::clone(&server), listener, Arc::clone(&connections), closing.clone()));
+    }
+    let close = async {
+        while doors.join_next().await.is_some() {}
+    };
+    let mut close = pin!(close);
+    let ending = tokio::select! {
+        () = term.cancelled() => None,
+        ending = end.recv() => ending,
+        // Only where every accept loop has failed.
+        () = &mut close => Some(Ending::Host("no listener is left".into())),
+    };
+    closing.cancel();
+    match ending {
+        None => tokio::select! {
+            () = close => Ending::Code(0),
+            Some(ending) = end.recv() => ending,
+        },
+        Some(ending) => {
+            // Over time: what is still going on is dropped with `doors`.
+            let _ = tokio::time::timeout(LINGER, close).await;
+            ending
+        }
+    }
+}
+
+async fn try_out(program: &ProxyPre<ComponentState>, environment: &Environment) -> wasmtime::Result<()> {
+    let mut store = environment.component_store(program.engine())?;
+    program.instantiate_async(&mut store).await.map(drop)
+}
+
+/// Accepts connections until `closing`, then those that had already arrived; returns when all of them have ended.
+async fn accept(server: Arc<Server>, listener: TcpListener, limit: Arc<Semaphore>, closing: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
+        let stream = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => break,
+        };
+        match stream {
+            Ok((stream, _)) => {
+                connections.spawn(connection(Arc::clone(&server), stream, permit, closing.clone()));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost before it was accepted");
+                // Out of descriptors, most likely: the next attempt would fail at once.
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
+                    () = closing.cancelled() => break,
+                }
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemaphorePermit, closing: CancellationToken) {
+    let _permit = permit;
+    let _ = stream.set_nodelay(true);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(true);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEAD_LIMIT);
+    let account = &server.environment.account;
+    let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
+    let service = service_fn(move |request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
+    });
+    let work = async {
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        tokio::select! {
+            outcome = connection.as_mut() => outcome,
+            () = closing.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    };
+    // The work of serving is done for the container, and so it is its CPU time.
+    if let Err(error) = Metered::new(cpu, pulse, work).await {
+        tracing::trace!(%error, "a connection ended early");
+    }
+}
+
+impl Server {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        let Some(permit) = self.admit().await else {
+            let mut busy = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for this container\n");
+            busy.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+            return busy;
+        };
+        let what = format!("{} {}", request.method(), request.uri().path());
+        let (send, answered) = oneshot::channel();
+        let work = AssertUnwindSafe(Arc::clone(self).handle(request, send));
+        let account = &self.environment.account;
+        let server = Arc::clone(self);
+        let work = Metered::new(Arc::clone(&account.cpu), Arc::clone(&account.pulse), async move {
+            let outcome = work.catch_unwind().await.unwrap_or_else(|_| Err(Ending::Host("a host function panicked".into())));
+            drop(permit);
+            outcome.map_err(|ending| server.failed(&what, ending))
+        });
+        // Until its answer begins, a guest whose client is gone is dropped with the task; then it may go on, as a server would.
+        let task = AbortOnDropHandle::new(tokio::spawn(work));
+        match answered.await {
+            Ok(Ok(answer)) => {
+                task.detach();
+                answer
+            }
+            Ok(Err(code)) => {
+                task.detach();
+                self.environment.account.stdio.say(&format!("the handler answered with an error: {code:?}"));
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "the handler answered with an error\n")
+            }
+            Err(_) => match task.await {
+                Ok(Err(Refused::Request(text))) => plain(StatusCode::BAD_REQUEST, text),
+                _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the handler failed\n"),
+            },
+        }
+    }
+
+    /// Waits for a place among the requests at work; none where too many wait already.
+    async fn admit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.working).try_acquire_owned() {
+            return Some(permit);
+        }
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= self.waiting_limit {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        let _left = Left(&self.waiting);
+        Arc::clone(&self.working).acquire_owned().await.ok()
+    }
+
+    /// One request in an instance of its own, to the handler's end.
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, answer: oneshot::Sender<Result<Answer, ErrorCode>>) -> Result<(), Ending> {
+        let run = async {
+            let mut store = self.environment.component_store(self.program.engine())?;
+            let request = match store.data_mut().http().new_incoming_request(Scheme::Http, request) {
+                Ok(request) => request,
+                Err(error) => return Err(error.context(BadRequest)),
+            };
+            let answer = store.data_mut().http().new_response_outparam(answer)?;
+            let proxy = self.program.instantiate_async(&mut store).await?;
+            proxy.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+        };
+        match run.await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is::<BadRequest>() => Err(Ending::Host(BadRequest.to_string())),
+            Err(error) => Err(Ending::of(&error)),
+        }
+    }
+
+    /// Says what became of a request, and passes on what is the end of the whole container.
+    fn failed(&self, what: &str, ending: Ending) -> Refused {
+        match &ending {
+            Ending::Host(text) if *text == BadRequest.to_string() => return Refused::Request("the request names no host\n"),
+            Ending::Trap(text) | Ending::Host(text) => self.environment.account.stdio.say(&format!("{what} failed: {text}")),
+            Ending::OutOfMemory(text) => self.environment.account.stdio.say(&format!("{what}: {text}")),
+            _ => {}
+        }
+        if ending.is_whole() {
+            // One end is enough: a full channel has one.
+            let _ = self.ended.try_send(ending);
+        }
+        Refused::Handler
+    }
+}
+
+/// Why there is no answer.
+enum Refused {
+    /// The request itself cannot be handed to a component.
+    Request(&'static str),
+    /// The handler failed; it is said on stderr.
+    Handler,
+}
+
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the request names no host")]
+struct BadRequest;
+
+/// One waiter less when dropped, whether it got its place or gave up.
+struct Left<'a>(&'a AtomicUsize);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {}).boxed_unsync();
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    answer
+}

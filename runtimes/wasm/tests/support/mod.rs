@@ -1,0 +1,157 @@
+//! What the tests stand on: a runtime in a temporary directory, images from WAT, containers with captured output.
+
+#![allow(dead_code, clippy::unwrap_used, reason = "tests, each of which uses a part of it")]
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use wherry_runtime::conformance::{Captured, Loopback};
+use wherry_runtime::{
+    ContainerId, ContainerSpec, Descriptor, Exit, Image, ImageKind, Limits, Output, PodNetwork, PodRef, Runtime, RuntimeError, Security, Signal,
+};
+use wherry_wasm::{Options, WasmRuntime};
+
+/// A runtime of its own, and images for it.
+pub struct Node {
+    pub runtime: Arc<WasmRuntime>,
+    dir: TempDir,
+    images: Mutex<HashMap<String, Arc<Image>>>,
+}
+
+impl Node {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = Options::new(dir.path().join("cache"));
+        options.instances = 256;
+        change(&mut options);
+        Self { runtime: WasmRuntime::new(options).unwrap(), dir, images: Mutex::default() }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The image of a module or component in text form.
+    pub fn wat(&self, text: &str) -> Arc<Image> {
+        self.image(&wat::parse_str(text).unwrap())
+    }
+
+    /// The image of these bytes, whatever they are.
+    pub fn image(&self, bytes: &[u8]) -> Arc<Image> {
+        let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+        let mut images = self.images.lock();
+        let image = images.entry(digest.clone()).or_insert_with(|| {
+            let path = self.dir.path().join(hex::encode(Sha256::digest(bytes)));
+            std::fs::write(&path, bytes).unwrap();
+            let layer = Descriptor { media_type: "application/wasm".into(), digest: digest.clone(), size: bytes.len() as u64, path };
+            Arc::new(Image {
+                reference: "test.local/image:latest".into(),
+                id: format!("test.local/image@{digest}"),
+                kind: ImageKind::Wasm,
+                manifest: layer.clone(),
+                config: layer.clone(),
+                layers: vec![layer],
+                entrypoint: Vec::new(),
+                cmd: Vec::new(),
+                env: Vec::new(),
+                working_dir: None,
+                user: None,
+            })
+        });
+        Arc::clone(image)
+    }
+
+    /// What a container of `image` is, before it is made.
+    pub fn spec(&self, image: &Arc<Image>) -> ContainerSpec {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        ContainerSpec {
+            id: ContainerId(format!("{number:064x}")),
+            pod: PodRef { namespace: "default".into(), name: format!("pod-{number}"), uid: format!("uid-{number}") },
+            name: "main".into(),
+            attempt: 0,
+            image: Arc::clone(image),
+            command: Vec::new(),
+            args: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            mounts: Vec::new(),
+            limits: Limits::default(),
+            ports: Vec::new(),
+            network: Arc::new(Loopback::new(own_ip())) as Arc<dyn PodNetwork>,
+            hostname: format!("pod-{number}"),
+            security: Security::default(),
+            cgroup_parent: String::new(),
+            stdin: false,
+            tty: false,
+        }
+    }
+
+    /// Makes and starts a container.
+    pub async fn start(&self, spec: ContainerSpec) -> Running {
+        let (id, ip, output) = (spec.id.clone(), spec.network.ips()[0], Captured::new());
+        self.runtime.create(spec, Arc::clone(&output) as Arc<dyn Output>).await.unwrap();
+        self.runtime.start(&id).await.unwrap();
+        Running { runtime: Arc::clone(&self.runtime), id, ip, output }
+    }
+
+    /// Runs a module to its end.
+    pub async fn run(&self, text: &str) -> (Exit, Arc<Captured>) {
+        let running = self.start(self.spec(&self.wat(text))).await;
+        (running.wait().await, Arc::clone(&running.output))
+    }
+
+    /// Why an image is refused.
+    pub async fn refusal(&self, image: &Arc<Image>) -> String {
+        match self.runtime.prepare(image).await.unwrap_err() {
+            RuntimeError::InvalidImage(text) => text,
+            other => panic!("refused for another reason: {other:?}"),
+        }
+    }
+}
+
+/// A started container.
+pub struct Running {
+    runtime: Arc<WasmRuntime>,
+    pub id: ContainerId,
+    pub ip: IpAddr,
+    pub output: Arc<Captured>,
+}
+
+impl Running {
+    pub async fn wait(&self) -> Exit {
+        self.runtime.wait(&self.id).await.unwrap()
+    }
+
+    pub async fn kill(&self) -> Exit {
+        self.signal(Signal::Kill).await;
+        self.wait().await
+    }
+
+    pub async fn signal(&self, signal: Signal) {
+        self.runtime.kill(&self.id, signal).await.unwrap();
+    }
+
+    pub async fn cpu_nanos(&self) -> u64 {
+        self.runtime.stats(&self.id).await.unwrap().cpu_nanos
+    }
+}
+
+/// An address of 127.0.0.0/8 that no other test of this process, and hardly one of another, uses.
+pub fn own_ip() -> IpAddr {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    let [.., last] = next.to_be_bytes();
+    IpAddr::from([127, 16 | (high & 0x0f), low, last])
+}
