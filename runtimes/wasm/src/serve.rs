@@ -30,7 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
@@ -64,6 +64,10 @@ pub(crate) struct Server {
     waiting_limit: usize,
     /// The end that a request brought about.
     ended: mpsc::Sender<Ending>,
+    /// Every request's task. A handler may go on after its answer; the container's end waits for it or drops it.
+    guests: TaskTracker,
+    /// Drops all of them.
+    stop: CancellationToken,
 }
 
 /// Opens the listeners of a served container.
@@ -107,7 +111,11 @@ pub(crate) async fn serve(
         waiting: AtomicUsize::new(0),
         waiting_limit: options.queued_requests,
         ended,
+        guests: TaskTracker::new(),
+        stop: CancellationToken::new(),
     });
+    // Whichever way this function is left, by being dropped too, no guest goes on after it.
+    let _stop = server.stop.clone().drop_guard();
     let connections = Arc::new(Semaphore::new(options.connections));
     // Ends the accept loops and has the connections finish; cancelled by `term` or by a request's end.
     let closing = CancellationToken::new();
@@ -117,6 +125,8 @@ pub(crate) async fn serve(
     }
     let close = async {
         while doors.join_next().await.is_some() {}
+        server.guests.close();
+        server.guests.wait().await;
     };
     let mut close = pin!(close);
     let ending = tokio::select! {
@@ -218,8 +228,10 @@ impl Server {
             drop(permit);
             outcome.map_err(|ending| server.failed(&what, ending))
         });
+        let stop = self.stop.clone();
+        let work = async move { stop.run_until_cancelled(work).await.unwrap_or(Err(Refused::Handler)) };
         // Until its answer begins, a guest whose client is gone is dropped with the task; then it may go on, as a server would.
-        let task = AbortOnDropHandle::new(tokio::spawn(work));
+        let task = AbortOnDropHandle::new(self.guests.spawn(work));
         match answered.await {
             Ok(Ok(answer)) => {
                 task.detach();
