@@ -1,1 +1,33 @@
-//! wherry-scheduler
+//! The scheduler: gives each Pod that has none a node.
+//!
+//! ```text
+//!  informers ──▶ Cluster (nodes, their Pods, what is left) ──┐
+//!      │                                                     ▼
+//!      └──▶ Queue (active, backoff, unschedulable) ──▶ decide: filters, then scores ──▶ assume ──▶ bind (async)
+//!                 ▲                                          │ no node fits
+//!                 └── moved by events of the cluster ◀───────┴──▶ Event, condition PodScheduled=False
+//! ```
+//! - A decision ([`decide`]) is a pure function of the Pod and the [`Cluster`]. A filter says why a node cannot take the
+//!   Pod, a score says how well it could.
+//! - A decided Pod counts as placed at once (it is assumed), so the next decision does not wait for the server.
+//! - A Pod that fits nowhere waits for an event that could change that; nothing is tried again by the clock alone.
+//!
+//! Preemption is not here yet.
+
+mod bind;
+mod cluster;
+mod decide;
+mod filters;
+mod matching;
+mod pod;
+mod queue;
+mod resources;
+mod scheduler;
+mod scores;
+#[cfg(test)]
+mod testing;
+
+pub use cluster::Cluster;
+pub use decide::{Decision, decide};
+pub use pod::PodInfo;
+pub use scheduler::{Config, ImageKinds, Kind, Scheduler};

@@ -1,0 +1,85 @@
+//! The decision: which node takes a Pod, or why none does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    cluster::{Cluster, NodeInfo},
+    filters::{self, Cycle, Wake},
+    pod::PodInfo,
+    scores,
+};
+
+/// Below this number of nodes all are looked at.
+const ENOUGH: usize = 100;
+
+/// What was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The node that takes the Pod.
+    Node(String),
+    /// No node does.
+    None {
+        /// Why, as `kubectl describe` shows it.
+        message: String,
+        /// What may change that.
+        wake: BTreeSet<Wake>,
+    },
+}
+
+/// Decides where a Pod goes. `turn` differs from call to call: it says where to begin among many nodes and how to choose
+/// among equals; the same arguments give the same decision.
+pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
+    let nodes: Vec<&NodeInfo> = cluster.known().collect();
+    if nodes.is_empty() {
+        let wake = BTreeSet::from([Wake::Node]);
+        return Decision::None { message: "no nodes available to schedule pods".into(), wake };
+    }
+    let cycle = Cycle::new(cluster, pod);
+    let wanted = sample(nodes.len());
+    let start = usize::try_from(turn % nodes.len() as u64).unwrap_or_default();
+    let mut feasible = Vec::new();
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let mut wake = BTreeSet::new();
+    for node in nodes[start..].iter().chain(&nodes[..start]) {
+        match filters::check(&cycle, node) {
+            Ok(()) => feasible.push(*node),
+            Err(rejection) => {
+                wake.extend(rejection.wake);
+                for reason in rejection.reasons {
+                    *reasons.entry(reason).or_default() += 1;
+                }
+            }
+        }
+        if feasible.len() >= wanted {
+            break;
+        }
+    }
+    match best(&cycle, &feasible, turn) {
+        Some(node) => Decision::Node(node.name.clone()),
+        None => Decision::None { message: message(nodes.len(), &reasons), wake },
+    }
+}
+
+/// How many fitting nodes suffice: in large clusters a share of the nodes is compared, not all.
+fn sample(nodes: usize) -> usize {
+    let percent = 50_usize.saturating_sub(nodes / 125).max(5);
+    if nodes < ENOUGH { nodes } else { (nodes * percent / 100).max(ENOUGH) }
+}
+
+/// Upstream's text.
+fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
+    let mut parts: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    parts.sort();
+    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+}
+
+fn best<'a>(cycle: &Cycle<'_>, feasible: &[&'a NodeInfo], turn: u64) -> Option<&'a NodeInfo> {
+    if feasible.len() < 2 {
+        return feasible.first().copied();
+    }
+    let totals = scores::total(cycle, feasible);
+    let top = totals.iter().max()?;
+    let equals: Vec<_> = feasible.iter().zip(&totals).filter(|(_, total)| *total == top).collect();
+    let chosen = usize::try_from(turn % equals.len() as u64).unwrap_or_default();
+    equals.get(chosen).map(|(node, _)| **node)
+}
