@@ -26,6 +26,8 @@ mod scheduler;
 mod scores;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use cluster::Cluster;
 pub use decide::{Decision, decide};
