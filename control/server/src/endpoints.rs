@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use axum::Router;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 use wherry_api::openapi::KUBERNETES_VERSION;
@@ -32,11 +32,28 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
 
 async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for group in engine.registry.groups().iter().filter(|g| !g.name.is_empty()) {
+    for group in engine
+        .registry
+        .groups()
+        .iter()
+        .filter(|g| !g.name.is_empty())
+    {
         paths.push(format!("/apis/{}", group.name));
-        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
+        paths.extend(
+            group
+                .versions
+                .iter()
+                .map(|v| format!("/apis/{}/{}", group.name, v.version)),
+        );
     }
-    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+    for path in [
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ] {
         paths.push(path.to_owned());
     }
     document(request.headers(), &json!({"paths": paths}))
@@ -72,7 +89,10 @@ async fn health(State(engine): State<Arc<Engine>>, request: Request) -> Response
         return respond::text(StatusCode::OK, "ok");
     }
     let name = request.uri().path().trim_matches('/').to_owned();
-    let mut text: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
+    let mut text: String = CHECKS
+        .iter()
+        .map(|check| format!("[+]{check} ok\n"))
+        .collect();
     text.push_str(&format!("{name} check passed\n"));
     respond::text(StatusCode::OK, text)
 }
@@ -87,9 +107,14 @@ async fn check(Path(check): Path<String>) -> Response {
 
 /// Any other document.
 pub(crate) fn document(headers: &HeaderMap, value: &Value) -> Answer {
-    let accepted = accept(headers, Offers { transformable: false, watch: false });
+    let accepted = accept(
+        headers,
+        Offers {
+            transformable: false,
+            watch: false,
+        },
+    );
     // Clients that only know the aggregated forms of other groups fall back to what they get.
     let format = accepted.map_or(Format::Json, |a| a.format);
     Ok(respond::value(StatusCode::OK, value, format, headers)?)
 }
-

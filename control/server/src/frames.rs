@@ -56,7 +56,12 @@ impl Encoder {
     }
 
     /// Appends an event about a stored object.
-    pub(crate) fn event(&mut self, out: &mut Vec<u8>, kind: Kind, entry: &Entry) -> Result<(), Status> {
+    pub(crate) fn event(
+        &mut self,
+        out: &mut Vec<u8>,
+        kind: Kind,
+        entry: &Entry,
+    ) -> Result<(), Status> {
         out.extend_from_slice(kind.head());
         match self.view {
             View::Whole => out.extend_from_slice(&objects::bytes(&self.resource, entry)?),
@@ -68,7 +73,12 @@ impl Encoder {
     }
 
     /// Appends the DELETED of an object that the selectors no longer match: as it was, at the revision of the change.
-    pub(crate) fn left(&mut self, out: &mut Vec<u8>, previous: &Entry, revision: u64) -> Result<(), Status> {
+    pub(crate) fn left(
+        &mut self,
+        out: &mut Vec<u8>,
+        previous: &Entry,
+        revision: u64,
+    ) -> Result<(), Status> {
         let mut object = objects::tree(&self.resource, previous)?;
         meta::set(&mut object, "resourceVersion", &revision.to_string());
         out.extend_from_slice(Kind::Deleted.head());
@@ -85,34 +95,48 @@ impl Encoder {
     }
 
     /// Appends a bookmark.
-    pub(crate) fn bookmark(&mut self, out: &mut Vec<u8>, revision: u64, initial_end: bool) -> Result<(), Status> {
+    pub(crate) fn bookmark(
+        &mut self,
+        out: &mut Vec<u8>,
+        revision: u64,
+        initial_end: bool,
+    ) -> Result<(), Status> {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
         }
         let object = match self.view {
-            View::Whole => json!({"kind": self.resource.kind, "apiVersion": self.api_version, "metadata": metadata}),
-            View::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            View::Whole => {
+                json!({"kind": self.resource.kind, "apiVersion": self.api_version, "metadata": metadata})
+            }
+            View::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             // A row would be printed as an object: the table says its revision and no more.
             View::Table { beta } => {
                 json!({"kind": "Table", "apiVersion": tables::api_version(beta), "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
-        serde_json::to_writer(&mut *out, &json!({"type": "BOOKMARK", "object": object})).map_err(Status::internal)?;
+        serde_json::to_writer(&mut *out, &json!({"type": "BOOKMARK", "object": object}))
+            .map_err(Status::internal)?;
         out.push(b'\n');
         Ok(())
     }
 
     /// An ERROR event.
     pub(crate) fn error(&mut self, status: &Status) -> Vec<u8> {
-        let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string().into_bytes();
+        let mut line = json!({"type": "ERROR", "object": status.to_value()})
+            .to_string()
+            .into_bytes();
         line.push(b'\n');
         line
     }
 
     /// Appends `object` as a table of one row.
     fn write(&mut self, out: &mut Vec<u8>, object: &Value) -> Result<(), Status> {
-        let View::Table { beta } = self.view else { return Ok(()) };
+        let View::Table { beta } = self.view else {
+            return Ok(());
+        };
         let columns = !std::mem::replace(&mut self.columns_sent, true);
         let table = tables::of_one(&self.resource, object, self.include, beta, columns);
         serde_json::to_writer(out, &table).map_err(Status::internal)

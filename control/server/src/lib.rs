@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (TLS, h1/h2) or in-process client
-//!   -> layers: rescue -> request info -> authenticate -> impersonate -> authorize
+//!   -> layers: rescue -> request info -> authenticate -> limit -> impersonate -> authorize
 //!   -> endpoints (health, version, discovery, OpenAPI) | engine
 //!   -> verbs / subresources / reviews: decode -> admit -> prepare -> allocate -> validate -> store
 //! ```

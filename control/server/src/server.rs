@@ -15,6 +15,7 @@ use crate::allocate::services::Services;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::layers::info::RequestInfo;
+use crate::layers::limit::{self, Limits};
 use crate::layers::{authenticate, authorize, impersonate, rescue};
 use crate::respond::Failure;
 use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
@@ -48,7 +49,16 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval, event_lifetime } = config;
+        let Config {
+            store,
+            registry,
+            nodes,
+            authorizer,
+            tokens,
+            cluster,
+            bookmark_interval,
+            event_lifetime,
+        } = config;
         let tokens: authenticate::Tokens = tokens.into();
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
@@ -65,8 +75,10 @@ impl Server {
             event_lifetime,
             tasks: TaskTracker::new(),
         });
-        for entry in engine.everything("services") {
-            engine.services.recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
+        for entry in engine.everything("services").map_err(ServerError::Store)? {
+            engine
+                .services
+                .recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
         }
         // The last layer is the outermost.
         let router = endpoints::router()
@@ -74,8 +86,15 @@ impl Server {
             .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
-            .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
-            .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&authorizer),
+                authorize::layer,
+            ))
+            .layer(middleware::from_fn_with_state(
+                authorizer,
+                impersonate::layer,
+            ))
+            .layer(middleware::from_fn_with_state(Limits::new(), limit::layer))
             .layer(middleware::from_fn_with_state(tokens, authenticate::layer))
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer));

@@ -15,7 +15,6 @@ use serde_json::Value;
 use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 
-use crate::User;
 use crate::engine::Engine;
 
 /// What is being done to an object.
@@ -31,8 +30,6 @@ pub(crate) enum Operation {
 pub(crate) struct Attributes<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) operation: Operation,
-    #[allow(dead_code, reason = "plugins that look at who writes (NodeRestriction) come with RBAC")]
-    pub(crate) user: &'a User,
     pub(crate) resource: &'a Resource,
     pub(crate) subresource: &'a str,
     pub(crate) namespace: &'a str,
@@ -42,7 +39,9 @@ pub(crate) struct Attributes<'a> {
 impl Attributes<'_> {
     /// Whether this is about Pods themselves.
     fn is_pod(&self) -> bool {
-        self.resource.group.is_empty() && self.resource.plural == "pods" && self.subresource.is_empty()
+        self.resource.group.is_empty()
+            && self.resource.plural == "pods"
+            && self.subresource.is_empty()
     }
 }
 
@@ -71,7 +70,11 @@ impl Chain {
         ]))
     }
 
-    pub(crate) async fn admit(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    pub(crate) async fn admit(
+        &self,
+        attributes: &Attributes<'_>,
+        object: &mut Value,
+    ) -> Result<(), Status> {
         for plugin in self.0.iter() {
             if let Err(status) = plugin.admit(attributes, object).await {
                 tracing::debug!(plugin = plugin.name(), resource = %attributes.resource.plural, name = attributes.name, %status, "refused");

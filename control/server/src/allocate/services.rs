@@ -77,7 +77,15 @@ impl Services {
         // Upstream's sizes of the band for explicit requests.
         let addresses = Pool::new(hosts, (hosts / 16).clamp(16, 256));
         let pool = Pool::new(count, (count / 32).clamp(16, 128));
-        Self { cidr, ports, reserved, pools: Mutex::new(Pools { addresses, ports: pool }) }
+        Self {
+            cidr,
+            ports,
+            reserved,
+            pools: Mutex::new(Pools {
+                addresses,
+                ports: pool,
+            }),
+        }
     }
 
     /// Takes what an existing Service holds.
@@ -85,7 +93,9 @@ impl Services {
         let held = held(service);
         let mut pools = self.pools.lock();
         for address in held.addresses {
-            let fresh = self.address_index(address).is_some_and(|i| pools.addresses.take(i));
+            let fresh = self
+                .address_index(address)
+                .is_some_and(|i| pools.addresses.take(i));
             if !fresh {
                 tracing::warn!(%address, service = meta::name(service), "cluster IP out of range or held twice");
             }
@@ -98,34 +108,60 @@ impl Services {
     }
 
     /// Fills in what `new` needs and has not, keeping what `old` had.
-    pub(crate) fn prepare(self: &Arc<Self>, new: &mut Value, old: Option<&Value>) -> Result<Reservation, Status> {
+    pub(crate) fn prepare(
+        self: &Arc<Self>,
+        new: &mut Value,
+        old: Option<&Value>,
+    ) -> Result<Reservation, Status> {
         if let Some(old) = old {
             keep_allocated(new, old);
         }
         let before = old.map(held).unwrap_or_default();
-        let mut reservation =
-            Reservation { services: Arc::clone(self), taken: Held::default(), obsolete: Held::default() };
+        let mut reservation = Reservation {
+            services: Arc::clone(self),
+            taken: Held::default(),
+            obsolete: Held::default(),
+        };
         let taken = &mut reservation.taken;
-        self.prepare_address(new, &before, taken).and_then(|()| self.prepare_ports(new, &before, taken)).map_err(
-            |failure| match failure {
+        self.prepare_address(new, &before, taken)
+            .and_then(|()| self.prepare_ports(new, &before, taken))
+            .map_err(|failure| match failure {
                 Failure::Field(error) => Status::invalid("", "Service", meta::name(new), &[error]),
-                Failure::Full(what) => Status::internal(format!("failed to allocate a {what}: range is full")),
-            },
-        )?;
+                Failure::Full(what) => {
+                    Status::internal(format!("failed to allocate a {what}: range is full"))
+                }
+            })?;
         let after = held(new);
         reservation.obsolete = Held {
-            addresses: before.addresses.into_iter().filter(|a| !after.addresses.contains(a)).collect(),
-            ports: before.ports.into_iter().filter(|p| !after.ports.contains(p)).collect(),
+            addresses: before
+                .addresses
+                .into_iter()
+                .filter(|a| !after.addresses.contains(a))
+                .collect(),
+            ports: before
+                .ports
+                .into_iter()
+                .filter(|p| !after.ports.contains(p))
+                .collect(),
         };
         Ok(reservation)
     }
 
     /// What `old` holds goes back once its deletion is committed.
     pub(crate) fn release_all(self: &Arc<Self>, old: &Value) -> Reservation {
-        Reservation { services: Arc::clone(self), taken: Held::default(), obsolete: held(old) }
+        Reservation {
+            services: Arc::clone(self),
+            taken: Held::default(),
+            obsolete: held(old),
+        }
     }
 
-    fn prepare_address(&self, new: &mut Value, before: &Held, taken: &mut Held) -> Result<(), Failure> {
+    fn prepare_address(
+        &self,
+        new: &mut Value,
+        before: &Held,
+        taken: &mut Held,
+    ) -> Result<(), Failure> {
         let spec = meta::map_mut(new, "spec");
         if service_type(spec) == "ExternalName" {
             for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
@@ -134,17 +170,28 @@ impl Services {
             return Ok(());
         }
         spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
-        spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+        spec.entry("ipFamilyPolicy")
+            .or_insert_with(|| json!("SingleStack"));
         let asked = match text(spec, "clusterIP") {
-            "" => spec.get("clusterIPs").and_then(|v| v.get(0)).and_then(Value::as_str).unwrap_or_default(),
+            "" => spec
+                .get("clusterIPs")
+                .and_then(|v| v.get(0))
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
             one => one,
         }
         .to_owned();
         let address = match asked.as_str() {
             "None" => "None".to_owned(),
             "" => {
-                let reserved = |i: usize| self.address(i).is_none_or(|a| self.reserved.contains(&a));
-                let index = self.pools.lock().addresses.take_any(reserved).ok_or(Failure::Full("cluster IP"))?;
+                let reserved =
+                    |i: usize| self.address(i).is_none_or(|a| self.reserved.contains(&a));
+                let index = self
+                    .pools
+                    .lock()
+                    .addresses
+                    .take_any(reserved)
+                    .ok_or(Failure::Full("cluster IP"))?;
                 let address = self.address(index).ok_or(Failure::Full("cluster IP"))?;
                 taken.addresses.push(address);
                 address.to_string()
@@ -161,10 +208,15 @@ impl Services {
 
     fn take_address(&self, text: &str, before: &Held, taken: &mut Held) -> Result<(), Failure> {
         let invalid = |detail: String| {
-            Failure::Field(FieldError::invalid(&Path::new("spec.clusterIPs").index(0), text, detail))
+            Failure::Field(FieldError::invalid(
+                &Path::new("spec.clusterIPs").index(0),
+                text,
+                detail,
+            ))
         };
-        let address: Ipv4Addr =
-            text.parse().map_err(|_| invalid("must be a valid IP address, (e.g. 10.9.8.7)".to_owned()))?;
+        let address: Ipv4Addr = text
+            .parse()
+            .map_err(|_| invalid("must be a valid IP address, (e.g. 10.9.8.7)".to_owned()))?;
         if before.addresses.contains(&address) {
             return Ok(());
         }
@@ -175,37 +227,68 @@ impl Services {
             ))
         })?;
         if !self.pools.lock().addresses.take(index) {
-            return Err(invalid(format!("failed to allocate IP {text}: provided IP is already allocated")));
+            return Err(invalid(format!(
+                "failed to allocate IP {text}: provided IP is already allocated"
+            )));
         }
         taken.addresses.push(address);
         Ok(())
     }
 
-    fn prepare_ports(&self, new: &mut Value, before: &Held, taken: &mut Held) -> Result<(), Failure> {
+    fn prepare_ports(
+        &self,
+        new: &mut Value,
+        before: &Held,
+        taken: &mut Held,
+    ) -> Result<(), Failure> {
         let spec = meta::map_mut(new, "spec");
         let (wants, health) = (wants_ports(spec), wants_health_port(spec));
-        let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else { return Ok(()) };
+        let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
+            return Ok(());
+        };
         // Explicit ports first, so that free choice does not take what a later port asks for. One number may
         // serve two protocols of the same Service.
-        let asked = |port: &Value| port.get("nodePort").and_then(Value::as_i64).filter(|n| *n != 0);
+        let asked = |port: &Value| {
+            port.get("nodePort")
+                .and_then(Value::as_i64)
+                .filter(|n| *n != 0)
+        };
         for (i, port) in ports.iter_mut().enumerate() {
             let Some(number) = asked(port) else { continue };
-            self.take_port(number, &Path::new("spec.ports").index(i).child("nodePort"), before, taken)?;
+            self.take_port(
+                number,
+                &Path::new("spec.ports").index(i).child("nodePort"),
+                before,
+                taken,
+            )?;
         }
         for port in ports.iter_mut().filter(|p| asked(p).is_none()) {
-            let Some(port) = port.as_object_mut() else { continue };
+            let Some(port) = port.as_object_mut() else {
+                continue;
+            };
             if wants {
                 port.insert("nodePort".to_owned(), self.take_any_port(taken)?.into());
             } else {
                 port.remove("nodePort");
             }
         }
-        let number = spec.get("healthCheckNodePort").and_then(Value::as_i64).unwrap_or_default();
+        let number = spec
+            .get("healthCheckNodePort")
+            .and_then(Value::as_i64)
+            .unwrap_or_default();
         match (health, number) {
             (true, 0) => {
-                spec.insert("healthCheckNodePort".to_owned(), self.take_any_port(taken)?.into());
+                spec.insert(
+                    "healthCheckNodePort".to_owned(),
+                    self.take_any_port(taken)?.into(),
+                );
             }
-            (true, number) => self.take_port(number, &Path::new("spec.healthCheckNodePort"), before, taken)?,
+            (true, number) => self.take_port(
+                number,
+                &Path::new("spec.healthCheckNodePort"),
+                before,
+                taken,
+            )?,
             (false, _) => {
                 spec.remove("healthCheckNodePort");
             }
@@ -214,15 +297,29 @@ impl Services {
     }
 
     fn take_any_port(&self, taken: &mut Held) -> Result<u16, Failure> {
-        let index = self.pools.lock().ports.take_any(|_| false).ok_or(Failure::Full("nodePort"))?;
-        let port = self.ports.start() + u16::try_from(index).map_err(|_| Failure::Full("nodePort"))?;
+        let index = self
+            .pools
+            .lock()
+            .ports
+            .take_any(|_| false)
+            .ok_or(Failure::Full("nodePort"))?;
+        let port =
+            self.ports.start() + u16::try_from(index).map_err(|_| Failure::Full("nodePort"))?;
         taken.ports.push(port);
         Ok(port)
     }
 
-    fn take_port(&self, number: i64, path: &Path, before: &Held, taken: &mut Held) -> Result<(), Failure> {
+    fn take_port(
+        &self,
+        number: i64,
+        path: &Path,
+        before: &Held,
+        taken: &mut Held,
+    ) -> Result<(), Failure> {
         let invalid = |detail: String| Failure::Field(FieldError::invalid(path, number, detail));
-        let found = u16::try_from(number).ok().and_then(|p| self.port_index(p).map(|i| (p, i)));
+        let found = u16::try_from(number)
+            .ok()
+            .and_then(|p| self.port_index(p).map(|i| (p, i)));
         let Some((port, index)) = found else {
             return Err(invalid(format!(
                 "provided port is not in the valid range. The range of valid ports is {}-{}",
@@ -245,21 +342,33 @@ impl Services {
             return;
         }
         let mut pools = self.pools.lock();
-        held.addresses.iter().filter_map(|a| self.address_index(*a)).for_each(|i| pools.addresses.release(i));
-        held.ports.iter().filter_map(|p| self.port_index(*p)).for_each(|i| pools.ports.release(i));
+        held.addresses
+            .iter()
+            .filter_map(|a| self.address_index(*a))
+            .for_each(|i| pools.addresses.release(i));
+        held.ports
+            .iter()
+            .filter_map(|p| self.port_index(*p))
+            .for_each(|i| pools.ports.release(i));
     }
 
     fn address(&self, index: usize) -> Option<Ipv4Addr> {
-        u32::from(self.cidr.network()).checked_add(u32::try_from(index).ok()? + 1).map(Ipv4Addr::from)
+        u32::from(self.cidr.network())
+            .checked_add(u32::try_from(index).ok()? + 1)
+            .map(Ipv4Addr::from)
     }
 
     fn address_index(&self, address: Ipv4Addr) -> Option<usize> {
-        let inside = self.cidr.contains(&address) && address != self.cidr.network() && address != self.cidr.broadcast();
+        let inside = self.cidr.contains(&address)
+            && address != self.cidr.network()
+            && address != self.cidr.broadcast();
         inside.then(|| (u32::from(address) - u32::from(self.cidr.network()) - 1) as usize)
     }
 
     fn port_index(&self, port: u16) -> Option<usize> {
-        self.ports.contains(&port).then(|| usize::from(port - self.ports.start()))
+        self.ports
+            .contains(&port)
+            .then(|| usize::from(port - self.ports.start()))
     }
 }
 
@@ -284,7 +393,10 @@ fn service_type(spec: &Map) -> &str {
 fn wants_ports(spec: &Map) -> bool {
     match service_type(spec) {
         "NodePort" => true,
-        "LoadBalancer" => spec.get("allocateLoadBalancerNodePorts").and_then(Value::as_bool).unwrap_or(true),
+        "LoadBalancer" => spec
+            .get("allocateLoadBalancerNodePorts")
+            .and_then(Value::as_bool)
+            .unwrap_or(true),
         _ => false,
     }
 }
@@ -299,9 +411,15 @@ fn can_have_ports(spec: &Map) -> bool {
 
 /// The numbers a Service holds.
 fn held(service: &Value) -> Held {
-    let Some(spec) = service.get("spec").and_then(Value::as_object) else { return Held::default() };
+    let Some(spec) = service.get("spec").and_then(Value::as_object) else {
+        return Held::default();
+    };
     let mut held = Held::default();
-    let addresses = spec.get("clusterIPs").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let addresses = spec
+        .get("clusterIPs")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     for address in addresses.iter().chain(spec.get("clusterIP")) {
         if let Some(address) = address.as_str().and_then(|a| a.parse().ok())
             && !held.addresses.contains(&address)
@@ -309,9 +427,20 @@ fn held(service: &Value) -> Held {
             held.addresses.push(address);
         }
     }
-    let ports = spec.get("ports").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for port in ports.iter().filter_map(|p| p.get("nodePort")).chain(spec.get("healthCheckNodePort")) {
-        if let Some(port) = port.as_u64().and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0)
+    let ports = spec
+        .get("ports")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    for port in ports
+        .iter()
+        .filter_map(|p| p.get("nodePort"))
+        .chain(spec.get("healthCheckNodePort"))
+    {
+        if let Some(port) = port
+            .as_u64()
+            .and_then(|p| u16::try_from(p).ok())
+            .filter(|p| *p != 0)
             && !held.ports.contains(&port)
         {
             held.ports.push(port);
@@ -322,11 +451,15 @@ fn held(service: &Value) -> Held {
 
 /// Clients that replace a Service need not repeat what was allocated to it.
 fn keep_allocated(new: &mut Value, old: &Value) {
-    let Some(old) = old.get("spec").and_then(Value::as_object) else { return };
+    let Some(old) = old.get("spec").and_then(Value::as_object) else {
+        return;
+    };
     let new = meta::map_mut(new, "spec");
     if service_type(old) != "ExternalName" && service_type(new) != "ExternalName" {
         if text(new, "clusterIP").is_empty()
-            && new.get("clusterIPs").is_none_or(|v| v.as_array().is_none_or(Vec::is_empty))
+            && new
+                .get("clusterIPs")
+                .is_none_or(|v| v.as_array().is_none_or(Vec::is_empty))
             && let Some(address) = old.get("clusterIP")
         {
             new.insert("clusterIP".to_owned(), address.clone());
@@ -343,23 +476,42 @@ fn keep_allocated(new: &mut Value, old: &Value) {
     if !can_have_ports(new) {
         // A Service that becomes internal gives its node ports back, unless it asks for others (which
         // validation refuses).
-        let before = old.get("ports").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let before = old
+            .get("ports")
+            .and_then(Value::as_array)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         if let Some(ports) = new.get_mut("ports").and_then(Value::as_array_mut) {
             for port in ports.iter_mut().filter_map(Value::as_object_mut) {
-                if port.get("nodePort").is_some_and(|n| before.iter().any(|b| b.get("nodePort") == Some(n))) {
+                if port
+                    .get("nodePort")
+                    .is_some_and(|n| before.iter().any(|b| b.get("nodePort") == Some(n)))
+                {
                     port.remove("nodePort");
                 }
             }
         }
         return;
     }
-    let before = old.get("ports").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let before = old
+        .get("ports")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if let Some(ports) = new.get_mut("ports").and_then(Value::as_array_mut) {
-        let explicit: Vec<Value> = ports.iter().filter_map(|p| p.get("nodePort").cloned()).collect();
+        let explicit: Vec<Value> = ports
+            .iter()
+            .filter_map(|p| p.get("nodePort").cloned())
+            .collect();
         for port in ports {
             let unset = port.get("nodePort").is_none_or(|n| n.as_i64() == Some(0));
-            let same = |b: &&Value| b.get("port") == port.get("port") && protocol(b) == protocol(port);
-            let number = before.iter().find(same).and_then(|b| b.get("nodePort")).cloned();
+            let same =
+                |b: &&Value| b.get("port") == port.get("port") && protocol(b) == protocol(port);
+            let number = before
+                .iter()
+                .find(same)
+                .and_then(|b| b.get("nodePort"))
+                .cloned();
             if let (true, Some(number), Some(port)) = (unset, number, port.as_object_mut())
                 && !explicit.contains(&number)
             {
@@ -369,7 +521,9 @@ fn keep_allocated(new: &mut Value, old: &Value) {
     }
     if wants_health_port(old)
         && wants_health_port(new)
-        && new.get("healthCheckNodePort").is_none_or(|n| n.as_i64() == Some(0))
+        && new
+            .get("healthCheckNodePort")
+            .is_none_or(|n| n.as_i64() == Some(0))
         && let Some(number) = old.get("healthCheckNodePort")
     {
         new.insert("healthCheckNodePort".to_owned(), number.clone());
@@ -377,7 +531,9 @@ fn keep_allocated(new: &mut Value, old: &Value) {
 }
 
 fn protocol(port: &Value) -> &str {
-    port.get("protocol").and_then(Value::as_str).unwrap_or("TCP")
+    port.get("protocol")
+        .and_then(Value::as_str)
+        .unwrap_or("TCP")
 }
 
 #[cfg(test)]

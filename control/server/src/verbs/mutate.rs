@@ -22,7 +22,7 @@ use wherry_api::strategy::Sub;
 use wherry_store::{Entry, Precondition};
 
 use crate::admission::{Attributes, Operation};
-use crate::engine::Call;
+use crate::engine::{Call, converts};
 use crate::input;
 use crate::negotiate::Accepted;
 use crate::objects::{self, Written};
@@ -58,21 +58,39 @@ impl Mutation<'_> {
         let call = self.call;
         let key = call.key();
         for _ in 0..TRIES {
-            let entry = call.engine.store.get(&key).ok_or_else(|| call.not_found())?;
+            let entry = call
+                .engine
+                .store
+                .get(&key)
+                .ok_or_else(|| call.not_found())?;
             let stored = objects::stored_tree(&entry)?;
-            let shown = input::from_storage(call, stored.clone());
+            let converted =
+                converts(&call.resource).then(|| input::from_storage(call, stored.clone()));
             let mut new_warnings = Vec::new();
-            let new = change(&shown, &mut new_warnings)?;
-            if let Some(outcome) = self.attempt(&entry, &stored, new, &mut new_warnings).await? {
+            let new = change(converted.as_ref().unwrap_or(&stored), &mut new_warnings)?;
+            if let Some(outcome) = self
+                .attempt(&entry, &stored, new, &mut new_warnings)
+                .await?
+            {
                 warnings.append(&mut new_warnings);
                 return Ok(outcome);
             }
         }
-        Err(Status::conflict(&call.group_resource(), call.name(), MODIFIED))
+        Err(Status::conflict(
+            &call.group_resource(),
+            call.name(),
+            MODIFIED,
+        ))
     }
 
     /// One try; `None` if another writer was faster.
-    async fn attempt(&self, entry: &Arc<Entry>, old: &Value, mut new: Value, warnings: &mut Vec<String>) -> Result<Option<Outcome>, Status> {
+    async fn attempt(
+        &self,
+        entry: &Arc<Entry>,
+        old: &Value,
+        mut new: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Outcome>, Status> {
         let call = self.call;
         let resource = &call.resource;
         input::check_name(call, &mut new)?;
@@ -87,7 +105,6 @@ impl Mutation<'_> {
         let attributes = Attributes {
             engine: &call.engine,
             operation: Operation::Update,
-            user: &call.user,
             resource,
             subresource: self.subresource,
             namespace: call.namespace(),
@@ -100,7 +117,12 @@ impl Mutation<'_> {
             .transpose()?;
         let errors = call.stored.strategy.validate_update(&new, old, self.sub);
         if !errors.is_empty() {
-            return Err(Status::invalid(&resource.group, &resource.kind, call.name(), &errors));
+            return Err(Status::invalid(
+                &resource.group,
+                &resource.kind,
+                call.name(),
+                &errors,
+            ));
         }
         warnings.extend(call.stored.strategy.warnings(&new));
         if self.dry_run {
@@ -109,14 +131,25 @@ impl Mutation<'_> {
         if is_finished(&new) {
             // The numbers of a Service that goes for good go back.
             drop(reservation);
-            let reservation = input::allocates(resource).then(|| call.engine.services.release_all(old));
+            let reservation =
+                input::allocates(resource).then(|| call.engine.services.release_all(old));
             return self.finish(entry, &new, reservation).await;
         }
         if new == *old {
             return Ok(Some(Outcome::Stored(Arc::clone(entry))));
         }
         let precondition = Precondition::Revision(entry.revision);
-        match call.engine.put(&call.stored, entry.key.clone(), precondition, &new, reservation).await? {
+        match call
+            .engine
+            .put(
+                &call.stored,
+                entry.key.clone(),
+                precondition,
+                &new,
+                reservation,
+            )
+            .await?
+        {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
@@ -124,9 +157,18 @@ impl Mutation<'_> {
     }
 
     /// Removes an object whose last finalizer went with this change.
-    async fn finish(&self, entry: &Arc<Entry>, last: &Value, reservation: Option<crate::allocate::services::Reservation>) -> Result<Option<Outcome>, Status> {
+    async fn finish(
+        &self,
+        entry: &Arc<Entry>,
+        last: &Value,
+        reservation: Option<crate::allocate::services::Reservation>,
+    ) -> Result<Option<Outcome>, Status> {
         let call = self.call;
-        match call.engine.remove(&call.resource, entry, last, reservation).await? {
+        match call
+            .engine
+            .remove(&call.resource, entry, last, reservation)
+            .await?
+        {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
@@ -142,12 +184,21 @@ impl Mutation<'_> {
             let path = Path::new("metadata.resourceVersion");
             let error = FieldError::invalid(&path, "", "must be specified for an update");
             let resource = &self.call.resource;
-            return Err(Status::invalid(&resource.group, &resource.kind, self.call.name(), &[error]));
+            return Err(Status::invalid(
+                &resource.group,
+                &resource.kind,
+                self.call.name(),
+                &[error],
+            ));
         }
         if asked == meta::resource_version(old) {
             return Ok(());
         }
-        Err(Status::conflict(&self.call.group_resource(), self.call.name(), MODIFIED))
+        Err(Status::conflict(
+            &self.call.group_resource(),
+            self.call.name(),
+            MODIFIED,
+        ))
     }
 
     fn check_uid(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
@@ -156,8 +207,14 @@ impl Mutation<'_> {
             return Ok(());
         }
         if !asked.is_empty() {
-            let detail = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}");
-            return Err(Status::conflict(&self.call.group_resource(), self.call.name(), detail));
+            let detail = format!(
+                "Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}"
+            );
+            return Err(Status::conflict(
+                &self.call.group_resource(),
+                self.call.name(),
+                detail,
+            ));
         }
         meta::set(new, "uid", uid);
         Ok(())
@@ -167,7 +224,9 @@ impl Mutation<'_> {
 /// Whether nothing keeps an object that is being deleted any more.
 fn is_finished(object: &Value) -> bool {
     let kept_by_spec = meta::kind(object) == "Namespace"
-        && object["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+        && object["spec"]["finalizers"]
+            .as_array()
+            .is_some_and(|finalizers| !finalizers.is_empty());
     meta::deletion_timestamp(object).is_some()
         && meta::deletion_grace_period_seconds(object).unwrap_or(0) == 0
         && meta::finalizers(object).next().is_none()
@@ -175,12 +234,20 @@ fn is_finished(object: &Value) -> bool {
 }
 
 /// The outcome as the answer.
-pub(crate) fn answer(call: &Call, accepted: Accepted, outcome: Outcome, warnings: &[String]) -> Result<Response, Status> {
+pub(crate) fn answer(
+    call: &Call,
+    accepted: Accepted,
+    outcome: Outcome,
+    warnings: &[String],
+) -> Result<Response, Status> {
     let mut response = match outcome {
         Outcome::Stored(entry) => objects::entry_response(call, accepted, StatusCode::OK, &entry)?,
-        Outcome::DryRun(object) => {
-            objects::tree_response(call, accepted, StatusCode::OK, input::from_storage(call, object))?
-        }
+        Outcome::DryRun(object) => objects::tree_response(
+            call,
+            accepted,
+            StatusCode::OK,
+            input::from_storage(call, object),
+        )?,
     };
     respond::warn(&mut response, warnings);
     Ok(response)
