@@ -88,9 +88,16 @@ impl Revisions {
 /// Wants no Pods, has none, and its controller has seen that.
 fn is_empty(set: &ReplicaSet) -> bool {
     let status = set.status.clone().unwrap_or_default();
-    replicas(set) == 0
-        && status.replicas == 0
-        && status.observed_generation.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
+    replicas(set) == 0 && status.replicas == 0 && is_observed(set)
+}
+
+/// Whether the status was reported for the present spec.
+fn is_observed(set: &ReplicaSet) -> bool {
+    let observed = set
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation);
+    observed.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
 }
 
 fn age(set: &ReplicaSet) -> (Option<k8s_openapi::jiff::Timestamp>, &str) {
@@ -135,14 +142,13 @@ pub(super) fn revision(set: &ReplicaSet) -> Option<i64> {
 /// The sizes of a ReplicaSet.
 pub(super) fn sizes(set: &ReplicaSet) -> Set {
     let number = |name| annotation(set, name).and_then(|value| value.parse().ok());
+    let status = set.status.clone().unwrap_or_default();
     Set {
         name: set.metadata.name.clone().unwrap_or_default(),
         replicas: replicas(set),
-        available: set
-            .status
-            .as_ref()
-            .and_then(|status| status.available_replicas)
-            .unwrap_or(0),
+        reported: status.replicas,
+        observed: is_observed(set),
+        available: status.available_replicas.unwrap_or(0),
         desired: number(DESIRED_REPLICAS),
         max: number(MAX_REPLICAS),
     }

@@ -1,8 +1,11 @@
 //! The arithmetic of a rollout: how large each ReplicaSet may be now. Pure.
 //!
-//! Invariants, for every step and whatever Pods do meanwhile:
-//! - the sizes together never exceed `replicas + surge` because of us;
+//! Invariants, for every step, however late the ReplicaSets' controller acts and reports:
+//! - there are never more than `replicas + surge` Pods because of us;
 //! - a step never takes away so many Pods that fewer than `replicas - unavailable` stay available.
+//!
+//! Upstream counts what is asked for, and so passes both bounds for a moment when reports lag; here a Pod counts until its
+//! set has reported that it is gone, and as available only while its set is meant to keep it.
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::util::intstr::IntOrString};
 
@@ -21,7 +24,11 @@ pub(super) struct Set {
     pub(super) name: String,
     /// spec.replicas
     pub(super) replicas: i32,
-    /// status.availableReplicas
+    /// status.replicas
+    pub(super) reported: i32,
+    /// Whether the status was reported for the present size.
+    pub(super) observed: bool,
+    /// status.availableReplicas, of which at most `replicas` are going to stay.
     pub(super) available: i32,
     /// What the Deployment wanted when this set was last scaled.
     pub(super) desired: Option<i32>,
@@ -107,6 +114,18 @@ fn resolve(value: &IntOrString, of: i32, up: bool) -> i32 {
     }
 }
 
+impl Set {
+    /// As many Pods as it may have.
+    fn pods(&self) -> i32 {
+        self.replicas.max(self.reported)
+    }
+
+    /// Available Pods that stay so.
+    fn staying(&self) -> i32 {
+        self.available.min(self.replicas)
+    }
+}
+
 fn total(sets: &[Set]) -> i32 {
     sets.iter().map(|set| set.replicas).sum()
 }
@@ -125,20 +144,26 @@ pub(super) fn new_size(goal: &Goal, size: i32, pods: i32) -> i32 {
 
 /// The next step of a rolling update: first grow the new set; when there is no room, shrink the old ones (oldest first).
 pub(super) fn roll(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
-    let size = new_size(goal, new.replicas, total(old) + new.replicas);
-    if size != new.replicas {
+    let pods = old.iter().chain([new]).map(Set::pods).sum();
+    let size = new_size(goal, new.replicas, pods);
+    // What a set has is known once it has seen its present size; its report wakes the next pass.
+    let known = old.iter().all(|set| set.observed);
+    if size < new.replicas || (size > new.replicas && known) {
         return vec![Scale {
             name: new.name.clone(),
             to: size,
         }];
     }
-    shrink_old(goal, new, old)
+    if known && new.observed {
+        return shrink_old(goal, new, old);
+    }
+    Vec::new()
 }
 
 fn shrink_old(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
     let pods = total(old) + new.replicas;
     // What the new set has not made available yet must not be counted as a reason to remove what works.
-    let new_unavailable = new.replicas - new.available;
+    let new_unavailable = new.replicas - new.staying();
     let most = pods - goal.min_available() - new_unavailable;
     if most <= 0 || total(old) == 0 {
         return Vec::new();
@@ -148,13 +173,13 @@ fn shrink_old(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
     // Unhealthy replicas first: they serve nobody, and would block the rollout.
     let mut left = most;
     for set in &mut sizes {
-        let unhealthy = (set.replicas - set.available).clamp(0, left);
+        let unhealthy = (set.replicas - set.staying()).clamp(0, left);
         set.replicas -= unhealthy;
         left -= unhealthy;
     }
 
     // Then as many healthy ones as availability allows.
-    let available: i32 = sizes.iter().map(|set| set.available).sum::<i32>() + new.available;
+    let available: i32 = sizes.iter().chain([new]).map(Set::staying).sum();
     let mut spare = available - goal.min_available();
     for set in &mut sizes {
         let less = set.replicas.clamp(0, spare.max(0));
@@ -276,6 +301,8 @@ mod tests {
         Set {
             name: name.into(),
             replicas,
+            reported: replicas,
+            observed: true,
             available,
             desired: None,
             max: None,
@@ -296,6 +323,33 @@ mod tests {
             .iter()
             .map(|scale| (&*scale.name, scale.to))
             .collect()
+    }
+
+    /// A ReplicaSet, and what is really there.
+    #[derive(Debug)]
+    struct Late {
+        set: Set,
+        pods: i32,
+        available: i32,
+    }
+
+    impl Late {
+        fn new(name: &str, replicas: i32) -> Self {
+            Self {
+                set: set(name, replicas, replicas),
+                pods: replicas,
+                available: replicas,
+            }
+        }
+
+        /// A pass of its controller: it acts, and reports what it saw before.
+        fn pass(&mut self) {
+            self.set.reported = self.pods;
+            self.set.available = self.available;
+            self.set.observed = true;
+            self.pods = self.set.replicas;
+            self.available = self.available.min(self.pods);
+        }
     }
 
     #[test]
@@ -373,6 +427,7 @@ mod tests {
                 for step in &steps {
                     let set = sets.iter_mut().find(|set| set.name == step.name).unwrap();
                     set.replicas = step.to;
+                    set.reported = step.to;
                     // The ReplicaSet removes unready Pods first.
                     set.available = set.available.min(step.to);
                 }
@@ -394,6 +449,43 @@ mod tests {
                 }
             }
             prop_assert_eq!((sets[0].replicas, sets[1].replicas, sets[2].replicas), (0, 0, replicas));
+        }
+
+        /// Nothing fails, but the sets act and report whenever they like.
+        #[test]
+        fn late_reports_do_not_break_the_bounds(
+            replicas in 1i32..12,
+            surge in 0i32..5,
+            unavailable in 0i32..5,
+            back in 0usize..200,
+            turns in prop::collection::vec(0u8..12, 0..300),
+        ) {
+            let (surge, unavailable) = if surge == 0 && unavailable == 0 { (1, 0) } else { (surge, unavailable.min(replicas)) };
+            let goal = goal(replicas, surge, unavailable);
+            let mut world = [Late::new("a", replicas), Late::new("b", 0)];
+            // A rollout from a to b, turned back to a in the middle.
+            let rounds = turns.iter().copied().chain((0u8..12).cycle().take(2000)).enumerate();
+            for (round, turn) in rounds {
+                let newest = if (back..back + 150).contains(&round) { 0 } else { 1 };
+                let which = usize::from(turn % 2);
+                match turn / 2 {
+                    0 | 1 => {
+                        let steps = roll(&goal, &world[newest].set, &[world[1 - newest].set.clone()]);
+                        for step in steps {
+                            let late = world.iter_mut().find(|late| late.set.name == step.name).unwrap();
+                            late.set.replicas = step.to;
+                            late.set.observed = false;
+                        }
+                    }
+                    2 | 3 => world[which].pass(),
+                    _ => world[which].available = (world[which].available + 1).min(world[which].pods),
+                }
+                let pods: i32 = world.iter().map(|late| late.pods).sum();
+                let available: i32 = world.iter().map(|late| late.available).sum();
+                prop_assert!(pods <= goal.max(), "{} Pods in {:?}", pods, world);
+                prop_assert!(available >= goal.min_available(), "{} available in {:?}", available, world);
+            }
+            prop_assert_eq!((world[0].set.replicas, world[1].set.replicas), (0, replicas));
         }
 
         #[test]
