@@ -9,32 +9,34 @@
 //!
 //! Guarantees: a pass acts on caches that show all earlier writes; every step keeps `maxSurge` and `maxUnavailable`.
 
+mod pass;
 mod revisions;
 mod rolling;
+mod sets;
 mod status;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec},
+        apps::v1::{Deployment, ReplicaSet},
         core::v1::Pod,
     },
     jiff::Timestamp,
 };
 use kube::{
     Api,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{ObjectMeta, Patch, PatchParams},
     core::Selector,
 };
-use revisions::{REVISION, Revisions, TEMPLATE_HASH};
+use pass::Pass;
+use revisions::{REVISION, Revisions};
 use rolling::{Goal, Scale};
 use serde_json::json;
 use status::{News, View};
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Change, EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
-    hash::pod_template_hash,
+    Change, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
     informer::revision_of,
     ownership::{self, Claim, Claimer, controller_of, owner_reference, selects},
     status::{Precondition, patch_status},
@@ -48,7 +50,6 @@ use crate::{
 
 const NAME: &str = "deployment-controller";
 const WORKERS: usize = 8;
-const MAX_NAME: usize = 253;
 
 struct Controller {
     context: Context,
@@ -218,176 +219,6 @@ impl Controller {
         Ok(claimed)
     }
 
-    /// Patches a ReplicaSet and puts the result in its place.
-    async fn patch_set(
-        &self,
-        pass: &mut Pass,
-        set: &ReplicaSet,
-        annotations: &BTreeMap<String, String>,
-        spec: serde_json::Value,
-    ) -> Result<(), Error> {
-        let patch = json!({ "metadata": { "uid": set.metadata.uid, "annotations": annotations }, "spec": spec });
-        let name = set.metadata.name.as_deref().unwrap_or_default();
-        let api: Api<ReplicaSet> = self.api(&pass.key.namespace);
-        let updated = api
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await?;
-        self.set_writes.wrote(&pass.key, revision_of(&updated));
-        pass.put(updated);
-        Ok(())
-    }
-
-    /// Gives the present template's ReplicaSet the Deployment's annotations and the newest revision.
-    async fn sync_new(&self, pass: &mut Pass) -> Result<(), Error> {
-        let Some(new) = pass.revisions.new.clone() else {
-            return Ok(());
-        };
-        let existing = new.metadata.annotations.clone().unwrap_or_default();
-        let missing =
-            revisions::missing_annotations(&pass.deployment, &existing, pass.revisions.next());
-        let wanted = pass.min_ready();
-        let min_ready = new
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds)
-            .unwrap_or(0);
-        if missing.is_empty() && min_ready == wanted {
-            return Ok(());
-        }
-        let spec = if min_ready == wanted {
-            json!({})
-        } else {
-            json!({ "minReadySeconds": wanted })
-        };
-        self.patch_set(pass, &new, &missing, spec).await
-    }
-
-    /// Makes sure that the present template has a ReplicaSet.
-    async fn ensure_new(&self, pass: &mut Pass) -> Result<(), Error> {
-        if pass.revisions.new.is_some() {
-            return Ok(());
-        }
-        let set = pass.new_set();
-        let name = set.metadata.name.clone().unwrap_or_default();
-        let size = revisions::replicas(&set);
-        match self
-            .api(&pass.key.namespace)
-            .create(&PostParams::default(), &set)
-            .await
-        {
-            Ok(created) => {
-                self.set_writes.wrote(&pass.key, revision_of(&created));
-                if size > 0 {
-                    let text = format!("Scaled up replica set {name} from 0 to {size}");
-                    self.recorder.on(
-                        &*pass.deployment,
-                        EventType::Normal,
-                        "ScalingReplicaSet",
-                        text,
-                    );
-                }
-                pass.news = News::Created(name);
-                pass.revisions.new = Some(Arc::new(created));
-                Ok(())
-            }
-            Err(error) if error::already_exists(&error) => {
-                self.resolve_collision(pass, &name).await
-            }
-            Err(error) => {
-                if !error::is_namespace_terminating(&error) {
-                    let text = format!(
-                        "Failed to create new replica set {name:?}: {}",
-                        error::message(&error)
-                    );
-                    self.recorder.on(
-                        &*pass.deployment,
-                        EventType::Warning,
-                        "ReplicaSetCreateError",
-                        &*text,
-                    );
-                    pass.news = News::NotCreated(text);
-                    self.report(pass, true).await?;
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    /// The name is taken: by our own set, of which the cache does not know yet, or by another template with the same hash.
-    async fn resolve_collision(&self, pass: &mut Pass, name: &str) -> Result<(), Error> {
-        let set: ReplicaSet = self.api(&pass.key.namespace).get(name).await?;
-        let uid = pass.deployment.metadata.uid.as_deref().unwrap_or_default();
-        let ours = ownership::is_controlled_by(&set.metadata, uid);
-        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        let wanted = pass.deployment.spec.as_ref().map(|spec| &spec.template);
-        if ours
-            && template
-                .zip(wanted)
-                .is_some_and(|(template, wanted)| revisions::same_template(template, wanted))
-        {
-            pass.revisions.new = Some(Arc::new(set));
-            return Ok(());
-        }
-        let before = pass.deployment.status.clone().unwrap_or_default();
-        let mut status = before.clone();
-        status.collision_count = Some(before.collision_count.unwrap_or(0) + 1);
-        let api: Api<Deployment> = self.api(&pass.key.namespace);
-        let updated = patch_status(
-            &api,
-            &*pass.deployment,
-            Some(&before),
-            &status,
-            Precondition::Version,
-        )
-        .await?;
-        if let Some(updated) = updated {
-            self.own_writes.wrote(&pass.key, revision_of(&updated));
-        }
-        Err(Error::HashCollision(name.to_owned()))
-    }
-
-    /// Carries out new sizes. With `record` the Deployment's size is noted even on sets whose own size stays.
-    async fn scale(
-        &self,
-        pass: &mut Pass,
-        scales: Vec<Scale>,
-        record: bool,
-    ) -> Result<bool, Error> {
-        let annotations = revisions::size_annotations(&pass.goal);
-        let mut scaled = false;
-        for Scale { name, to } in scales {
-            let Some(set) = pass.find(&name) else {
-                continue;
-            };
-            let from = revisions::replicas(&set);
-            let known = set.metadata.annotations.clone().unwrap_or_default();
-            let noted = annotations
-                .iter()
-                .all(|(name, value)| known.get(name) == Some(value));
-            if from == to && (noted || !record) {
-                continue;
-            }
-            let spec = if from == to {
-                json!({})
-            } else {
-                json!({ "replicas": to })
-            };
-            self.patch_set(pass, &set, &annotations, spec).await?;
-            if from != to {
-                scaled = true;
-                let direction = if from < to { "up" } else { "down" };
-                let text = format!("Scaled {direction} replica set {name} from {from} to {to}");
-                self.recorder.on(
-                    &*pass.deployment,
-                    EventType::Normal,
-                    "ScalingReplicaSet",
-                    text,
-                );
-            }
-        }
-        Ok(scaled)
-    }
-
     async fn scale_all(&self, pass: &mut Pass) -> Result<(), Error> {
         let new = pass.revisions.new.as_deref().map(revisions::sizes);
         let old = pass.old_sizes();
@@ -459,24 +290,6 @@ impl Controller {
                     .iter()
                     .any(|pod| !pods::is_terminal(pod))
         })
-    }
-
-    async fn clean_up(&self, pass: &Pass) -> Result<(), Error> {
-        let api: Api<ReplicaSet> = self.api(&pass.key.namespace);
-        for set in pass.revisions.expired(&pass.deployment) {
-            let name = set.metadata.name.as_deref().unwrap_or_default();
-            let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: set.metadata.uid.clone(),
-                    resource_version: None,
-                }),
-                ..DeleteParams::background()
-            };
-            error::gone_is_fine(api.delete(name, &params).await)?;
-            self.set_writes
-                .deleted(&pass.key, set.metadata.uid.clone().unwrap_or_default());
-        }
-        Ok(())
     }
 
     /// Writes the status and the Deployment's own revision.
@@ -574,120 +387,5 @@ impl Reconciler<ObjectKey> for Controller {
             self.recreate(&mut pass).await?;
         }
         self.report(&pass, true).await
-    }
-}
-
-/// One pass over one Deployment.
-struct Pass {
-    key: ObjectKey,
-    deployment: Arc<Deployment>,
-    revisions: Revisions,
-    goal: Goal,
-    news: News,
-}
-
-impl Pass {
-    fn is_paused(&self) -> bool {
-        self.deployment.spec.as_ref().and_then(|spec| spec.paused) == Some(true)
-    }
-
-    fn is_scaling(&self) -> bool {
-        let sets: Vec<_> = self
-            .revisions
-            .all()
-            .map(|set| revisions::sizes(set))
-            .collect();
-        rolling::is_scaling(&self.goal, &sets)
-    }
-
-    fn is_complete(&self) -> bool {
-        let status = self.deployment.status.as_ref();
-        status.is_some_and(|status| status::is_complete(&self.deployment, status))
-    }
-
-    fn min_ready(&self) -> i32 {
-        self.deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds)
-            .unwrap_or(0)
-    }
-
-    fn old_sizes(&self) -> Vec<rolling::Set> {
-        self.revisions
-            .old
-            .iter()
-            .map(|set| revisions::sizes(set))
-            .collect()
-    }
-
-    fn find(&self, name: &str) -> Option<Arc<ReplicaSet>> {
-        self.revisions
-            .all()
-            .find(|set| set.metadata.name.as_deref() == Some(name))
-            .cloned()
-    }
-
-    fn put(&mut self, updated: ReplicaSet) {
-        let updated = Arc::new(updated);
-        let known = self.revisions.old.iter_mut().chain(&mut self.revisions.new);
-        for set in known.filter(|set| set.metadata.uid == updated.metadata.uid) {
-            *set = updated.clone();
-        }
-    }
-
-    /// The ReplicaSet of the present template.
-    fn new_set(&self) -> ReplicaSet {
-        let spec = self.deployment.spec.clone().unwrap_or_default();
-        let collisions = self
-            .deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.collision_count);
-        let hash = pod_template_hash(&spec.template, collisions);
-        let mut template = spec.template;
-        let meta = template.metadata.get_or_insert_default();
-        meta.labels
-            .get_or_insert_default()
-            .insert(TEMPLATE_HASH.to_owned(), hash.clone());
-        let labels = meta.labels.clone();
-        let mut selector = spec.selector;
-        selector
-            .match_labels
-            .get_or_insert_default()
-            .insert(TEMPLATE_HASH.to_owned(), hash.clone());
-
-        let pods = self
-            .revisions
-            .old
-            .iter()
-            .map(|set| revisions::replicas(set))
-            .sum();
-        let size = rolling::new_size(&self.goal, 0, pods);
-        let mut annotations = revisions::missing_annotations(
-            &self.deployment,
-            &BTreeMap::new(),
-            self.revisions.next(),
-        );
-        annotations.extend(revisions::size_annotations(&self.goal));
-        let mut name = self.key.name.clone();
-        name.truncate(MAX_NAME - hash.len() - 1);
-        ReplicaSet {
-            metadata: ObjectMeta {
-                name: Some(format!("{name}-{hash}")),
-                namespace: Some(self.key.namespace.clone()),
-                owner_references: Some(vec![owner_reference(&*self.deployment)]),
-                labels,
-                annotations: Some(annotations),
-                ..ObjectMeta::default()
-            },
-            spec: Some(ReplicaSetSpec {
-                replicas: Some(size),
-                min_ready_seconds: spec.min_ready_seconds,
-                selector,
-                template: Some(template),
-            }),
-            status: None,
-        }
     }
 }
