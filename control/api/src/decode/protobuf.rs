@@ -55,8 +55,12 @@ pub(super) fn read(bytes: &[u8], schema: &Schema) -> Result<Value, Malformed> {
         }
     }
     let mut object = Map::new();
-    let reader = Reader { facts: schema.facts() };
-    reader.message(raw, schema.root_type(), &[], &mut object, DEPTH)?;
+    // Another kind's message would read as nonsense: its name alone is enough to refuse it.
+    let said = |text: &str, expected: &str| text.is_empty() || expected.is_empty() || text == expected;
+    if said(&api_version, schema.api_version()) && (schema.api_version().is_empty() || said(&kind, schema.kind())) {
+        let reader = Reader { facts: schema.facts() };
+        reader.message(raw, schema.root_type(), &[], &mut object, DEPTH)?;
+    }
     for (key, value) in [("apiVersion", api_version), ("kind", kind)] {
         if !value.is_empty() {
             object.insert(key.to_owned(), value.into());

@@ -5,3 +5,4 @@
 
 pub(crate) mod pool;
 pub(crate) mod services;
+mod spec;

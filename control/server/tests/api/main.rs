@@ -9,5 +9,6 @@ mod identity;
 mod lists;
 mod services;
 mod subresources;
+mod versions;
 mod watches;
 mod writes;

@@ -45,7 +45,7 @@ async fn concurrent_services_share_nothing() {
         .map(|i| {
             service(
                 &format!("t{i}"),
-                json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30099}]}),
+                json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30050}]}),
             )
         })
         .collect();
