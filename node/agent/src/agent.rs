@@ -97,7 +97,6 @@ impl Agent {
     }
 
     /// Logs, Pods and health, for the API server's node connector.
-    #[must_use]
     pub fn http(&self) -> axum::Router {
         crate::http::router(self.view.clone(), self.logs.clone())
     }

@@ -219,3 +219,20 @@ async fn an_agent_that_restarts_adopts_what_runs_and_restarts_what_was_lost() {
     world.containers.exit(&spec.id, 1);
     world.containers.running("c", 1).await;
 }
+
+/// Prints what `tests/bench` measures on a whole node; run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn from_post_to_ready() {
+    let world = World::new(11).await;
+    let mut took = Vec::new();
+    for n in 0..100 {
+        let name = format!("p{n}");
+        let began = std::time::Instant::now();
+        world.create(&name, one("wasm:1")).await;
+        world.ready(&name).await;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    println!("POST to Ready with a runtime that does nothing: p50 {:?}, p99 {:?}", took[50], took[98]);
+}

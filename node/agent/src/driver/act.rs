@@ -23,7 +23,7 @@ use crate::probe::{ProbeKind, Tracker};
 
 impl Driver {
     /// Begins an action that has been applied to the state.
-    pub(super) fn act(&mut self, uid: &Uid, action: Action, now: Timestamp) {
+    pub(super) fn act(&mut self, uid: &Uid, action: Action) {
         match action {
             Action::SetUp => self.set_up(uid),
             Action::Start { slot } => self.start(uid, slot),
@@ -50,7 +50,6 @@ impl Driver {
                 }
             }
         }
-        let _ = now;
     }
 
     fn set_up(&mut self, uid: &Uid) {
@@ -109,7 +108,7 @@ impl Driver {
         record.runs.insert(slot, handle);
         if let Some(container) = record.state.container_mut(slot) {
             container.attempts = attempt + 1;
-            container.run = Run::Running(Live { identity: started.identity.clone(), started_at: started.at, probes });
+            container.run = Run::Running(Live { identity: started.identity.clone(), asked: started.asked, started_at: started.at, probes });
         }
         let watched = Watched {
             shared: self.shared.clone(),
@@ -234,7 +233,7 @@ impl Driver {
 
     /// Drops what is left of a Pod.
     fn forget(&mut self, uid: &Uid) {
-        let Some(record) = self.pods.remove(uid) else { return };
+        let Some(record) = self.take(uid) else { return };
         for timer in [Timer::Pod(uid.clone()), Timer::Write(uid.clone())] {
             self.timers.set(&timer, None);
         }

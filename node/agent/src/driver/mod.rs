@@ -21,7 +21,7 @@ mod start;
 mod status;
 mod stop;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -55,13 +55,15 @@ enum Timer {
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     pods: HashMap<Uid, Record>,
+    /// Which Pods name a ConfigMap or Secret: (kind, namespace, name).
+    users: HashMap<(&'static str, String, String), HashSet<Uid>>,
     timers: crate::timers::Timers<Timer>,
     tasks: JoinSet<Outcome>,
 }
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pods: HashMap::new(), timers: crate::timers::Timers::new(), tasks: JoinSet::new() }
+        Self { shared, pods: HashMap::new(), users: HashMap::new(), timers: crate::timers::Timers::new(), tasks: JoinSet::new() }
     }
 
     /// Runs until cancelled or until the informers end. Containers are left as they are.
@@ -132,26 +134,40 @@ impl Driver {
                 let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
                 let mut record = Record::new(pod, dir, state);
                 record.forget_lost_runs(self.shared.clock.now());
-                self.pods.insert(uid.clone(), record);
+                self.insert(uid.clone(), record);
             }
         }
         self.reconcile(&uid);
     }
 
+    fn insert(&mut self, uid: Uid, record: Record) {
+        for key in record.objects() {
+            self.users.entry(key).or_default().insert(uid.clone());
+        }
+        self.pods.insert(uid, record);
+    }
+
+    fn take(&mut self, uid: &Uid) -> Option<Record> {
+        let record = self.pods.remove(uid)?;
+        for key in record.objects() {
+            if let Some(users) = self.users.get_mut(&key) {
+                users.remove(uid);
+                if users.is_empty() {
+                    self.users.remove(&key);
+                }
+            }
+        }
+        Some(record)
+    }
+
     /// A ConfigMap or Secret changed: what waits for it is tried again, what is mounted from it is written again.
     fn object_changed(&mut self, kind: &'static str, meta: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
         let Some(meta) = meta else { return };
-        let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.clone().unwrap_or_default());
-        let key = (kind, name);
-        let concerned: Vec<Uid> = self
-            .pods
-            .iter()
-            .filter(|(_, record)| record.reference.namespace == namespace && record.objects.contains(&key) && !record.ending())
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let key = (kind, meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
+        let concerned: Vec<Uid> = self.users.get(&key).into_iter().flatten().cloned().collect();
         for uid in concerned {
             let now = self.shared.clock.now();
-            let Some(record) = self.pods.get_mut(&uid) else { continue };
+            let Some(record) = self.pods.get_mut(&uid).filter(|record| !record.ending()) else { continue };
             record.retry_config(now);
             if record.state.ground == lifecycle::Ground::Ready && !record.volumes.is_empty() {
                 let (shared, pod, ips, dir) = (self.shared.clone(), record.pod.clone(), record.state.ips.clone(), record.dir.clone());
@@ -191,7 +207,7 @@ impl Driver {
                 if let Some(record) = self.pods.get_mut(uid) {
                     lifecycle::apply(&mut record.state, &action, now);
                 }
-                self.act(uid, action, now);
+                self.act(uid, action);
             }
         }
         self.compute_status(uid, now);

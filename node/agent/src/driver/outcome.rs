@@ -218,16 +218,14 @@ impl Driver {
                 record.writing.failures = 0;
                 record.writing.not_before = None;
             }
-            // The informer tells what happened to the Pod.
-            Err(WriteError::Gone) => {
+            Err(error) => {
                 record.writing.failures += 1;
-                record.writing.not_before = Some(add(now, RETRY));
-            }
-            Err(WriteError::Failed(error)) => {
-                record.writing.failures += 1;
-                let delay = Duration::from_millis(200).saturating_mul(1 << record.writing.failures.min(7));
+                let delay = Duration::from_millis(100).saturating_mul(1 << record.writing.failures.min(8));
                 record.writing.not_before = Some(add(now, delay));
-                tracing::warn!(pod = %record.reference.name, namespace = %record.reference.namespace, %error, "cannot write a Pod's status, trying again");
+                // Of a Pod that is gone the informer tells soon.
+                if let WriteError::Failed(error) = error {
+                    tracing::warn!(pod = %record.reference.name, namespace = %record.reference.namespace, %error, "cannot write a Pod's status, trying again");
+                }
             }
         }
         self.write_status(uid, false);

@@ -32,8 +32,8 @@ pub(super) struct Record {
     pub(super) trackers: HashMap<(Slot, ProbeKind), Tracker>,
     pub(super) status: PodStatus,
     pub(super) writing: Writing,
-    /// ConfigMaps and Secrets it names.
-    pub(super) objects: HashSet<(&'static str, String)>,
+    /// ConfigMaps and Secrets it names. What a manifest names never changes.
+    named: HashSet<(&'static str, String)>,
 }
 
 /// A live run.
@@ -63,7 +63,7 @@ impl Record {
         let reference = pod_ref(&pod);
         let status = pod.status.clone().unwrap_or_default();
         let writing = Writing { written: super::status::own(&status), ..Writing::default() };
-        let objects = named_objects(&pod);
+        let named = named_objects(&pod);
         Self {
             pod,
             reference,
@@ -77,7 +77,7 @@ impl Record {
             trackers: HashMap::new(),
             status,
             writing,
-            objects,
+            named,
         }
     }
 
@@ -88,6 +88,11 @@ impl Record {
             grace: std::time::Duration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs()),
         });
         Want { deletion, gone: self.gone }
+    }
+
+    /// The ConfigMaps and Secrets it names: (kind, namespace, name).
+    pub(super) fn objects(&self) -> impl Iterator<Item = (&'static str, String, String)> {
+        self.named.iter().map(|(kind, name)| (*kind, self.reference.namespace.clone(), name.clone()))
     }
 
     /// No container is started any more.

@@ -81,7 +81,8 @@ impl Driver {
             let name = lifecycle::name(&record.pod, slot).to_owned();
             let Some(container) = record.state.container_mut(slot) else { continue };
             // The newest run of this container that a runtime still has: the status may be behind.
-            let newest = found.values().filter(|(_, status)| status.pod.uid == reference.uid && status.name == name).max_by_key(|(_, status)| status.attempt);
+            let begun = |status: &ContainerStatus| status.pod.uid == reference.uid && status.name == name && status.state != ContainerState::Created;
+            let newest = found.values().filter(|(_, status)| begun(status)).max_by_key(|(_, status)| status.attempt);
             let Some(id) = newest.map(|(_, status)| status.id.0.clone()) else { continue };
             let Some((runtime, status)) = found.remove(&id) else { continue };
             let shown = format!("{}://{id}", runtime.info().name);
@@ -97,12 +98,12 @@ impl Driver {
                 ContainerState::Running { started_at } => Timestamp::try_from(*started_at).unwrap_or_else(|_| self.shared.clock.now()),
                 ContainerState::Created | ContainerState::Exited(_) => self.shared.clock.now(),
             };
-            let started = Started { id: status.id.clone(), runtime, identity, at };
+            let started = Started { id: status.id.clone(), runtime, identity, asked: None, at };
             adopted.push((slot, status.attempt, started, before.map(|live| live.probes)));
             container.run = Run::default();
         }
         record.forget_lost_runs(self.shared.clock.now());
-        self.pods.insert(uid.clone(), record);
+        self.insert(uid.clone(), record);
         for (slot, attempt, started, probes) in adopted {
             self.watch(&uid, slot, attempt, started, probes);
         }
@@ -116,7 +117,7 @@ impl Driver {
             self.spawn(Outcome::Nothing, async move {
                 tracing::info!(container = %status.id, pod = %status.pod.name, "removing a container that was left behind");
                 let ended = async {
-                    if !matches!(status.state, ContainerState::Exited(_)) {
+                    if matches!(status.state, ContainerState::Running { .. }) {
                         runtime.kill(&status.id, Signal::Kill).await?;
                         runtime.wait(&status.id).await?;
                     }
@@ -142,13 +143,16 @@ impl Driver {
     }
 }
 
-/// Gives a container's output to its log again.
+/// Gives a running container's output to its log again; of one that ended while nobody looked `wait` tells the exit.
 async fn adopt(shared: &Shared, runtime: &Arc<dyn Runtime>, status: &ContainerStatus, path: &std::path::Path) -> Result<(), String> {
+    if matches!(status.state, ContainerState::Exited(_)) {
+        return Ok(());
+    }
     let log = shared.logs.open(path).map_err(|error| error.to_string())?;
     match runtime.adopt(&status.id, Arc::new(SharedLog(log))).await {
         Ok(()) => Ok(()),
-        // It ended while nobody looked: there is no output to take, and `wait` tells its exit.
-        Err(RuntimeError::WrongState { .. }) if matches!(status.state, ContainerState::Exited(_)) => Ok(()),
+        // It ended since it was listed.
+        Err(RuntimeError::WrongState { .. }) => Ok(()),
         Err(error) => {
             shared.logs.close(path).await;
             Err(error.to_string())

@@ -37,6 +37,8 @@ pub(super) struct Started {
     pub(super) id: ContainerId,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) identity: Identity,
+    /// The image as the manifest names it; none where that is not known any more.
+    pub(super) asked: Option<String>,
     pub(super) at: Timestamp,
 }
 
@@ -124,7 +126,8 @@ impl Job {
             return Err(StartError::Start { message, identity });
         }
         self.event(EventType::Normal, "Started", "Container started");
-        Ok(Started { id, runtime, identity, at: self.shared.clock.now() })
+        let asked = self.spec()?.image.clone();
+        Ok(Started { id, runtime, identity, asked, at: self.shared.clock.now() })
     }
 
     fn not_created(&self, error: &RuntimeError) -> StartError {

@@ -38,12 +38,8 @@ pub(super) struct Stop {
 
 impl Stop {
     /// preStop and drain, then Term, then Kill at the deadline. Returns once the container has exited or cannot be signalled.
-    pub(super) async fn run(mut self) {
-        let exited = {
-            let (runtime, id) = (self.runtime.clone(), self.id.clone());
-            async move { runtime.wait(&id).await.map(drop) }
-        };
-        let mut exited = std::pin::pin!(exited);
+    pub(super) async fn run(self) {
+        let mut exited = std::pin::pin!(self.exited());
         let mut deadline = self.deadline.clone();
         let polite = async {
             tokio::join!(self.pre_stop(), self.drained());
@@ -52,17 +48,27 @@ impl Stop {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            _ = &mut exited => return,
+            () = &mut exited => return,
             () = polite => {}
             () = reached(&self.shared, &mut deadline) => {}
         }
-        self.deadline.mark_unchanged();
         loop {
             self.signal(Signal::Kill).await;
             tokio::select! {
-                _ = &mut exited => return,
+                () = &mut exited => return,
+                // A runtime that lost the signal gets it again.
                 () = tokio::time::sleep(RETRY * 5) => {}
             }
+        }
+    }
+
+    /// Resolves when nothing of it is left to stop.
+    async fn exited(&self) {
+        while let Err(error) = self.runtime.wait(&self.id).await {
+            if !error.is_retryable() {
+                return;
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

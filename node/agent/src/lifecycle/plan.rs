@@ -211,6 +211,10 @@ fn step(pod: &Pod, slot: Slot, container: &ContainerState, now: Timestamp, plan:
         Run::Waiting { .. } => plan.actions.push(Action::Start { slot }),
         Run::Starting { .. } | Run::Stopping { .. } => {}
         Run::Running(live) => {
+            if let Some(stop) = image_stop(pod, slot, live.asked.as_deref(), now) {
+                plan.actions.push(stop);
+                return;
+            }
             let failed = match (live.probes.startup, live.probes.liveness) {
                 (ProbeVerdict::Failing, _) => "startup",
                 (_, ProbeVerdict::Failing) => "liveness",
@@ -220,6 +224,16 @@ fn step(pod: &Pod, slot: Slot, container: &ContainerState, now: Timestamp, plan:
         }
         Run::Exited { ended, restart } => restarting(pod, slot, container, ended, *restart, now, plan),
     }
+}
+
+/// Another image was put into the Pod's manifest: the container is started again from it, whatever the policy.
+fn image_stop(pod: &Pod, slot: Slot, asked: Option<&str>, now: Timestamp) -> Option<Action> {
+    let wanted = container(pod, slot)?.image.as_deref()?;
+    if asked? == wanted {
+        return None;
+    }
+    let message = format!("Container {} definition changed, will be restarted", name(pod, slot));
+    Some(Action::Stop { slot, deadline: add(now, default_grace(pod)), message, restart: true })
 }
 
 fn probe_stop(pod: &Pod, slot: Slot, probe: &str, now: Timestamp) -> Action {
@@ -240,10 +254,6 @@ fn probe_stop(pod: &Pod, slot: Slot, probe: &str, now: Timestamp) -> Action {
 
 fn restarting(pod: &Pod, slot: Slot, container: &ContainerState, ended: &Ended, anyway: bool, now: Timestamp, plan: &mut Plan) {
     if !anyway && !should_restart(restart_policy(pod), slot, ended.code) {
-        return;
-    }
-    // Probes that failed stop with exit code 0, too: the policy `Never` still holds.
-    if restart_policy(pod) == "Never" {
         return;
     }
     let event = ended.finished_at.unwrap_or(now);

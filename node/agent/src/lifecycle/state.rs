@@ -205,6 +205,8 @@ impl Run {
 pub(crate) struct Live {
     /// Which run this is: `runtime://id` and the image.
     pub identity: Identity,
+    /// The image that the manifest named when it started; none where an earlier life of the agent started it.
+    pub asked: Option<String>,
     /// When it started.
     pub started_at: Timestamp,
     /// The last verdicts of its probes.

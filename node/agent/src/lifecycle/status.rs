@@ -55,7 +55,7 @@ pub(super) fn phase(pod: &Pod, state: &PodState, ending: bool) -> Phase {
         return Phase::Pending;
     }
     let all_ended = state.containers.iter().all(|container| match &container.run {
-        Run::Exited { ended, restart } => !(*restart && policy != "Never") && !should_restart(policy, Slot::Main(0), ended.code),
+        Run::Exited { ended, restart } => !(*restart || should_restart(policy, Slot::Main(0), ended.code)),
         _ => false,
     });
     if !all_ended {
@@ -329,6 +329,7 @@ fn recover_container(status: &ContainerStatus) -> ContainerState {
         let verdict = |on: bool| if on { ProbeVerdict::Passing } else { ProbeVerdict::Unknown };
         Run::Running(Live {
             identity: identity.clone(),
+            asked: None,
             started_at: running.started_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
             probes: Probes {
                 startup: verdict(status.started.unwrap_or(false)),

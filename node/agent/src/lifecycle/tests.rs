@@ -53,7 +53,7 @@ fn run(state: &mut PodState, slot: Slot, now: Timestamp) {
     let container = state.container_mut(slot).unwrap();
     assert!(matches!(container.run, Run::Starting { .. }), "{:?}", container.run);
     container.attempts += 1;
-    container.run = Run::Running(Live { identity: Identity::default(), started_at: now, probes: Probes::default() });
+    container.run = Run::Running(Live { identity: Identity::default(), asked: Some("img".to_owned()), started_at: now, probes: Probes::default() });
 }
 
 fn exit(state: &mut PodState, slot: Slot, code: i32, now: Timestamp) {
@@ -210,6 +210,22 @@ fn a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_does_not() {
     // It ended well, and is started again all the same.
     exit(&mut state, Slot::Main(0), 0, at(2));
     assert_eq!(settle(&pod, &WANTED, &mut state, at(2)).0, [Action::Start { slot: Slot::Main(0) }]);
+}
+
+#[test]
+fn another_image_restarts_the_container_that_has_it() {
+    let mut pod = pod("Never", 0, 2);
+    let mut state = PodState::new(0, 2);
+    state.ground = Ground::Ready;
+    settle(&pod, &WANTED, &mut state, at(0));
+    run(&mut state, Slot::Main(0), at(0));
+    run(&mut state, Slot::Main(1), at(0));
+    pod.spec.as_mut().unwrap().containers[1].image = Some("other".to_owned());
+    let actions = settle(&pod, &WANTED, &mut state, at(1)).0;
+    assert!(matches!(&actions[..], [Action::Stop { slot: Slot::Main(1), message, .. }] if message == "Container c1 definition changed, will be restarted"));
+    exit(&mut state, Slot::Main(1), 143, at(2));
+    assert_eq!(settle(&pod, &WANTED, &mut state, at(2)).0, [Action::Start { slot: Slot::Main(1) }]);
+    assert_eq!(state.phase, Phase::Running);
 }
 
 #[test]

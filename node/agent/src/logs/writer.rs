@@ -125,10 +125,9 @@ impl ContainerLog {
         self.space.notify_waiters();
         if !scratch.is_empty() {
             let mut current = self.file.lock();
-            if current.size > 0 && current.size + scratch.len() as u64 > MAX_FILE {
-                if let Err(error) = self.rotate(&mut current) {
-                    tracing::warn!(path = %self.path.display(), %error, "cannot rotate a log");
-                }
+            let full = current.size > 0 && current.size + scratch.len() as u64 > MAX_FILE;
+            if full && let Err(error) = self.rotate(&mut current) {
+                tracing::warn!(path = %self.path.display(), %error, "cannot rotate a log");
             }
             match current.file.write_all(scratch) {
                 Ok(()) => current.size += scratch.len() as u64,
