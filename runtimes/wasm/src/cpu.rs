@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_budget_blocks_until_its_debt_is_paid() {
         let start = Instant::now();
         let mut budget = Budget::new(250, start);

@@ -18,18 +18,18 @@ use wherry_runtime::{
 use wherry_wasm::{Options, WasmRuntime};
 
 /// A runtime of its own, and images for it.
-pub struct Node {
-    pub runtime: Arc<WasmRuntime>,
+pub(crate) struct Node {
+    pub(crate) runtime: Arc<WasmRuntime>,
     dir: TempDir,
     images: Mutex<HashMap<String, Arc<Image>>>,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub fn with(change: impl FnOnce(&mut Options)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut options = Options::new(dir.path().join("cache"));
         options.instances = 256;
@@ -37,17 +37,17 @@ impl Node {
         Self { runtime: WasmRuntime::new(options).unwrap(), dir, images: Mutex::default() }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
     /// The image of a module or component in text form.
-    pub fn wat(&self, text: &str) -> Arc<Image> {
+    pub(crate) fn wat(&self, text: &str) -> Arc<Image> {
         self.image(&wat::parse_str(text).unwrap())
     }
 
     /// The image of these bytes, whatever they are.
-    pub fn image(&self, bytes: &[u8]) -> Arc<Image> {
+    pub(crate) fn image(&self, bytes: &[u8]) -> Arc<Image> {
         let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
         let mut images = self.images.lock();
         let image = images.entry(digest.clone()).or_insert_with(|| {
@@ -72,7 +72,7 @@ impl Node {
     }
 
     /// What a container of `image` is, before it is made.
-    pub fn spec(&self, image: &Arc<Image>) -> ContainerSpec {
+    pub(crate) fn spec(&self, image: &Arc<Image>) -> ContainerSpec {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         ContainerSpec {
@@ -98,7 +98,7 @@ impl Node {
     }
 
     /// Makes and starts a container.
-    pub async fn start(&self, spec: ContainerSpec) -> Running {
+    pub(crate) async fn start(&self, spec: ContainerSpec) -> Running {
         let (id, ip, output) = (spec.id.clone(), spec.network.ips()[0], Captured::new());
         self.runtime.create(spec, Arc::clone(&output) as Arc<dyn Output>).await.unwrap();
         self.runtime.start(&id).await.unwrap();
@@ -106,13 +106,13 @@ impl Node {
     }
 
     /// Runs a module to its end.
-    pub async fn run(&self, text: &str) -> (Exit, Arc<Captured>) {
+    pub(crate) async fn run(&self, text: &str) -> (Exit, Arc<Captured>) {
         let running = self.start(self.spec(&self.wat(text))).await;
         (running.wait().await, Arc::clone(&running.output))
     }
 
     /// Why an image is refused.
-    pub async fn refusal(&self, image: &Arc<Image>) -> String {
+    pub(crate) async fn refusal(&self, image: &Arc<Image>) -> String {
         match self.runtime.prepare(image).await.unwrap_err() {
             RuntimeError::InvalidImage(text) => text,
             other => panic!("refused for another reason: {other:?}"),
@@ -121,34 +121,34 @@ impl Node {
 }
 
 /// A started container.
-pub struct Running {
+pub(crate) struct Running {
     runtime: Arc<WasmRuntime>,
-    pub id: ContainerId,
-    pub ip: IpAddr,
-    pub output: Arc<Captured>,
+    pub(crate) id: ContainerId,
+    pub(crate) ip: IpAddr,
+    pub(crate) output: Arc<Captured>,
 }
 
 impl Running {
-    pub async fn wait(&self) -> Exit {
+    pub(crate) async fn wait(&self) -> Exit {
         self.runtime.wait(&self.id).await.unwrap()
     }
 
-    pub async fn kill(&self) -> Exit {
+    pub(crate) async fn kill(&self) -> Exit {
         self.signal(Signal::Kill).await;
         self.wait().await
     }
 
-    pub async fn signal(&self, signal: Signal) {
+    pub(crate) async fn signal(&self, signal: Signal) {
         self.runtime.kill(&self.id, signal).await.unwrap();
     }
 
-    pub async fn cpu_nanos(&self) -> u64 {
+    pub(crate) async fn cpu_nanos(&self) -> u64 {
         self.runtime.stats(&self.id).await.unwrap().cpu_nanos
     }
 }
 
 /// An address of 127.0.0.0/8 that no other test of this process, and hardly one of another, uses.
-pub fn own_ip() -> IpAddr {
+pub(crate) fn own_ip() -> IpAddr {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
     let [_, _, high, low] = std::process::id().to_be_bytes();
