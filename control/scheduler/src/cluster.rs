@@ -37,14 +37,19 @@ impl NodeInfo {
         self.labels = node.metadata.labels.clone().unwrap_or_default();
         self.taints = spec.taints.unwrap_or_default();
         self.unschedulable = spec.unschedulable.unwrap_or_default();
-        self.allocatable = Resources::read(status.allocatable.as_ref().or(status.capacity.as_ref()));
+        self.allocatable =
+            Resources::read(status.allocatable.as_ref().or(status.capacity.as_ref()));
         self.images = status
             .images
             .iter()
             .flatten()
             .flat_map(|image| {
                 let size = image.size_bytes.unwrap_or_default();
-                image.names.iter().flatten().map(move |name| (name.clone(), size))
+                image
+                    .names
+                    .iter()
+                    .flatten()
+                    .map(move |name| (name.clone(), size))
             })
             .collect();
         self.node = Some(node);
@@ -58,7 +63,9 @@ impl NodeInfo {
     }
 
     fn remove(&mut self, uid: &str) {
-        let Some(pod) = self.pods.remove(uid) else { return };
+        let Some(pod) = self.pods.remove(uid) else {
+            return;
+        };
         self.requested.subtract(&pod.requests);
         self.weights.0 -= pod.weights.0;
         self.weights.1 -= pod.weights.1;
@@ -66,7 +73,9 @@ impl NodeInfo {
 
     /// Whether it runs Wasm alone.
     pub(crate) fn is_wasm_only(&self) -> bool {
-        self.labels.get(CONTAINERS).is_some_and(|value| value == "false")
+        self.labels
+            .get(CONTAINERS)
+            .is_some_and(|value| value == "false")
     }
 }
 
@@ -92,12 +101,17 @@ impl Cluster {
 
     /// Forgets a node. Its Pods are remembered until they are gone themselves.
     pub fn remove_node(&mut self, name: &str) {
-        let Some(info) = self.nodes.get_mut(name) else { return };
+        let Some(info) = self.nodes.get_mut(name) else {
+            return;
+        };
         if info.pods.is_empty() {
             self.nodes.remove(name);
         } else {
             let pods = std::mem::take(&mut info.pods);
-            *info = NodeInfo { name: name.to_owned(), ..NodeInfo::default() };
+            *info = NodeInfo {
+                name: name.to_owned(),
+                ..NodeInfo::default()
+            };
             pods.into_values().for_each(|pod| info.add(pod));
         }
     }
@@ -122,9 +136,17 @@ impl Cluster {
 
     /// Takes a Pod off its node. Says whether it was on one.
     pub fn remove(&mut self, uid: &str) -> bool {
-        let Some(node) = self.places.remove(uid) else { return false };
-        let Some(info) = self.nodes.get_mut(&node) else { return false };
-        if info.pods.get(uid).is_some_and(|pod| !pod.anti_affinity.is_empty()) {
+        let Some(node) = self.places.remove(uid) else {
+            return false;
+        };
+        let Some(info) = self.nodes.get_mut(&node) else {
+            return false;
+        };
+        if info
+            .pods
+            .get(uid)
+            .is_some_and(|pod| !pod.anti_affinity.is_empty())
+        {
             self.repelling -= 1;
         }
         info.remove(uid);

@@ -27,7 +27,9 @@ impl Resources {
     pub(crate) fn read(list: Option<&BTreeMap<String, Text>>) -> Self {
         let mut out = Self::default();
         for (name, text) in list.into_iter().flatten() {
-            let Ok(quantity) = Quantity::parse(&text.0) else { continue };
+            let Ok(quantity) = Quantity::parse(&text.0) else {
+                continue;
+            };
             match name.as_str() {
                 "cpu" => out.milli_cpu = quantity.milli_value(),
                 "memory" => out.memory = quantity.value(),
@@ -67,11 +69,19 @@ impl Resources {
 }
 
 fn of(container: &Container) -> Resources {
-    Resources::read(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
+    Resources::read(
+        container
+            .resources
+            .as_ref()
+            .and_then(|r| r.requests.as_ref()),
+    )
 }
 
 fn with_defaults(mut requests: Resources, container: &Container) -> Resources {
-    let listed = container.resources.as_ref().and_then(|r| r.requests.as_ref());
+    let listed = container
+        .resources
+        .as_ref()
+        .and_then(|r| r.requests.as_ref());
     if listed.is_none_or(|list| !list.contains_key("cpu")) {
         requests.milli_cpu = DEFAULT_MILLI_CPU;
     }
@@ -117,7 +127,10 @@ fn needed(spec: &PodSpec, amount: impl Fn(&Container) -> Resources) -> Resources
 
 /// What a Pod requests. It takes one place of the node's Pods.
 pub(crate) fn requests(spec: &PodSpec) -> Resources {
-    Resources { pods: 1, ..needed(spec, of) }
+    Resources {
+        pods: 1,
+        ..needed(spec, of)
+    }
 }
 
 /// CPU and memory that a Pod counts as when nodes are compared.

@@ -34,7 +34,9 @@ const IN_FLIGHT: usize = 64;
 /// How long an answer about an image is waited for.
 const ASK: Duration = Duration::from_secs(10);
 /// RuntimeClass handlers that run Wasm.
-const WASM_HANDLERS: [&str; 8] = ["wasm", "wasmtime", "wasmedge", "wasmer", "spin", "slight", "wws", "lunatic"];
+const WASM_HANDLERS: [&str; 8] = [
+    "wasm", "wasmtime", "wasmedge", "wasmer", "spin", "slight", "wws", "lunatic",
+];
 
 /// What an image needs to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +80,16 @@ pub struct Scheduler {
 
 /// What came of a task.
 enum Done {
-    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
-    Asked { key: ObjectKey, uid: String, needs: bool },
+    Bound {
+        pod: Arc<PodInfo>,
+        node: String,
+        result: Result<(), kube::Error>,
+    },
+    Asked {
+        key: ObjectKey,
+        uid: String,
+        needs: bool,
+    },
     Reported,
 }
 
@@ -104,8 +114,11 @@ impl Scheduler {
 
     async fn drive(mut self) {
         let informers = &self.config.informers;
-        let (all_pods, all_nodes, all_namespaces) =
-            (informers.get::<Pod>(), informers.get::<Node>(), informers.get::<Namespace>());
+        let (all_pods, all_nodes, all_namespaces) = (
+            informers.get::<Pod>(),
+            informers.get::<Node>(),
+            informers.get::<Namespace>(),
+        );
         // A decision on half of the picture could be wrong.
         let synced = [
             all_nodes.synced().await,
@@ -116,8 +129,11 @@ impl Scheduler {
         if synced.contains(&false) {
             return;
         }
-        let (mut nodes, mut namespaces, mut pods) =
-            (all_nodes.subscribe(), all_namespaces.subscribe(), all_pods.subscribe());
+        let (mut nodes, mut namespaces, mut pods) = (
+            all_nodes.subscribe(),
+            all_namespaces.subscribe(),
+            all_pods.subscribe(),
+        );
         loop {
             while let Some(change) = nodes.try_next() {
                 self.node(change);
@@ -151,10 +167,18 @@ impl Scheduler {
 
     fn node(&mut self, change: Change<Node>) {
         let key = change.key();
-        let Some(node) = change.new else { return self.cluster.remove_node(&key.name) };
+        let Some(node) = change.new else {
+            return self.cluster.remove_node(&key.name);
+        };
         let relevant = change.old.is_none_or(|old| {
-            let status = |node: &Node| node.status.as_ref().map(|status| status.allocatable.clone());
-            old.metadata.labels != node.metadata.labels || old.spec != node.spec || status(&old) != status(&node)
+            let status = |node: &Node| {
+                node.status
+                    .as_ref()
+                    .map(|status| status.allocatable.clone())
+            };
+            old.metadata.labels != node.metadata.labels
+                || old.spec != node.spec
+                || status(&old) != status(&node)
         });
         self.cluster.set_node(node);
         if relevant {
@@ -164,7 +188,8 @@ impl Scheduler {
 
     fn namespace(&mut self, change: Change<Namespace>) {
         let key = change.key();
-        let labels = |namespace: &Arc<Namespace>| namespace.metadata.labels.clone().unwrap_or_default();
+        let labels =
+            |namespace: &Arc<Namespace>| namespace.metadata.labels.clone().unwrap_or_default();
         let new = change.new.as_ref().map(labels);
         let changed = change.old.as_ref().map(labels) != new;
         self.cluster.set_namespace(&key.name, new);
@@ -176,12 +201,19 @@ impl Scheduler {
     fn pod(&mut self, change: Change<Pod>) {
         let (now, key) = (Instant::now(), change.key());
         let uid = |pod: &Arc<Pod>| pod.metadata.uid.clone().unwrap_or_default();
-        let replaced = change.old.as_ref().map(uid).filter(|old| change.new.as_ref().map(uid).as_ref() != Some(old));
+        let replaced = change
+            .old
+            .as_ref()
+            .map(uid)
+            .filter(|old| change.new.as_ref().map(uid).as_ref() != Some(old));
         if let Some(old) = replaced {
             self.leave(&key, &old, now);
         }
         let Some(pod) = change.new else { return };
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
         let info = Arc::new(PodInfo::new(pod.clone()));
         if matches!(phase, Some("Succeeded" | "Failed")) {
             return self.leave(&key, &info.uid, now);
@@ -189,14 +221,20 @@ impl Scheduler {
         if let Some(node) = info.node_name.clone() {
             self.queue.remove(&key);
             let moved = self.cluster.place_of(&info.uid) != Some(&*node)
-                || change.old.is_none_or(|old| old.metadata.labels != pod.metadata.labels);
+                || change
+                    .old
+                    .is_none_or(|old| old.metadata.labels != pod.metadata.labels);
             self.cluster.place(info, &node);
             if moved {
                 self.queue.wake(Wake::PodPlaced, now);
             }
             return;
         }
-        let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("default-scheduler");
+        let name = pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.scheduler_name.as_deref())
+            .unwrap_or("default-scheduler");
         if info.terminating || name != self.config.name {
             return self.leave(&key, &info.uid, now);
         }
@@ -216,8 +254,13 @@ impl Scheduler {
 
     /// Decides the next Pod. False if none waits.
     fn next(&mut self) -> bool {
-        let Some((pod, needs)) = self.queue.pop() else { return false };
-        if needs.is_none() && self.cluster.known().any(|node| node.is_wasm_only()) && !self.is_wasm(&pod) {
+        let Some((pod, needs)) = self.queue.pop() else {
+            return false;
+        };
+        if needs.is_none()
+            && self.cluster.known().any(|node| node.is_wasm_only())
+            && !self.is_wasm(&pod)
+        {
             self.ask(&pod);
             return true;
         }
@@ -229,7 +272,8 @@ impl Scheduler {
         match decide(&self.cluster, &pod, self.turn) {
             Decision::Node(node) => self.bind(pod, node),
             Decision::None { message, wake } => {
-                self.queue.unschedulable(&pod.key, &pod.uid, wake, Instant::now());
+                self.queue
+                    .unschedulable(&pod.key, &pod.uid, wake, Instant::now());
                 self.report(pod, message);
             }
         }
@@ -238,7 +282,11 @@ impl Scheduler {
 
     /// Whether the Pod's RuntimeClass says Wasm.
     fn is_wasm(&self, pod: &PodInfo) -> bool {
-        let name = pod.pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+        let name = pod
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_deref());
         let class = name.and_then(|name| self.classes.get("", name));
         class.is_some_and(|class| WASM_HANDLERS.contains(&class.handler.as_str()))
     }
@@ -272,8 +320,15 @@ impl Scheduler {
     }
 
     fn report(&mut self, pod: Arc<PodInfo>, message: String) {
-        self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message.clone());
-        let Some(patch) = bind::condition(&pod.pod, &message, Timestamp::now()) else { return };
+        self.config.recorder.on(
+            &*pod.pod,
+            EventType::Warning,
+            "FailedScheduling",
+            message.clone(),
+        );
+        let Some(patch) = bind::condition(&pod.pod, &message, Timestamp::now()) else {
+            return;
+        };
         let client = self.config.client.clone();
         self.tasks.spawn(async move {
             match bind::report(client, &pod, patch).await {
@@ -289,19 +344,34 @@ impl Scheduler {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Bound { pod, node, result: Ok(()) }) => {
+            Ok(Done::Bound {
+                pod,
+                node,
+                result: Ok(()),
+            }) => {
                 debug!(pod = %pod.key, node, "bound");
                 let message = format!("Successfully assigned {} to {node}", pod.key);
-                self.config.recorder.on(&*pod.pod, EventType::Normal, "Scheduled", message);
+                self.config
+                    .recorder
+                    .on(&*pod.pod, EventType::Normal, "Scheduled", message);
             }
-            Ok(Done::Bound { pod, result: Err(error), .. }) => {
+            Ok(Done::Bound {
+                pod,
+                result: Err(error),
+                ..
+            }) => {
                 warn!(pod = %pod.key, %error, "cannot bind");
                 if self.cluster.remove(&pod.uid) {
                     self.queue.wake(Wake::PodGone, now);
                 }
                 if !bind::is_stale(&error) {
                     let message = format!("binding rejected: {error}");
-                    self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message);
+                    self.config.recorder.on(
+                        &*pod.pod,
+                        EventType::Warning,
+                        "FailedScheduling",
+                        message,
+                    );
                 }
                 self.queue.retry(&pod.key, &pod.uid, now);
             }

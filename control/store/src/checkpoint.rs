@@ -58,7 +58,10 @@ pub(crate) fn write(path: &Path, state: &State) -> io::Result<()> {
 fn write_file(path: &Path, state: &State) -> io::Result<()> {
     let file = files::open_private(path)?;
     file.set_len(0)?;
-    let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
+    let mut out = Hashing {
+        inner: BufWriter::with_capacity(1 << 20, file),
+        hash: Sha256::new(),
+    };
     let count: usize = state.tables.values().map(|table| table.len()).sum();
     out.write_all(&MAGIC)?;
     out.write_all(&state.revision.to_le_bytes())?;
@@ -89,7 +92,10 @@ pub(crate) fn read(path: &Path, describe: &Describe) -> Result<State, String> {
     if cursor.array()? != MAGIC {
         return Err("it is not a checkpoint of this version".into());
     }
-    let mut state = State { revision: cursor.u64()?, ..State::default() };
+    let mut state = State {
+        revision: cursor.u64()?,
+        ..State::default()
+    };
     let count = cursor.u64()?;
     let mut reader = Reader::new(describe.clone());
     for _ in 0..count {
@@ -106,7 +112,10 @@ pub(crate) fn path(dir: &Path, revision: u64) -> PathBuf {
 
 /// The newest sound checkpoint. Unsound ones are set aside under another name.
 pub(crate) fn newest(dir: &Path, describe: &Describe) -> Result<Option<State>, OpenError> {
-    for (_, path) in files::at(dir, files::numbered(dir, "ckpt"))?.into_iter().rev() {
+    for (_, path) in files::at(dir, files::numbered(dir, "ckpt"))?
+        .into_iter()
+        .rev()
+    {
         match read(&path, describe) {
             Ok(state) => return Ok(Some(state)),
             Err(error) => {
@@ -122,13 +131,17 @@ pub(crate) fn newest(dir: &Path, describe: &Describe) -> Result<Option<State>, O
 /// Removes all but the newest checkpoints, and the log segments that none of them needs.
 pub(crate) fn prune(dir: &Path, log: &Path) -> io::Result<()> {
     let checkpoints = files::numbered(dir, "ckpt")?;
-    let Some(surplus) = checkpoints.len().checked_sub(KEPT) else { return Ok(()) };
+    let Some(surplus) = checkpoints.len().checked_sub(KEPT) else {
+        return Ok(());
+    };
     let (old, kept) = checkpoints.split_at(surplus);
     for (_, path) in old {
         fs::remove_file(path)?;
     }
     files::sync_dir(dir)?;
-    let Some((oldest, _)) = kept.first() else { return Ok(()) };
+    let Some((oldest, _)) = kept.first() else {
+        return Ok(());
+    };
     let segments = files::numbered(log, "log")?;
     for pair in segments.windows(2) {
         let ((_, path), (next, _)) = (&pair[0], &pair[1]);

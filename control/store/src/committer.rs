@@ -79,19 +79,24 @@ impl Committer {
     pub(crate) fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut open = true;
         while open {
-            let Some(first) = requests.blocking_recv() else { break };
+            let Some(first) = requests.blocking_recv() else {
+                break;
+            };
             let mut batch = Batch::default();
             let mut state = State::clone(&self.cache.state());
             let mut next = Some(first);
             while let Some(request) = next {
                 match request {
-                    Request::Write(write, answer) => self.check(&mut state, &mut batch, *write, answer),
+                    Request::Write(write, answer) => {
+                        self.check(&mut state, &mut batch, *write, answer)
+                    }
                     Request::Close => {
                         open = false;
                         break;
                     }
                 }
-                let full = batch.accepted.len() >= BATCH_WRITES || batch.records.len() >= BATCH_BYTES;
+                let full =
+                    batch.accepted.len() >= BATCH_WRITES || batch.records.len() >= BATCH_BYTES;
                 next = if full { None } else { requests.try_recv().ok() };
             }
             self.commit(state, batch);
@@ -106,7 +111,13 @@ impl Committer {
     }
 
     /// Checks a write against the state that the batch has reached so far and adds it to the batch.
-    fn check(&self, state: &mut State, batch: &mut Batch, write: Write, answer: oneshot::Sender<Answer>) {
+    fn check(
+        &self,
+        state: &mut State,
+        batch: &mut Batch,
+        write: Write,
+        answer: oneshot::Sender<Answer>,
+    ) {
         let durable = write.durable;
         let event = match batch::decide(state, write, state.revision + 1) {
             Ok(event) if codec::fits(&event.entry, record::MOST) => event,
@@ -116,19 +127,42 @@ impl Committer {
             }
             Err(error) => return batch.refused.push((answer, error)),
         };
-        let kind = if event.deleted { Kind::Delete } else { Kind::Put };
-        record::put(&mut batch.records, event.revision, self.log.synced(), kind, |out| {
-            codec::put_entry(out, &event.entry);
-        });
+        let kind = if event.deleted {
+            Kind::Delete
+        } else {
+            Kind::Put
+        };
+        record::put(
+            &mut batch.records,
+            event.revision,
+            self.log.synced(),
+            kind,
+            |out| {
+                codec::put_entry(out, &event.entry);
+            },
+        );
         state.apply(&event);
         batch.durable |= durable;
-        batch.accepted.push(Accepted { answer, entry: event.entry.clone() });
+        batch.accepted.push(Accepted {
+            answer,
+            entry: event.entry.clone(),
+        });
         batch.events.push(Arc::new(event));
     }
 
     fn commit(&mut self, state: State, batch: Batch) {
-        let Batch { records, events, accepted, refused, durable } = batch;
-        let written = if events.is_empty() { Ok(()) } else { self.append(&records, state.revision, durable) };
+        let Batch {
+            records,
+            events,
+            accepted,
+            refused,
+            durable,
+        } = batch;
+        let written = if events.is_empty() {
+            Ok(())
+        } else {
+            self.append(&records, state.revision, durable)
+        };
         match written {
             Ok(()) => {
                 let wake = (!events.is_empty()).then(|| self.cache.publish(state, events));
@@ -146,7 +180,10 @@ impl Committer {
             }
             Err(error) => {
                 // A refusal may rest on a write of the same batch that was not made, so it is not told either.
-                let answers = accepted.into_iter().map(|a| a.answer).chain(refused.into_iter().map(|(a, _)| a));
+                let answers = accepted
+                    .into_iter()
+                    .map(|a| a.answer)
+                    .chain(refused.into_iter().map(|(a, _)| a));
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
@@ -163,7 +200,11 @@ impl Committer {
                 self.log.roll()?;
                 self.keeper.checkpoint(self.cache.state());
             }
-            self.log.append(records, revision, durable || self.log.unsynced() + 1024 >= UNSYNCED_MOST)
+            self.log.append(
+                records,
+                revision,
+                durable || self.log.unsynced() + 1024 >= UNSYNCED_MOST,
+            )
         };
         append().map_err(|error| match error {
             AppendError::Rejected(error) => {
@@ -176,7 +217,8 @@ impl Committer {
 
     /// Ends all writing.
     fn refuse(&self, text: &str) -> StoreError {
-        let reason: Arc<str> = format!("the log could not be written: {text}; restart once the disk is sound").into();
+        let reason: Arc<str> =
+            format!("the log could not be written: {text}; restart once the disk is sound").into();
         tracing::error!(%reason, "the store is read-only from now on");
         *self.refusal.write() = Some(reason.clone());
         StoreError::ReadOnly(reason)

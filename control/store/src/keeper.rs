@@ -20,7 +20,9 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn start(layout: Layout) -> std::io::Result<Self> {
         let (states, received) = sync_channel(1);
-        let thread = thread::Builder::new().name("store-keeper".into()).spawn(move || keep(&layout, &received))?;
+        let thread = thread::Builder::new()
+            .name("store-keeper".into())
+            .spawn(move || keep(&layout, &received))?;
         Ok(Self { states, thread })
     }
 
@@ -45,7 +47,9 @@ fn keep(layout: &Layout, states: &Receiver<Arc<State>>) {
         match kept {
             Ok(()) => tracing::debug!(revision = state.revision, "wrote a checkpoint"),
             // The log keeps all that no checkpoint holds, so the next one will do.
-            Err(error) => tracing::warn!(%error, revision = state.revision, "a checkpoint could not be written"),
+            Err(error) => {
+                tracing::warn!(%error, revision = state.revision, "a checkpoint could not be written")
+            }
         }
     }
 }

@@ -14,7 +14,12 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
         effect: "NoSchedule".into(),
         ..Taint::default()
     };
-    if cycle.pod.tolerations.iter().any(|toleration| tolerates(toleration, &taint)) {
+    if cycle
+        .pod
+        .tolerations
+        .iter()
+        .any(|toleration| tolerates(toleration, &taint))
+    {
         return Ok(());
     }
     Err(Rejection::new("node(s) were unschedulable", &[Wake::Node]))

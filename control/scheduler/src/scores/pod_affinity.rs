@@ -12,7 +12,9 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
             for other in node.pods.values() {
                 let labels = cycle.cluster.namespace_labels(&other.key.namespace);
                 for (weight, term) in &cycle.pod.preferred {
-                    let Some(domain) = node.labels.get(&term.topology_key) else { continue };
+                    let Some(domain) = node.labels.get(&term.topology_key) else {
+                        continue;
+                    };
                     if term.matches(&other.key.namespace, &labels, &other.labels) {
                         *weights.entry((&term.topology_key, domain)).or_default() += weight;
                     }
@@ -30,9 +32,10 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
     let sums: Vec<i64> = nodes.iter().map(of).collect();
     let (least, most) = (sums.iter().min().copied(), sums.iter().max().copied());
     match (least, most) {
-        (Some(least), Some(most)) if most > least => {
-            sums.iter().map(|sum| (sum - least) * MOST / (most - least)).collect()
-        }
+        (Some(least), Some(most)) if most > least => sums
+            .iter()
+            .map(|sum| (sum - least) * MOST / (most - least))
+            .collect(),
         _ => vec![0; nodes.len()],
     }
 }

@@ -37,7 +37,11 @@ pub(crate) struct Index {
 
 impl Index {
     /// Opens the index and gives the state it holds, if it is sound and was read within `patience`.
-    pub(crate) fn start(dir: &Path, describe: Describe, patience: Duration) -> (Option<Self>, Option<State>) {
+    pub(crate) fn start(
+        dir: &Path,
+        describe: Describe,
+        patience: Duration,
+    ) -> (Option<Self>, Option<State>) {
         let (advance, states) = sync_channel(1);
         let (farewell, done) = sync_channel(1);
         let (found, loaded) = sync_channel(1);
@@ -53,7 +57,10 @@ impl Index {
         match loaded.recv_timeout(patience) {
             Ok(state) => (Some(Self { advance, done }), state),
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!(?patience, "the index did not open in time; the store goes on without it");
+                tracing::warn!(
+                    ?patience,
+                    "the index did not open in time; the store goes on without it"
+                );
                 (None, None)
             }
             Err(RecvTimeoutError::Disconnected) => (None, None),
@@ -84,7 +91,10 @@ impl Worker {
         let (mut content, state) = match self.open() {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(error, "the index cannot be created; the store goes on without it");
+                tracing::warn!(
+                    error,
+                    "the index cannot be created; the store goes on without it"
+                );
                 return;
             }
         };
@@ -94,14 +104,19 @@ impl Worker {
         // What is handed over is applied when the next one comes: the index trails by at least one lag.
         let mut waiting: Option<Arc<State>> = None;
         while let Ok(next) = states.recv() {
-            let Some(state) = waiting.replace(next) else { continue };
+            let Some(state) = waiting.replace(next) else {
+                continue;
+            };
             if let Err(error) = guard(|| content.advance(&state)) {
                 tracing::warn!(error, "the index failed; it is rebuilt");
                 drop_guarded(content);
                 match self.create() {
                     Ok(fresh) => content = fresh,
                     Err(error) => {
-                        tracing::warn!(error, "the index cannot be rebuilt; the store goes on without it");
+                        tracing::warn!(
+                            error,
+                            "the index cannot be rebuilt; the store goes on without it"
+                        );
                         return;
                     }
                 }
@@ -156,8 +171,14 @@ impl Worker {
 /// Runs what calls sled; a panic becomes an error.
 fn guard<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panicked: {}", text.unwrap_or("for an unknown reason")))
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!(
+            "panicked: {}",
+            text.unwrap_or("for an unknown reason")
+        ))
     })
 }
 
