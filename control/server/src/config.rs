@@ -50,6 +50,16 @@ impl Config {
     }
 }
 
+/// What selectors see of stored objects, for a store that reads them from its files
+/// ([`wherry_store::Options`]).
+pub fn describe(registry: Arc<Registry>) -> wherry_store::Describe {
+    Arc::new(move |key, object| match registry.stored(&key.resource) {
+        Some(resource) => resource.attributes(object),
+        // Objects of a resource that is no longer served: nobody selects them.
+        None => wherry_api::selector::Attributes::default(),
+    })
+}
+
 /// Addresses and names of the cluster.
 #[derive(Clone, Debug)]
 pub struct Cluster {

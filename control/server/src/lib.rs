@@ -42,7 +42,7 @@ mod times;
 mod user;
 mod verbs;
 
-pub use config::{Cluster, Config};
+pub use config::{Cluster, Config, describe};
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
 pub use server::{Server, ServerError};
 pub use user::User;

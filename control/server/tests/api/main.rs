@@ -7,6 +7,7 @@ mod deletes;
 mod harness;
 mod identity;
 mod lists;
+mod restart;
 mod services;
 mod subresources;
 mod versions;
