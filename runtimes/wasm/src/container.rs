@@ -119,7 +119,12 @@ impl Container {
             stdio.close();
             ending
         };
-        let (ending, ()) = tokio::join!(run, stdio.pump(self.output.as_ref()));
+        // A log that panics loses its output; the container still comes to its end.
+        let pump = AssertUnwindSafe(stdio.pump(self.output.as_ref())).catch_unwind();
+        let (ending, pumped) = tokio::join!(run, pump);
+        if pumped.is_err() {
+            tracing::error!(id = %self.id, "the log of a container panicked");
+        }
         tracing::debug!(id = %self.id, pod = %self.pod.name, container = %self.name, ?ending, "a container ended");
         self.phase.send_replace(Phase::Exited(ending.exit(started_at)));
     }

@@ -157,11 +157,15 @@ impl Runtime for WasmRuntime {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
-        let mut containers = self.containers.lock();
-        if let Some(container) = containers.get(id) {
-            container.check_removable()?;
-            containers.remove(id);
-        }
+        let removed = {
+            let mut containers = self.containers.lock();
+            if let Some(container) = containers.get(id) {
+                container.check_removable()?;
+            }
+            containers.remove(id)
+        };
+        // Its files go with it: not under the lock.
+        drop(removed);
         Ok(())
     }
 

@@ -198,6 +198,8 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
     let work = async {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
+            // First: a request that has arrived is taken before the connection is told to finish.
+            biased;
             outcome = connection.as_mut() => outcome,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
