@@ -1,0 +1,155 @@
+//! What a container has used, read from its control group (either version), and what became of it there.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use wherry_runtime::Stats;
+
+const ROOT: &str = "/sys/fs/cgroup";
+
+/// Where the control groups of this machine are.
+#[derive(Clone, Debug)]
+pub(crate) enum Cgroups {
+    /// One tree with all controllers.
+    V2(PathBuf),
+    /// A tree a controller (several controllers may share one).
+    V1 {
+        /// The trees that matter here, each once.
+        memory: Option<PathBuf>,
+        cpuacct: Option<PathBuf>,
+        all: Vec<PathBuf>,
+    },
+}
+
+impl Cgroups {
+    pub(crate) fn detect() -> Self {
+        if Path::new(ROOT).join("cgroup.controllers").exists() {
+            return Self::V2(ROOT.into());
+        }
+        Self::v1(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    }
+
+    fn v1(mountinfo: &str) -> Self {
+        let mounts: Vec<(PathBuf, &str)> = mountinfo
+            .lines()
+            .filter_map(|line| {
+                let (left, right) = line.split_once(" - ")?;
+                let mut right = right.split(' ');
+                let (kind, _source, options) = (right.next()?, right.next()?, right.next()?);
+                let place = left.split(' ').nth(4)?;
+                (kind == "cgroup").then(|| (PathBuf::from(place), options))
+            })
+            .collect();
+        let of = |controller: &str| mounts.iter().find(|(_, options)| options.split(',').any(|o| o == controller)).map(|(path, _)| path.clone());
+        Self::V1 { memory: of("memory"), cpuacct: of("cpuacct"), all: mounts.iter().map(|(path, _)| path.clone()).collect() }
+    }
+
+    pub(crate) fn is_v2(&self) -> bool {
+        matches!(self, Self::V2(_))
+    }
+
+    /// Whether the kernel counts swap, so that it can be limited.
+    pub(crate) fn limits_swap(&self) -> bool {
+        match self {
+            // runc writes memory.swap.max only where it is there.
+            Self::V2(_) => true,
+            Self::V1 { memory, .. } => memory.as_ref().is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists()),
+        }
+    }
+
+    /// What the group at `path` (`/parent/id`) has used. None where it is gone.
+    pub(crate) fn stats(&self, path: &str) -> Option<Stats> {
+        match self {
+            Self::V2(root) => {
+                let dir = join(root, path);
+                let cpu_micros = field(&read(&dir, "cpu.stat")?, "usage_usec")?;
+                Some(Stats { cpu_nanos: cpu_micros * 1000, memory_working_set_bytes: working_set(&dir, "memory.current", "inactive_file") })
+            }
+            Self::V1 { memory, cpuacct, .. } => {
+                let cpu = read(&join(cpuacct.as_ref()?, path), "cpuacct.usage")?;
+                let memory = memory.as_ref().map_or(0, |root| working_set(&join(root, path), "memory.usage_in_bytes", "total_inactive_file"));
+                Some(Stats { cpu_nanos: cpu.trim().parse().ok()?, memory_working_set_bytes: memory })
+            }
+        }
+    }
+
+    /// Whether the kernel has killed something in the group for its memory limit. The group outlives its processes until
+    /// the task is deleted.
+    pub(crate) fn oom_killed(&self, path: &str) -> bool {
+        let (root, file) = match self {
+            Self::V2(root) => (root, "memory.events"),
+            Self::V1 { memory: Some(root), .. } => (root, "memory.oom_control"),
+            Self::V1 { memory: None, .. } => return false,
+        };
+        read(&join(root, path), file).and_then(|text| field(&text, "oom_kill")).is_some_and(|count| count > 0)
+    }
+
+    /// Removes an empty group. One that is in use stays.
+    pub(crate) fn remove_if_empty(&self, path: &str) {
+        let roots = match self {
+            Self::V2(root) => std::slice::from_ref(root),
+            Self::V1 { all, .. } => all.as_slice(),
+        };
+        for root in roots {
+            let _ = fs::remove_dir(join(root, path));
+        }
+    }
+}
+
+fn join(root: &Path, path: &str) -> PathBuf {
+    root.join(path.trim_start_matches('/'))
+}
+
+fn read(dir: &Path, file: &str) -> Option<String> {
+    fs::read_to_string(dir.join(file)).ok()
+}
+
+/// The number behind `name` in a file of `name number` lines.
+fn field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+fn working_set(dir: &Path, usage: &str, inactive: &str) -> u64 {
+    let usage = read(dir, usage).and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
+    let inactive = read(dir, "memory.stat").and_then(|text| field(&text, inactive)).unwrap_or(0);
+    usage.saturating_sub(inactive)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn controllers_are_found_wherever_they_are_mounted() {
+        let info = "30 20 0:5 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
+                    31 20 0:6 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                    32 20 0:7 / /proc rw - proc proc rw\n";
+        let Cgroups::V1 { memory, cpuacct, all } = Cgroups::v1(info) else { panic!("not v1") };
+        assert_eq!(memory.unwrap(), Path::new("/sys/fs/cgroup/memory"));
+        assert_eq!(cpuacct.unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn both_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = dir.path().join("wherry/pod1/c");
+        fs::create_dir_all(&group).unwrap();
+        let write = |name: &str, text: &str| fs::write(group.join(name), text).unwrap();
+        write("cpu.stat", "usage_usec 1500\nuser_usec 1000\n");
+        write("memory.current", "1000\n");
+        write("memory.stat", "anon 1\ninactive_file 300\ntotal_inactive_file 400\n");
+        write("memory.events", "oom 1\noom_kill 2\n");
+        let v2 = Cgroups::V2(dir.path().into());
+        assert_eq!(v2.stats("/wherry/pod1/c").unwrap(), Stats { cpu_nanos: 1_500_000, memory_working_set_bytes: 700 });
+        assert!(v2.oom_killed("/wherry/pod1/c"));
+
+        write("cpuacct.usage", "77\n");
+        write("memory.usage_in_bytes", "1000\n");
+        write("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");
+        let v1 = Cgroups::V1 { memory: Some(dir.path().into()), cpuacct: Some(dir.path().into()), all: vec![] };
+        assert_eq!(v1.stats("/wherry/pod1/c").unwrap(), Stats { cpu_nanos: 77, memory_working_set_bytes: 600 });
+        assert!(!v1.oom_killed("/wherry/pod1/c") && v1.stats("/wherry/pod2/c").is_none());
+    }
+}

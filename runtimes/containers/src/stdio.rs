@@ -1,0 +1,166 @@
+//! A container's standard streams: fifos that its shim writes and we read.
+//!
+//! The shim keeps both ends of a fifo open, so that a container may go on while nobody reads (until the fifo is full) and
+//! nothing is lost when we come back. When the container has ended and the shim has passed everything on, it closes them,
+//! and we read the end of the file.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use wherry_runtime::{Output, Stream};
+
+/// How much is read at one time.
+const CHUNK: usize = 64 * 1024;
+
+/// The fifos of one process, in a directory of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Fifos {
+    dir: PathBuf,
+    tty: bool,
+    stdin: bool,
+}
+
+impl Fifos {
+    /// Names fifos in `dir`. With a terminal there is one output stream.
+    pub(crate) fn new(dir: PathBuf, tty: bool, stdin: bool) -> Self {
+        Self { dir, tty, stdin }
+    }
+
+    /// Makes them. Those that are there already stay.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        for path in [Some(self.dir.join("stdout")), (!self.tty).then(|| self.dir.join("stderr")), self.stdin.then(|| self.dir.join("stdin"))].into_iter().flatten() {
+            match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
+                Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The paths as containerd wants them: empty for a stream that is not there.
+    pub(crate) fn names(&self) -> [String; 3] {
+        let name = |name: &str| self.dir.join(name).to_string_lossy().into_owned();
+        let stdin = if self.stdin { name("stdin") } else { String::new() };
+        let stderr = if self.tty { String::new() } else { name("stderr") };
+        [stdin, name("stdout"), stderr]
+    }
+
+    /// Opens our ends. Never waits for the other ones.
+    pub(crate) fn open(&self) -> io::Result<Ends> {
+        let receiver = |name: &str| pipe::OpenOptions::new().open_receiver(self.dir.join(name));
+        // Held open for both directions: the shim's open does not wait, and the container's stdin has no end.
+        let stdin = self.stdin.then(|| fs::OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(self.dir.join("stdin")));
+        Ok(Ends { stdout: receiver("stdout")?, stderr: if self.tty { None } else { Some(receiver("stderr")?) }, _stdin: stdin.transpose()? })
+    }
+
+    pub(crate) fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.dir)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "can't remove a container's fifos");
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Our ends of a process' streams.
+pub(crate) struct Ends {
+    stdout: pipe::Receiver,
+    stderr: Option<pipe::Receiver>,
+    _stdin: Option<File>,
+}
+
+impl Ends {
+    /// Hands everything to `output` until the other ends are closed. To be called once they are open: before that, an end
+    /// without a writer looks like one that is closed.
+    pub(crate) fn pump(self, output: &Arc<dyn Output>, stop: &CancellationToken) -> Pumps {
+        let mut tasks = JoinSet::new();
+        let stop = stop.child_token();
+        let ends = [(Stream::Stdout, Some(self.stdout)), (Stream::Stderr, self.stderr)];
+        for (stream, receiver) in ends.into_iter().filter_map(|(stream, end)| Some((stream, end?))) {
+            let (output, stop) = (Arc::clone(output), stop.clone());
+            tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = copy(stream, receiver, &*output) => {}
+                }
+            });
+        }
+        Pumps { tasks, _stdin: self._stdin }
+    }
+}
+
+async fn copy(stream: Stream, mut receiver: pipe::Receiver, output: &dyn Output) {
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(CHUNK);
+        match receiver.read_buf(&mut buffer).await {
+            Ok(0) => return,
+            Ok(_) => output.write(stream, buffer.split().freeze()).await,
+            Err(error) => return tracing::warn!(?stream, %error, "can't read a container's output"),
+        }
+    }
+}
+
+/// The tasks that copy a process' output. Dropped, they end.
+pub(crate) struct Pumps {
+    tasks: JoinSet<()>,
+    _stdin: Option<File>,
+}
+
+impl Pumps {
+    /// Waits until everything has been handed over.
+    pub(crate) async fn drained(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::io::Write;
+
+    use wherry_runtime::conformance::Captured;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_written_arrives_before_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifos = Fifos::new(dir.path().join("io"), false, true);
+        fifos.make().unwrap();
+        fifos.make().unwrap();
+        let ends = fifos.open().unwrap();
+        let open = |name: &str| fs::OpenOptions::new().write(true).open(fifos.dir().join(name)).unwrap();
+        let (mut stdout, stderr) = (open("stdout"), open("stderr"));
+        let captured = Captured::new();
+        let pumps = ends.pump(&(Arc::clone(&captured) as Arc<dyn Output>), &CancellationToken::new());
+        let big = vec![b'x'; 300_000];
+        let expected = big.len();
+        tokio::task::spawn_blocking(move || {
+            stdout.write_all(&big).unwrap();
+            drop((stdout, stderr));
+        })
+        .await
+        .unwrap();
+        pumps.drained().await;
+        assert_eq!(captured.stdout().len(), expected);
+        fifos.remove();
+        assert!(!fifos.dir().exists());
+    }
+}
