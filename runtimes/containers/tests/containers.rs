@@ -29,7 +29,7 @@ async fn a_container_sees_what_its_spec_says() {
     fs::write(volume.join("in"), "from the node").unwrap();
     fs::write(&file, "10.0.0.1 pod\n").unwrap();
     let script = "hostname; pwd; cat /volume/in /etc/hosts; echo $FROM_IMAGE $FROM_SPEC; id -u; id -g; id -G; \
-                  echo back > /volume/out; touch /read-only 2>/dev/null || echo refused; echo x > /etc/hosts 2>/dev/null || echo refused; \
+                  echo back > /volume/out; touch /read-only 2>/dev/null || echo refused; { echo x > /etc/hosts; } 2>/dev/null || echo refused; \
                   cat /proc/1/oom_score_adj; ls /sys/fs/cgroup > /dev/null && echo cgroups";
     let mount = |source: &Path, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
     let spec = ContainerSpec {
