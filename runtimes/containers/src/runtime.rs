@@ -91,7 +91,8 @@ pub(crate) mod labels {
     }
 
     pub(crate) fn of(spec: &ContainerSpec, stop_signal: u32) -> HashMap<String, String> {
-        let streams = format!("{}{}", if spec.tty { "tty," } else { "" }, if spec.stdin { "stdin" } else { "" });
+        // Never empty: containerd drops a label without a value.
+        let streams = format!("out{}{}", if spec.tty { ",tty" } else { "" }, if spec.stdin { ",stdin" } else { "" });
         let pairs = [
             (MANAGED, "true".to_owned()),
             (NAMESPACE, spec.pod.namespace.clone()),

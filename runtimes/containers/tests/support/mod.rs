@@ -250,7 +250,7 @@ impl Namespace {
         run("ip", &["netns", "add", &name]);
         let namespace = Self { path: Path::new("/run/netns").join(&name), name };
         run("ip", &["-n", &namespace.name, "link", "set", "lo", "up"]);
-        run("ip", &["-n", &namespace.name, "link", "add", "pod0", "type", "dummy"]);
+        run("ip", &["-n", &namespace.name, "link", "add", "pod0", "type", "veth", "peer", "name", "pod1"]);
         Arc::new(namespace)
     }
 }
