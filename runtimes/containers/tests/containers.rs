@@ -71,7 +71,7 @@ async fn a_container_is_in_its_pods_network_namespace() {
     }
     let node = Node::start().await;
     let namespace = Namespace::new();
-    let spec = ContainerSpec { network: namespace, ..node.shell("cat /proc/net/dev").await };
+    let spec = ContainerSpec { network: namespace.clone(), ..node.shell("cat /proc/net/dev").await };
     let (_, stdout, _) = node.run(spec).await;
     assert!(stdout.contains("pod0:"), "the Pod's interface is not there: {stdout}");
     let (_, stdout, _) = node.run(node.shell("cat /proc/net/dev").await).await;
