@@ -236,3 +236,23 @@ async fn from_post_to_ready() {
     took.sort_unstable();
     println!("POST to Ready with a runtime that does nothing: p50 {:?}, p99 {:?}", took[50], took[98]);
 }
+
+/// As above, for many at once: none may hold up the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn two_thousand_pods() {
+    use futures::StreamExt as _;
+    const PODS: usize = 2000;
+    let world = World::new(12).await;
+    let began = std::time::Instant::now();
+    let create = |n: usize| {
+        let world = &world;
+        async move { world.create(&format!("p{n}"), one("wasm:1")).await }
+    };
+    futures::stream::iter((0..PODS).map(create)).buffer_unordered(16).for_each(|_| async {}).await;
+    println!("{PODS} Pods created in {:?}", began.elapsed());
+    for n in 0..PODS {
+        world.ready(&format!("p{n}")).await;
+    }
+    println!("all Ready after {:?}", began.elapsed());
+}

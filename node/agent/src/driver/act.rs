@@ -55,11 +55,11 @@ impl Driver {
     fn set_up(&mut self, uid: &Uid) {
         let Some(record) = self.pods.get(uid) else { return };
         let (shared, pod, reference, dir) = (self.shared.clone(), record.pod.clone(), record.reference.clone(), record.dir.clone());
-        let ip = record.state.ips.first().copied();
+        let before = ground::Before { ip: record.state.ips.first().copied(), in_use: record.state.is_live() };
         let uid = uid.clone();
         let lost = Outcome::Ground { uid: uid.clone(), result: Err(ground::GroundError::Failed) };
         self.spawn(lost, async move {
-            let result = ground::set_up(&shared, &pod, &reference, &dir, ip).await;
+            let result = ground::set_up(&shared, &pod, &reference, &dir, before).await;
             Outcome::Ground { uid, result }
         });
     }

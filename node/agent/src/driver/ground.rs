@@ -27,13 +27,30 @@ pub(super) enum GroundError {
     Failed,
 }
 
+/// The address a Pod had before.
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    pub(super) ip: Option<IpAddr>,
+    /// Containers run with it: it must be this one.
+    pub(super) in_use: bool,
+}
+
 /// Makes (or takes up again) a Pod's ground. Idempotent.
-pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &PodRef, dir: &Path, ip: Option<IpAddr>) -> Result<Made, GroundError> {
+pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &PodRef, dir: &Path, before: Before) -> Result<Made, GroundError> {
     if let Err(error) = admit::pod(pod) {
         return Err(refuse(shared, pod, &error));
     }
     let namespaced = is_namespaced(shared, pod).await;
-    let network = match shared.network.add_pod(reference, namespaced, ip, &files::hostname(pod)).await {
+    let hostname = files::hostname(pod);
+    let mut network = shared.network.add_pod(reference, namespaced, before.ip, &hostname).await;
+    if let Err(error) = &network
+        && before.ip.is_some()
+        && !before.in_use
+    {
+        tracing::warn!(pod = %reference.name, namespace = %reference.namespace, error, "a Pod cannot keep its address and gets another");
+        network = shared.network.add_pod(reference, namespaced, None, &hostname).await;
+    }
+    let network = match network {
         Ok(network) => network,
         Err(error) => {
             shared.event(pod, EventType::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));

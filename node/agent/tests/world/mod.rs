@@ -166,7 +166,7 @@ impl NodeNet for Shared {
         let network = &self.0;
         let (ip, namespaced) = *network.pods.lock().entry(pod.uid.clone()).or_insert_with(|| {
             let mut next = network.next.lock();
-            *next += 1;
+            *next = next.wrapping_add(1);
             (ip.unwrap_or(Ipv4Addr::new(127, 77, network.subnet, *next).into()), namespaced)
         });
         Ok(Arc::new(PodNet { ips: [ip], namespace: namespaced.then(|| PathBuf::from("/proc/self/ns/net")) }))
