@@ -23,7 +23,7 @@ pub struct Options {
     pub connections: usize,
     /// Outgoing `wasi:http` requests that one container has at once; more fail.
     pub outgoing_requests: usize,
-    /// Entries of one guest's resource table: sockets, streams, bodies, directories.
+    /// Handles of one guest: sockets, streams, bodies, directories.
     pub handles: usize,
     /// The largest module or component that is read, bytes.
     pub image_bytes: u64,

@@ -62,6 +62,7 @@ impl Environment {
         store.data_mut().table.set_max_capacity(self.handles);
         store.limiter(|state| &mut state.claim);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(self.handles);
         yield_every_tick(&mut store);
         Ok(store)
     }
