@@ -15,6 +15,7 @@ use wherry_runtime::{PodRef, Runtime};
 
 use crate::clock::Clock;
 use crate::config::Objects;
+use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
@@ -99,6 +100,12 @@ impl Agent {
     /// Logs, Pods and health, for the API server's node connector.
     pub fn http(&self) -> axum::Router {
         crate::http::router(self.view.clone(), self.logs.clone())
+    }
+
+    /// The way to [`http`](Self::http) for an API server in this process.
+    #[must_use]
+    pub fn connector(&self) -> Connector {
+        Connector(self.http())
     }
 
     /// Registers the Node, starts its network, then runs its Pods until cancelled. Containers are left as they are.

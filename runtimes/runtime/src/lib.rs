@@ -12,10 +12,12 @@ mod image;
 mod network;
 mod output;
 mod runtime;
+mod scoped;
 mod spec;
 
 pub use image::{Descriptor, Image, ImageKind};
 pub use network::{PodNetwork, SocketFamily, SocketKind};
 pub use output::{Output, Stream};
 pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats};
+pub use scoped::Scoped;
 pub use spec::{ContainerId, ContainerSpec, Limits, Mount, PodRef, Security};

@@ -43,4 +43,4 @@ mod state;
 mod stdio;
 
 pub use options::Options;
-pub use runtime::WasmRuntime;
+pub use runtime::{WASMTIME_VERSION, WasmRuntime};

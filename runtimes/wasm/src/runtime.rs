@@ -26,7 +26,8 @@ use crate::state::Environment;
 use crate::stdio::Stdio;
 
 /// Version of wasmtime that this crate is built with; the workspace's manifest pins the major.
-const WASMTIME: &str = "48";
+/// The major version of the engine, which decides what code its cache can hold.
+pub const WASMTIME_VERSION: &str = "48";
 
 /// Runs Wasm containers in this process.
 pub struct WasmRuntime {
@@ -114,7 +115,7 @@ impl Drop for WasmRuntime {
 #[async_trait]
 impl Runtime for WasmRuntime {
     fn info(&self) -> RuntimeInfo {
-        RuntimeInfo { name: "wasmtime".into(), version: WASMTIME.into() }
+        RuntimeInfo { name: "wasmtime".into(), version: WASMTIME_VERSION.into() }
     }
 
     async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {

@@ -1,0 +1,20 @@
+//! `wherry completion SHELL`.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+/// Print the completion script of a shell.
+///
+/// For bash: `source <(wherry completion bash)`.
+#[derive(Debug, Args)]
+pub(crate) struct Completion {
+    /// The shell to complete for.
+    shell: Shell,
+}
+
+impl Completion {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        clap_complete::generate(self.shell, &mut crate::Arguments::command(), "wherry", &mut std::io::stdout());
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! A node of this process: network, runtimes, agent.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use wherry_agent::{Agent, ClusterNetwork};
+use wherry_containers::{ContainerOptions, ContainerRuntime, Containerd, ContainerdOptions};
+use wherry_images::Images;
+use wherry_network::Cluster;
+use wherry_runtime::{ContainerState, Runtime, Scoped, Signal};
+use wherry_server::User;
+
+use super::ControlPlane;
+
+/// containerd, ours or the machine's, and what the nodes run with it.
+pub(crate) struct Containers {
+    /// None where the machine's own is used.
+    child: Option<Containerd>,
+    socket: PathBuf,
+    runtimes: Vec<Arc<ContainerRuntime>>,
+}
+
+impl Containers {
+    /// Starts a containerd below `dir`, or uses the one at `socket`.
+    pub(crate) async fn start(dir: &Path, socket: Option<&Path>) -> anyhow::Result<Self> {
+        let (child, socket) = match socket {
+            Some(socket) => (None, socket.to_owned()),
+            None => {
+                let child = Containerd::start(ContainerdOptions::new(dir.join("containerd"))).await?;
+                let socket = child.socket().to_owned();
+                (Some(child), socket)
+            }
+        };
+        Ok(Self { child, socket, runtimes: Vec::new() })
+    }
+
+    /// A node's own containers: a namespace of containerd.
+    async fn connect(&mut self, node: &str, dir: &Path) -> anyhow::Result<Arc<dyn Runtime>> {
+        let mut options = ContainerOptions::new(&self.socket, dir.join("containers"));
+        options.namespace = node.to_owned();
+        let runtime = ContainerRuntime::connect(options).await?;
+        self.runtimes.push(runtime.clone());
+        Ok(runtime)
+    }
+
+    /// Ends all containers, then the containerd that was started for them.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        for runtime in self.runtimes {
+            for container in runtime.list().await.context("list the containers")? {
+                if matches!(container.state, ContainerState::Running { .. }) {
+                    runtime.kill(&container.id, Signal::Kill).await?;
+                    runtime.wait(&container.id).await?;
+                }
+                runtime.remove(&container.id).await?;
+            }
+        }
+        if let Some(child) = self.child {
+            child.stop().await;
+        }
+        Ok(())
+    }
+}
+
+/// What the nodes of a process share.
+pub(crate) struct NodeParts<'a> {
+    pub(crate) control: &'a ControlPlane,
+    pub(crate) cluster: &'a Arc<Cluster>,
+    pub(crate) images: &'a Arc<Images>,
+    pub(crate) wasm: &'a Arc<dyn Runtime>,
+    pub(crate) containers: Option<&'a mut Containers>,
+}
+
+/// A running agent.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    task: JoinHandle<Result<(), wherry_agent::AgentError>>,
+}
+
+impl Node {
+    /// Starts the agent of the `index`th node.
+    pub(crate) async fn start(index: u16, dir: &Path, parts: NodeParts<'_>, cancel: CancellationToken) -> anyhow::Result<Self> {
+        let NodeParts { control, cluster, images, wasm, containers } = parts;
+        let name = format!("wherry-{index}");
+        let dir = dir.join("nodes").join(&name);
+        let containers = match containers {
+            Some(containers) => Some(containers.connect(&name, &dir).await?),
+            None => None,
+        };
+        let agent = Agent::new(wherry_agent::Config {
+            node_name: name.clone(),
+            client: control.server.client(User::node(&name)),
+            informers: control.informers.clone(),
+            recorder: control.recorders.component_on("kubelet", &name),
+            wasm: Scoped::new(wasm.clone()),
+            containers,
+            images: images.clone(),
+            network: ClusterNetwork::new(cluster.clone(), &*name, index),
+            data_dir: dir,
+            labels: Default::default(),
+            capacity: None,
+            clock: Default::default(),
+        })?;
+        control.agents.add(&name, agent.connector());
+        Ok(Self { name, task: tokio::spawn(agent.run(cancel)) })
+    }
+
+    /// Waits for the agent's end.
+    pub(crate) async fn ended(&mut self) -> anyhow::Result<()> {
+        (&mut self.task).await.context("the agent panicked")?.with_context(|| format!("node {}", self.name))
+    }
+}

@@ -1,0 +1,245 @@
+//! `wherry up`: a whole cluster in this process.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use futures::future::select_all;
+use indicatif::{ProgressBar, ProgressStyle};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use wherry_images::{Images, Options};
+use wherry_network::{Cluster, ClusterConfig};
+use wherry_reconcile::Informer;
+use wherry_runtime::Runtime;
+use wherry_server::pki;
+use wherry_wasm::WasmRuntime;
+
+use crate::data_dir::DataDir;
+use crate::parts::{self, Containers, ControlPlane, Node, addresses};
+
+/// Start a cluster: API server and nodes, in the foreground, until Ctrl-C.
+///
+/// Prints one line that begins with `ready` when kubectl can be used. A second start with the same directory goes on with the
+/// same cluster. As root, Pods may hold containers (by containerd, which is started for it); otherwise
+/// the cluster runs WebAssembly only.
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// Where the cluster's state, images and certificates lie [default: wherry in the user's data directory]
+    #[arg(long, value_name = "DIR", env = "WHERRY_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Write a kubeconfig to FILE instead of adding the context `wherry` to the user's own
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Port of the API server on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "N", default_value_t = 6443)]
+    api_port: u16,
+    /// How many nodes, each in a network of its own
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
+    nodes: u16,
+    /// Use the containerd at SOCKET instead of starting one
+    #[arg(long, value_name = "SOCKET")]
+    containerd: Option<PathBuf>,
+}
+
+/// What runs, in the order in which it is stopped.
+struct Running {
+    nodes: Vec<Node>,
+    stop_nodes: CancellationToken,
+    wasm: Arc<WasmRuntime>,
+    containers: Option<Containers>,
+    control: ControlPlane,
+    cluster: Arc<Cluster>,
+    dir: DataDir,
+    _lock: File,
+}
+
+impl Up {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        parts::install_crypto();
+        raise_file_limit();
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wherry").build()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        // Watched from the start: a signal during start-up ends it in order, too.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let stop = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        tokio::pin!(stop);
+        let progress = ProgressBar::new_spinner();
+        progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
+        progress.enable_steady_tick(Duration::from_millis(100));
+
+        let (mut running, port) = self.start(&progress).await?;
+        let result = tokio::select! {
+            result = self.announce_and_watch(&mut running, port, &progress) => result,
+            () = &mut stop => Ok(()),
+        };
+        progress.finish_and_clear();
+        let stopped = running.stop().await;
+        result.and(stopped)
+    }
+
+    /// Starts all parts; the port is that of the API on 127.0.0.1.
+    async fn start(&self, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
+        let dir = DataDir::resolve(self.data_dir.clone())?;
+        let lock = dir.lock()?;
+        progress.set_message("setting up the network");
+        let cluster = Cluster::start(ClusterConfig {
+            dir: dir.network(),
+            cluster_cidr: addresses::CLUSTER_CIDR.parse()?,
+            service_cidr: addresses::SERVICE_CIDR.parse()?,
+            dns_ip: addresses::DNS_IP,
+            domain: addresses::DOMAIN.to_owned(),
+            publish: true,
+        })
+        .await?;
+        let cluster = Arc::new(cluster);
+        if self.nodes > cluster.max_nodes() {
+            bail!("--nodes {}: without root there can be {} only", self.nodes, cluster.max_nodes());
+        }
+
+        progress.set_message("starting the API server");
+        let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
+        let images = Arc::new(images);
+        let mut control = ControlPlane::start(dir.path(), cluster.api_ip(), images.clone()).await?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{} (--api-port)", self.api_port))?;
+        let port = listener.local_addr()?.port();
+        let names = [cluster.api_ip()];
+        control.listen(listener, &names)?;
+        control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;
+
+        progress.set_message("starting the runtimes");
+        let wasm = WasmRuntime::new(wherry_wasm::Options::new(dir.path().join("wasm")))?;
+        let mut containers = self.containers(&dir).await?;
+        let stop_nodes = CancellationToken::new();
+        let mut nodes = Vec::new();
+        for index in 0..self.nodes {
+            let runtime: Arc<dyn Runtime> = wasm.clone();
+            let parts = parts::NodeParts {
+                control: &control,
+                cluster: &cluster,
+                images: &images,
+                wasm: &runtime,
+                containers: containers.as_mut(),
+            };
+            nodes.push(Node::start(index, dir.path(), parts, stop_nodes.clone()).await?);
+        }
+        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir, _lock: lock };
+        Ok((running, port))
+    }
+
+    /// containerd, where there may and can be one. What is asked for by name must be there.
+    async fn containers(&self, dir: &DataDir) -> anyhow::Result<Option<Containers>> {
+        if let Some(socket) = &self.containerd {
+            let context = || format!("containerd at {}", socket.display());
+            return Containers::start(dir.path(), Some(socket)).await.with_context(context).map(Some);
+        }
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("note: without root this cluster runs WebAssembly only");
+            return Ok(None);
+        }
+        match Containers::start(dir.path(), None).await {
+            Ok(containers) => Ok(Some(containers)),
+            Err(error) => {
+                eprintln!("note: this cluster runs WebAssembly only: {error:#}");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes the kubeconfig, waits for the nodes, says that all is ready; then ends only when a node does.
+    async fn announce_and_watch(&self, running: &mut Running, port: u16, progress: &ProgressBar) -> anyhow::Result<()> {
+        let kubeconfig = running.control.kubeconfig(port)?;
+        let shown = match &self.kubeconfig {
+            Some(path) => {
+                kubeconfig.write(path)?;
+                format!("KUBECONFIG={}", path.display())
+            }
+            None => {
+                let path = pki::default_path().context("there is no home directory: name a file with --kubeconfig")?;
+                kubeconfig.merge_into(&path)?;
+                format!("context wherry in {}", path.display())
+            }
+        };
+        progress.set_message("waiting for the nodes");
+        let informer = running.control.informers.get::<NodeObject>();
+        let names: Vec<String> = running.nodes.iter().map(|node| node.name.clone()).collect();
+        let agents = async {
+            let (ended, _, _) = select_all(running.nodes.iter_mut().map(|node| Box::pin(node.ended()))).await;
+            ended.and_then(|()| bail!("a node's agent ended"))
+        };
+        let ready = async {
+            nodes_ready(&informer, &names).await;
+            progress.finish_and_clear();
+            let kinds = if running.containers.is_some() { "WebAssembly and containers" } else { "WebAssembly" };
+            let nodes = if names.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", names.len()) };
+            println!("ready: https://127.0.0.1:{port} ({nodes}, {kinds}), {shown}");
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        tokio::select! {
+            failed = agents => failed,
+            never = ready => never,
+        }
+    }
+}
+
+impl Running {
+    /// Stops nodes first, so that nothing is decided or served for them any more, and the state last.
+    async fn stop(self) -> anyhow::Result<()> {
+        self.stop_nodes.cancel();
+        for mut node in self.nodes {
+            if let Err(error) = node.ended().await {
+                tracing::error!(%error, "a node did not stop in order");
+            }
+        }
+        self.wasm.shutdown().await;
+        if let Some(containers) = self.containers
+            && let Err(error) = containers.stop().await
+        {
+            tracing::error!(error = format!("{error:#}"), "containers were left behind");
+        }
+        self.control.stop().await;
+        drop(self.cluster);
+        Cluster::remove(&self.dir.network()).context("take down the network")
+    }
+}
+
+/// Waits until every named Node is Ready, as its agent has reported in this life.
+async fn nodes_ready(informer: &Informer<NodeObject>, names: &[String]) {
+    let mut changes = informer.subscribe();
+    while !names.iter().all(|name| informer.get("", name).is_some_and(|node| is_ready(&node))) {
+        if changes.next().await.is_none() {
+            return;
+        }
+    }
+}
+
+fn is_ready(node: &NodeObject) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+}
+
+/// As many open files as the system lets this process have: sockets of Pods count.
+fn raise_file_limit() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
+    {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
