@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +16,6 @@ use wherry_runtime::ImageKind;
 use wherry_scheduler::{ImageKinds, Kind};
 use wherry_server::pki::{Kubeconfig, Pki};
 use wherry_server::{Config, Server, User};
-use wherry_store::Key;
 
 use super::connector::Agents;
 
@@ -60,12 +58,9 @@ impl ControlPlane {
         let pki = Pki::open(dir).context("certificates")?;
         let registry = Arc::new(Registry::builtin());
         let store = {
-            let (dir, registry) = (dir.join("store"), registry.clone());
-            let describe = move |key: &Key, object: &Value| {
-                registry.stored(&key.resource).map(|row| row.attributes(object)).unwrap_or_default()
-            };
+            let (dir, describe) = (dir.join("store"), wherry_server::describe(registry.clone()));
             // Recovery reads the whole state from the disk.
-            let open = move || wherry_store::open(dir, wherry_store::Options::new(Arc::new(describe)));
+            let open = move || wherry_store::open(dir, wherry_store::Options::new(describe));
             Arc::new(tokio::task::spawn_blocking(open).await?.context("the cluster's state")?)
         };
         let mut config = Config::new(store.clone());
@@ -77,9 +72,11 @@ impl ControlPlane {
         server.bootstrap().await.context("the cluster's first objects")?;
 
         let decide = CancellationToken::new();
+        let mut deciders = JoinSet::new();
+        let (maintained, cancel) = (server.clone(), decide.clone());
+        deciders.spawn(async move { maintained.maintain(cancel).await });
         let informers = Informers::new(server.client(User::component("kube-controller-manager")), decide.clone());
         let recorders = Recorders::new(server.client(User::component("kube-controller-manager")), decide.clone());
-        let mut deciders = JoinSet::new();
         let controllers = wherry_controllers::Config {
             client: server.client(User::component("kube-controller-manager")),
             informers: informers.clone(),
@@ -138,6 +135,8 @@ impl ControlPlane {
     pub(crate) async fn stop(mut self) {
         self.decide.cancel();
         while self.deciders.join_next().await.is_some() {}
+        self.informers.closed().await;
+        self.recorders.closed().await;
         self.listen.cancel();
         while self.listeners.join_next().await.is_some() {}
         self.store.close().await;

@@ -1,0 +1,1 @@
+//! Broken and hostile modules end as an Event and a container state; no other Pod notices.

@@ -1,0 +1,1 @@
+//! A Deployment changes between container and component under load; several nodes; names.

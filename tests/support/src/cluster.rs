@@ -1,0 +1,152 @@
+//! A cluster: `wherry up` in a directory of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use nix::sys::signal::Signal;
+
+use crate::{Child, Kubectl, PATIENCE};
+
+/// How to start a cluster.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The binary: `env!("CARGO_BIN_EXE_wherry")` in a test of the root package.
+    pub binary: PathBuf,
+    /// `--nodes`.
+    pub nodes: u16,
+    /// Further arguments.
+    pub arguments: Vec<String>,
+    /// Environment variables beside the test's own.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// One node.
+    #[must_use]
+    pub fn new(binary: &str) -> Self {
+        Self { binary: binary.into(), nodes: 1, arguments: Vec::new(), environment: Vec::new() }
+    }
+}
+
+/// A running (or stopped) cluster and its directory, which goes with it.
+pub struct Cluster {
+    options: Options,
+    dir: tempfile::TempDir,
+    process: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts a cluster in a new directory and waits until it is ready.
+    pub fn start(options: Options) -> anyhow::Result<Self> {
+        // Short: paths of sockets below it are limited to 108 bytes.
+        let dir = tempfile::Builder::new().prefix("wh").tempdir()?;
+        let mut cluster = Self { options, dir, process: None };
+        cluster.resume()?;
+        Ok(cluster)
+    }
+
+    /// Starts it (again), in the same directory.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.options.binary);
+        command
+            .arg("up")
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(["--api-port", "0", "--nodes", &self.options.nodes.to_string()])
+            .args(&self.options.arguments)
+            .envs(self.options.environment.iter().cloned());
+        let mut process = Child::start("wherry up", &mut command)?;
+        process.wait_for_line(PATIENCE, |line| line.starts_with("ready"))?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it in order, by SIGTERM; its output.
+    pub fn stop(&mut self) -> anyhow::Result<String> {
+        let mut process = self.process.take().context("the cluster does not run")?;
+        process.signal(Signal::SIGTERM)?;
+        let status = process.wait()?;
+        anyhow::ensure!(status.success(), "wherry up ended with {status}:\n{}", process.output());
+        Ok(process.output())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.take().context("the cluster does not run")?.kill()
+    }
+
+    /// The process, while it runs.
+    #[must_use]
+    pub fn process(&self) -> Option<&Child> {
+        self.process.as_ref()
+    }
+
+    /// Where its state lies.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("d")
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
+    }
+
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The newest kubectl of the tests.
+    #[must_use]
+    pub fn kubectl(&self) -> Kubectl {
+        let binary = Kubectl::binaries().pop().unwrap_or_else(|| "kubectl".into());
+        Kubectl::new(binary, &self.kubeconfig())
+    }
+
+    /// One kubectl for each version.
+    #[must_use]
+    pub fn kubectls(&self) -> Vec<Kubectl> {
+        Kubectl::binaries().into_iter().map(|binary| Kubectl::new(binary, &self.kubeconfig())).collect()
+    }
+
+    /// A kube-rs client.
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        // An error means that it was chosen already.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let kubeconfig = kube::config::Kubeconfig::read_from(self.kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
+    /// `wherry image load`.
+    pub fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.options.binary);
+        command.args(["image", "load"]).arg("--data-dir").arg(self.data_dir()).arg(file).arg(reference);
+        let output = command.output().context("start wherry image load")?;
+        anyhow::ensure!(output.status.success(), "image load: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// The URL of a Service's (first) node port on this machine.
+    pub fn url(&self, service: &str) -> anyhow::Result<String> {
+        let service = self.kubectl().json(&format!("get service {service}"))?;
+        let port = service["spec"]["ports"][0]["nodePort"].as_u64().context("the Service has no node port")?;
+        Ok(format!("127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.process.is_some()
+            && let Err(error) = self.stop()
+        {
+            eprintln!("{error:#}");
+        }
+    }
+}
