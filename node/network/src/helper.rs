@@ -9,6 +9,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::socket::{
@@ -58,6 +59,8 @@ impl HelperClient {
                 .arg(HELPER_COMMAND)
                 .arg(serde_json::to_string(config)?)
                 .stdin(Stdio::from(theirs))
+                // A Ctrl-C in the terminal goes to the whole group: the helper ends with its channel.
+                .process_group(0)
                 .spawn()?;
             let client = Self { channel: Mutex::new(ours), child: Mutex::new(child) };
             let ready = receive(client.channel.lock().as_fd())?;

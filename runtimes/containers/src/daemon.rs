@@ -11,6 +11,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -262,6 +263,8 @@ disabled_plugins = [
             }
             None => Command::new(&self.binary),
         };
+        // A Ctrl-C in the terminal goes to the whole group: containerd has to outlive it until we stop it.
+        command.process_group(0);
         command.arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log).stderr(twin).env("NOTIFY_SOCKET", notify).env("PATH", search_path());
         let process = Process::spawn(command).await.map_err(io_error("run", &self.binary))?;
         fs::write(self.pid_path(), process.pid.to_string()).map_err(io_error("write", self.pid_path()))?;
