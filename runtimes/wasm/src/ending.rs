@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Killed,
     /// [`Signal::Term`](wherry_runtime::Signal::Term), to what cannot hear it.
     Terminated,
+    /// All of the node's instances are taken.
+    NoRoom(String),
     /// Our side failed it.
     Host(String),
 }
@@ -37,14 +39,14 @@ impl Ending {
             return Self::OutOfMemory(oom.to_string());
         }
         if error.is::<wasmtime::PoolConcurrencyLimitError>() {
-            return Self::Host(format!("this node has no room for another Wasm instance: {error}"));
+            return Self::NoRoom(format!("this node has no room for another Wasm instance: {error}"));
         }
         Self::Trap(bounded(format!("{error:?}")))
     }
 
     /// Whether it is the end of the whole container even where it came out of one request.
     pub(crate) fn is_whole(&self) -> bool {
-        !matches!(self, Self::Trap(_) | Self::Host(_))
+        !matches!(self, Self::Trap(_) | Self::NoRoom(_) | Self::Host(_))
     }
 
     pub(crate) fn exit(self, started_at: SystemTime) -> Exit {
@@ -54,7 +56,7 @@ impl Ending {
             Self::OutOfMemory(text) => (137, true, Some(text)),
             Self::Killed => (137, false, None),
             Self::Terminated => (143, false, None),
-            Self::Host(text) => (128, false, Some(text)),
+            Self::NoRoom(text) | Self::Host(text) => (128, false, Some(text)),
         };
         // The clock of the wall may step back between the two.
         Exit { code, oom_killed, message, started_at, finished_at: SystemTime::now().max(started_at) }

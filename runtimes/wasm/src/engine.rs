@@ -48,10 +48,11 @@ fn base() -> Config {
 }
 
 fn pool(instances: u32) -> PoolingAllocationConfig {
-    // A component is made of several core instances, adapters included, but seldom of more than one memory.
+    // A component is made of several core instances (with an adapter: five), but seldom of more than one memory. They are
+    // counted only, not set aside.
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(4))
+        .total_core_instances(instances.saturating_mul(8))
         .total_memories(instances)
         .total_tables(instances.saturating_mul(2))
         .total_stacks(instances)

@@ -2,15 +2,17 @@
 //!
 //! Each request gets a fresh instance: memory is the image's own pages, copied on write, so nothing of one request is seen by the
 //! next, and an idle container costs a listener. Connections, requests at work and requests that wait are bounded;
-//! beyond, new connections stay in the kernel's queue and new requests are answered 503.
+//! beyond, new connections stay in the kernel's queue and new requests are answered 503; so are those that find no room on the
+//! node for their instance.
 //!
 //! # Ends
-//! * `Term`: connections that wait to be accepted still are; idle ones are closed, requests are finished and told
-//!   `Connection: close`; then exit 0.
+//! * `Term`: connections that wait to be accepted still are. One that has had no request yet may bring its first for
+//!   [`FIRST_REQUEST`] after it came; idle ones are closed, requests are finished and told `Connection: close`; then exit 0.
 //! * A request's trap is answered 500 (if its answer had not begun) and said on stderr; the container goes on.
 //! * A request that calls `wasi:cli/exit` or runs out of memory ends the container; answers that are on their way get
 //!   [`LINGER`] to leave.
 
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdTcpListener};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -48,6 +50,8 @@ const DEFAULT_PORT: u16 = 8080;
 const LINGER: Duration = Duration::from_millis(250);
 /// The longest that a client takes to send a request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(30);
+/// How long a connection without any request keeps a container from its end: what Go's `http.Server.Shutdown` gives it.
+const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 128;
 const BACKLOG: i32 = 4096;
@@ -179,8 +183,26 @@ async fn accept(server: Arc<Server>, listener: TcpListener, limit: Arc<Semaphore
             }
         }
     }
-    drop(listener);
+    // Those of which the reactor has not told yet.
+    for stream in arrived(listener) {
+        let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
+        connections.spawn(connection(Arc::clone(&server), stream, permit, closing.clone()));
+    }
     while connections.join_next().await.is_some() {}
+}
+
+/// The connections in the kernel's queue of a listener, which is closed.
+fn arrived(listener: TcpListener) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    let Ok(listener) = listener.into_std() else { return streams };
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(_) => return streams,
+        };
+        streams.extend(stream);
+    }
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemaphorePermit, closing: CancellationToken) {
@@ -191,17 +213,25 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEAD_LIMIT);
     let account = &server.environment.account;
     let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
+    let (asked, opened) = (CancellationToken::new(), tokio::time::Instant::now());
+    let first = asked.clone();
     let service = service_fn(move |request| {
+        first.cancel();
         let server = Arc::clone(&server);
         async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
     });
     let work = async {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let finish = async {
+            closing.cancelled().await;
+            // Its client connected while this container was in service, and is about to ask.
+            let _ = tokio::time::timeout_at(opened + FIRST_REQUEST, asked.cancelled()).await;
+        };
         tokio::select! {
             // First: a request that has arrived is taken before the connection is told to finish.
             biased;
             outcome = connection.as_mut() => outcome,
-            () = closing.cancelled() => {
+            () = finish => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -215,11 +245,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
 
 impl Server {
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
-        let Some(permit) = self.admit().await else {
-            let mut busy = plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait for this container\n");
-            busy.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            return busy;
-        };
+        let Some(permit) = self.admit().await else { return busy("too many requests wait for this container\n") };
         let what = format!("{} {}", request.method(), request.uri().path());
         let (send, answered) = oneshot::channel();
         let work = AssertUnwindSafe(Arc::clone(self).handle(request, send));
@@ -246,6 +272,7 @@ impl Server {
             }
             Err(_) => match task.await {
                 Ok(Err(Refused::Request(text))) => plain(StatusCode::BAD_REQUEST, text),
+                Ok(Err(Refused::NoRoom)) => busy("this node has no room for another Wasm instance\n"),
                 _ => plain(StatusCode::INTERNAL_SERVER_ERROR, "the handler failed\n"),
             },
         }
@@ -287,6 +314,10 @@ impl Server {
     fn failed(&self, what: &str, ending: Ending) -> Refused {
         match &ending {
             Ending::Host(text) if *text == BadRequest.to_string() => return Refused::Request("the request names no host\n"),
+            Ending::NoRoom(text) => {
+                self.environment.account.stdio.say(&format!("{what}: {text}"));
+                return Refused::NoRoom;
+            }
             Ending::Trap(text) | Ending::Host(text) => self.environment.account.stdio.say(&format!("{what} failed: {text}")),
             Ending::OutOfMemory(text) => self.environment.account.stdio.say(&format!("{what}: {text}")),
             _ => {}
@@ -303,6 +334,8 @@ impl Server {
 enum Refused {
     /// The request itself cannot be handed to a component.
     Request(&'static str),
+    /// The node's instances are all taken.
+    NoRoom,
     /// The handler failed; it is said on stderr.
     Handler,
 }
@@ -318,6 +351,13 @@ impl Drop for Left<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// To be tried again.
+fn busy(text: &'static str) -> Answer {
+    let mut busy = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    busy.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
+    busy
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

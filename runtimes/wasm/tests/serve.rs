@@ -142,6 +142,39 @@ async fn term_finishes_the_requests_it_has() {
 }
 
 #[tokio::test]
+async fn connections_opened_before_term_have_their_request_answered() {
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: probe\r\n\r\n";
+    let node = Node::new();
+    let running = node.start(spec(&node)).await;
+    // In the kernel's queue, most of them: nothing has been read from them when the signal comes.
+    let mut opened = Vec::new();
+    for _ in 0..50 {
+        opened.push(TcpStream::connect(SocketAddr::new(running.ip, PORT)).await.unwrap());
+    }
+    running.signal(Signal::Term).await;
+    for stream in &mut opened {
+        stream.write_all(REQUEST).await.unwrap();
+    }
+    for mut stream in opened {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    assert_eq!(running.wait().await.code, 0);
+}
+
+#[tokio::test]
+async fn requests_that_find_no_room_for_an_instance_may_be_tried_again() {
+    let node = Node::with(|options| options.instances = 1);
+    let running = node.start(spec(&node)).await;
+    let (mut first, mut second) = (connect(running.ip).await, connect(running.ip).await);
+    let slow = async { while send(&mut first, Method::GET, "/sleep?ms=500").await.0 != StatusCode::OK {} };
+    let refused = async { while send(&mut second, Method::GET, "/").await.0 != StatusCode::SERVICE_UNAVAILABLE {} };
+    tokio::join!(slow, refused);
+    running.kill().await;
+}
+
+#[tokio::test]
 async fn too_many_requests_are_told_so() {
     let node = Node::with(|options| {
         options.concurrent_requests = 1;

@@ -108,6 +108,9 @@ pub(crate) fn kind(pod: &Pod, field: &str, container: &Container, kind: ImageKin
             return wasm("securityContext.procMount", "there is no /proc for");
         }
     }
+    if container.stdin == Some(true) {
+        return wasm("stdin", "there is no standard input for");
+    }
     if container.tty == Some(true) {
         return wasm("tty", "there is no terminal for");
     }
