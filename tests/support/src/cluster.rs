@@ -1,5 +1,6 @@
 //! A cluster: `wherry up` in a directory of its own.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,13 +20,17 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// Environment variables beside the test's own.
     pub environment: Vec<(String, String)>,
+    /// Files that lie in the data directory before the first start, by their names there.
+    pub files: Vec<(String, String)>,
+    /// The user and group id to run as; else the test's own.
+    pub user: Option<u32>,
 }
 
 impl Options {
     /// One node.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.into(), nodes: 1, arguments: Vec::new(), environment: Vec::new() }
+        Self { binary: binary.into(), nodes: 1, arguments: Vec::new(), environment: Vec::new(), files: Vec::new(), user: None }
     }
 }
 
@@ -42,22 +47,42 @@ impl Cluster {
         // Short: paths of sockets below it are limited to 108 bytes.
         let dir = tempfile::Builder::new().prefix("wh").tempdir()?;
         let mut cluster = Self { options, dir, process: None };
+        cluster.prepare()?;
         cluster.resume()?;
         Ok(cluster)
     }
 
+    fn prepare(&self) -> anyhow::Result<()> {
+        std::fs::create_dir(self.data_dir())?;
+        for (name, content) in &self.options.files {
+            std::fs::write(self.data_dir().join(name), content)?;
+        }
+        for path in [self.scratch(), &self.data_dir()] {
+            std::os::unix::fs::chown(path, self.options.user, self.options.user)?;
+        }
+        Ok(())
+    }
+
+    /// A command of the binary, for this cluster, as its user and with its environment.
+    #[must_use]
+    pub fn wherry(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.options.binary);
+        command.args(arguments).env("WHERRY_DATA_DIR", self.data_dir()).envs(self.options.environment.iter().cloned());
+        if let Some(user) = self.options.user {
+            // With a new user id, the supplementary groups go as well.
+            command.uid(user).gid(user).env("HOME", self.scratch()).current_dir(self.scratch());
+        }
+        command
+    }
+
     /// Starts it (again), in the same directory.
     pub fn resume(&mut self) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.options.binary);
+        let mut command = self.wherry(&["up"]);
         command
-            .arg("up")
-            .arg("--data-dir")
-            .arg(self.data_dir())
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(["--api-port", "0", "--nodes", &self.options.nodes.to_string()])
-            .args(&self.options.arguments)
-            .envs(self.options.environment.iter().cloned());
+            .args(&self.options.arguments);
         let mut process = Child::start("wherry up", &mut command)?;
         process.wait_for_line(PATIENCE, |line| line.starts_with("ready"))?;
         self.process = Some(process);
@@ -126,9 +151,7 @@ impl Cluster {
 
     /// `wherry image load`.
     pub fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.options.binary);
-        command.args(["image", "load"]).arg("--data-dir").arg(self.data_dir()).arg(file).arg(reference);
-        let output = command.output().context("start wherry image load")?;
+        let output = self.wherry(&["image", "load"]).arg(file).arg(reference).output().context("start wherry image load")?;
         anyhow::ensure!(output.status.success(), "image load: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }

@@ -15,7 +15,7 @@ pub use http::{Answer, get, request};
 pub use image::{echo_image, sample};
 pub use kubectl::{Kubectl, Output};
 pub use process::{Child, Line};
-pub use registry::Registry;
+pub use registry::{Registry, RegistryOptions};
 
 use std::path::PathBuf;
 use std::time::Duration;
