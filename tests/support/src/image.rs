@@ -1,10 +1,13 @@
 //! Images of the samples.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::root;
 
@@ -12,6 +15,31 @@ use crate::root;
 #[must_use]
 pub fn sample(name: &str) -> PathBuf {
     root().join("samples").join(name).join(format!("{name}.wasm"))
+}
+
+/// Writes an OCI layout, as a tar, of a Wasm artifact whose layer is `bytes`, whatever they are.
+pub fn wasm_layout(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut tar = tar::Builder::new(File::create(file)?);
+    let mut add = |path: &str, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, path, bytes)
+    };
+    let mut blob = |media_type: &str, bytes: &[u8]| -> anyhow::Result<Value> {
+        let hex = hex::encode(Sha256::digest(bytes));
+        add(&format!("blobs/sha256/{hex}"), bytes)?;
+        Ok(json!({"mediaType": media_type, "digest": format!("sha256:{hex}"), "size": bytes.len()}))
+    };
+    let layer = blob("application/wasm", bytes)?;
+    let config = json!({"architecture": "wasm", "os": "wasip1", "layerDigests": [layer["digest"]]});
+    let config = blob("application/vnd.wasm.config.v0+json", config.to_string().as_bytes())?;
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({"schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer]});
+    let manifest = blob(media_type, manifest.to_string().as_bytes())?;
+    add("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    add("index.json", json!({"schemaVersion": 2, "manifests": [manifest]}).to_string().as_bytes())?;
+    Ok(tar.finish()?)
 }
 
 /// echo's native build in an OCI image, as a tar. Built once a process, kept under the target directory.

@@ -85,14 +85,17 @@ impl Job {
     /// Starts it. Every failure has been told by events.
     pub(super) async fn run(self) -> Result<Started, StartError> {
         let image = self.image().await?;
-        let Ok(_permit) = self.shared.limits.starts.acquire().await else { return Err(StartError::Cancelled) };
         let runtime = self.runtime(&image)?;
-        if let Err(error) = runtime.prepare(&image).await {
+        // What is being compiled goes on for the next that wants it; a Pod that is deleted does not wait for it.
+        let prepared = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => return Err(StartError::Cancelled),
+            prepared = runtime.prepare(&image) => prepared,
+        };
+        if let Err(error) = prepared {
             return Err(self.not_created(&error));
         }
-        if self.cancel.is_cancelled() {
-            return Err(StartError::Cancelled);
-        }
+        let Ok(_permit) = self.shared.limits.starts.acquire().await else { return Err(StartError::Cancelled) };
         let spec = self.container_spec(&image).map_err(|error| {
             self.event(EventType::Warning, "Failed", format!("Error: {error}"));
             StartError::Config(error.to_string())
