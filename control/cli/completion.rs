@@ -5,7 +5,7 @@ use clap_complete::Shell;
 
 /// Print the completion script of a shell.
 ///
-/// For bash: `source <(wherry completion bash)`.
+/// For bash: `source <(wherry completion bash)`; for zsh and fish, see where they look for completions.
 #[derive(Debug, Args)]
 pub(crate) struct Completion {
     /// The shell to complete for.
@@ -14,7 +14,9 @@ pub(crate) struct Completion {
 
 impl Completion {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        clap_complete::generate(self.shell, &mut crate::Arguments::command(), "wherry", &mut std::io::stdout());
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut crate::Arguments::command(), "wherry", &mut script);
+        crate::say(&String::from_utf8_lossy(&script))?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
-use wherry_images::{Images, Options, Progress, Step};
+use wherry_images::{Auth, ImageError, Images, Options, Progress, Step};
 use wherry_runtime::ImageKind;
 
 use crate::data_dir::DataDir;
@@ -22,7 +22,8 @@ pub(crate) enum Image {
     Load(Move),
     /// Push an image from a file to a registry.
     ///
-    /// A .wasm file becomes a CNCF Wasm OCI artifact.
+    /// A .wasm file becomes a CNCF Wasm OCI artifact. A registry that wants a password gets what `docker login` left in
+    /// config.json (in DOCKER_CONFIG or ~/.docker), or what `configs` in the data directory's registries.yaml says.
     Push(Move),
     /// List the images on this machine's nodes.
     Ls {
@@ -64,12 +65,18 @@ impl Image {
         match self {
             Self::Load(Move { file, reference, place }) => {
                 let image = runtime.block_on(place.open()?.load(&file, &reference, Bars::new()))?;
-                println!("loaded {} ({})", image.reference, image.id);
+                crate::say(&format!("loaded {} ({})\n", image.reference, image.id))?;
             }
             Self::Push(Move { file, reference, place }) => {
                 let images = place.open()?;
-                let pushed = runtime.block_on(images.push(&file, &reference, None, Bars::new()))?;
-                println!("pushed {pushed}");
+                let pushed = runtime.block_on(images.push(&file, &reference, credentials(&reference)?, Bars::new()));
+                let pushed = match pushed {
+                    Err(error @ ImageError::Unauthorized { .. }) => {
+                        return Err(anyhow::Error::new(error).context("log in first, for example with `docker login`"));
+                    }
+                    pushed => pushed?,
+                };
+                crate::say(&format!("pushed {pushed}\n"))?;
             }
             Self::Ls { place } => list(&place.open()?).context("cannot list the images")?,
         }
@@ -77,26 +84,43 @@ impl Image {
     }
 }
 
+/// What `docker login` knows of the image's registry; none where it was never used.
+fn credentials(reference: &str) -> anyhow::Result<Option<Auth>> {
+    let home = || Some(etcetera::home_dir().ok()?.join(".docker"));
+    let Some(dir) = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from).or_else(home) else { return Ok(None) };
+    let path = dir.join("config.json");
+    let config = match std::fs::read(&path) {
+        Ok(config) => config,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    };
+    Auth::from_docker_config(&config, &reference.parse()?).with_context(|| path.display().to_string())
+}
+
 fn list(images: &Images) -> anyhow::Result<()> {
-    let rows: Vec<[String; 4]> = images
+    let mut rows: Vec<[String; 4]> = images
         .list()?
         .into_iter()
-        .map(|image| {
-            let name = image.references.first().cloned().unwrap_or_default();
+        .flat_map(|image| {
             let digest = image.id.rsplit_once("sha256:").map_or("", |(_, hex)| hex);
             let kind = match image.kind {
                 ImageKind::Wasm => "wasm",
                 ImageKind::Container => "container",
             };
-            [name, digest.chars().take(12).collect(), kind.to_owned(), HumanBytes(image.size).to_string()]
+            let (digest, size) = (digest.chars().take(12).collect::<String>(), HumanBytes(image.size).to_string());
+            // Tags come first; a digest is shown where it is the only name.
+            let tags = image.references.iter().filter(|name| !name.contains('@')).count().max(1);
+            image.references.into_iter().take(tags).map(move |name| [name, digest.clone(), kind.to_owned(), size.clone()])
         })
         .collect();
+    rows.sort();
     let header = ["IMAGE", "DIGEST", "KIND", "SIZE"].map(str::to_owned);
     let width = |column: usize| rows.iter().chain([&header]).map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [width(0), width(1), width(2)];
-    for [name, digest, kind, size] in [&header].into_iter().chain(&rows) {
-        println!("{name:a$}   {digest:b$}   {kind:c$}   {size}", a = widths[0], b = widths[1], c = widths[2]);
-    }
+    let lines = [&header].into_iter().chain(&rows).map(|[name, digest, kind, size]| {
+        format!("{name:a$}   {digest:b$}   {kind:c$}   {size}\n", a = widths[0], b = widths[1], c = widths[2])
+    });
+    crate::say(&lines.collect::<String>())?;
     Ok(())
 }
 

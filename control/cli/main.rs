@@ -7,6 +7,7 @@ mod parts;
 mod up;
 mod version;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -29,26 +30,35 @@ enum Command {
     Image(image::Image),
     Version(version::Version),
     Completion(completion::Completion),
-    /// Holds the network of a node without root; started by `wherry up`.
-    #[command(name = wherry_network::HELPER_COMMAND, hide = true)]
-    Helper {
-        /// What to set up, JSON.
-        config: String,
-    },
+}
+
+/// Prints to standard output. A reader that has gone away (`wherry image ls | head`) wants no more, which is no failure.
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    // Not for users, so not among the commands: `wherry up` starts it without root. It stays a single thread.
+    let mut words = std::env::args().skip(1);
+    if words.next().as_deref() == Some(wherry_network::HELPER_COMMAND) {
+        return Ok(wherry_network::helper_main(&words.next().unwrap_or_default())?);
+    }
+    match Arguments::parse().command {
+        Command::Up(up) => up.run(),
+        Command::Image(image) => image.run(),
+        Command::Version(version) => version.run(),
+        Command::Completion(completion) => completion.run(),
+    }
 }
 
 fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("WHERRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let result = match Arguments::parse().command {
-        Command::Up(up) => up.run(),
-        Command::Image(image) => image.run(),
-        Command::Version(version) => version.run(),
-        Command::Completion(completion) => completion.run(),
-        // Stays a single thread until it is inside its namespace.
-        Command::Helper { config } => wherry_network::helper_main(&config).map_err(Into::into),
-    };
-    match result {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -97,6 +97,14 @@ impl Up {
     async fn start(&self, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
         let dir = DataDir::resolve(self.data_dir.clone())?;
         let lock = dir.lock()?;
+        // First what a user may have got wrong, before anything is made.
+        let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
+        let images = Arc::new(images);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
+            .await
+            .with_context(|| format!("cannot listen on 127.0.0.1:{} (--api-port)", self.api_port))?;
+        let port = listener.local_addr()?.port();
+
         progress.set_message("setting up the network");
         let cluster = Cluster::start(ClusterConfig {
             dir: dir.network(),
@@ -113,13 +121,7 @@ impl Up {
         }
 
         progress.set_message("starting the API server");
-        let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
-        let images = Arc::new(images);
         let mut control = ControlPlane::start(dir.path(), cluster.api_ip(), images.clone()).await?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
-            .await
-            .with_context(|| format!("cannot listen on 127.0.0.1:{} (--api-port)", self.api_port))?;
-        let port = listener.local_addr()?.port();
         let names = [cluster.api_ip()];
         control.listen(listener, &names)?;
         control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;
@@ -189,7 +191,8 @@ impl Up {
             progress.finish_and_clear();
             let kinds = if running.containers.is_some() { "WebAssembly and containers" } else { "WebAssembly" };
             let nodes = if names.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", names.len()) };
-            println!("ready: https://127.0.0.1:{port} ({nodes}, {kinds}), {shown}");
+            // Nobody need be reading.
+            drop(crate::say(&format!("ready: https://127.0.0.1:{port} ({nodes}, {kinds}), {shown}\n")));
             std::future::pending::<anyhow::Result<()>>().await
         };
         tokio::select! {

@@ -40,15 +40,20 @@ impl Containers {
     /// A node's own containers: a namespace of containerd.
     async fn connect(&mut self, node: &str, dir: &Path) -> anyhow::Result<Arc<dyn Runtime>> {
         let mut options = ContainerOptions::new(&self.socket, dir.join("containers"));
-        options.namespace = node.to_owned();
-        let runtime = ContainerRuntime::connect(options).await?;
+        // In the machine's own, other clusters may have a node of this name.
+        options.namespace = match self.child {
+            Some(_) => node.to_owned(),
+            None => format!("{node}-{:08x}", crc32c::crc32c(dir.as_os_str().as_encoded_bytes())),
+        };
+        let runtime = ContainerRuntime::connect(options).await.with_context(|| format!("containerd at {}", self.socket.display()))?;
         self.runtimes.push(runtime.clone());
         Ok(runtime)
     }
 
-    /// Ends all containers, then the containerd that was started for them.
+    /// Ends all containers, then the containerd that was started for them; the machine's own is left as it was.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        for runtime in self.runtimes {
+        let Self { child, runtimes, .. } = self;
+        for runtime in runtimes {
             for container in runtime.list().await.context("list the containers")? {
                 if matches!(container.state, ContainerState::Running { .. }) {
                     runtime.kill(&container.id, Signal::Kill).await?;
@@ -56,8 +61,11 @@ impl Containers {
                 }
                 runtime.remove(&container.id).await?;
             }
+            if child.is_none() {
+                runtime.vacate().await?;
+            }
         }
-        if let Some(child) = self.child {
+        if let Some(child) = child {
             child.stop().await;
         }
         Ok(())

@@ -105,9 +105,9 @@ impl ImageSource for Images {
         Self::get(self, reference).map_err(pull_error)
     }
 
-    async fn kind(&self, reference: &str, secrets: &[Vec<u8>]) -> Option<ImageKind> {
+    async fn latest_kind(&self, reference: &str, secrets: &[Vec<u8>]) -> Option<ImageKind> {
         let auth = auth(reference, secrets).ok()?;
-        Self::kind(self, reference, auth).await.ok()
+        Self::latest_kind(self, reference, auth).await.ok()
     }
 
     async fn pull(&self, reference: &str, secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError> {

@@ -18,8 +18,8 @@ pub trait ImageSource: Send + Sync + 'static {
     /// The image, where it is on this node. Never the network.
     fn get(&self, reference: &str) -> Result<Option<Arc<Image>>, PullError>;
 
-    /// Its kind, by the node's store or its manifest in the registry; none where that cannot be known now.
-    async fn kind(&self, reference: &str, secrets: &[Vec<u8>]) -> Option<ImageKind>;
+    /// The kind of what the registry holds by this name now, by its manifest; none where that cannot be known.
+    async fn latest_kind(&self, reference: &str, secrets: &[Vec<u8>]) -> Option<ImageKind>;
 
     /// Asks the registry and fetches what is missing. `secrets` are Docker `config.json`s.
     async fn pull(&self, reference: &str, secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError>;

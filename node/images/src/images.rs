@@ -139,12 +139,25 @@ impl Images {
         {
             return Ok(kind);
         }
+        self.ask(reference, auth).await
+    }
+
+    /// As [`kind`](Self::kind), of what the registry holds now: what a pull would bring. A digest can't have changed.
+    pub async fn latest_kind(&self, reference: &str, auth: Option<Auth>) -> Result<ImageKind, ImageError> {
+        let name: Reference = reference.parse()?;
+        if name.digest().is_some() {
+            return self.kind(reference, auth).await;
+        }
+        self.ask(name, auth).await
+    }
+
+    async fn ask(&self, reference: Reference, auth: Option<Auth>) -> Result<ImageKind, ImageError> {
         let kind = pull::kind(&self.inner, &reference, auth).await?;
         let mut kinds = self.inner.kinds.lock();
         if kinds.len() >= KIND_ENTRIES {
             kinds.retain(|_, (at, _)| at.elapsed() < KIND_TTL);
         }
-        if kinds.len() < KIND_ENTRIES {
+        if kinds.len() < KIND_ENTRIES || kinds.contains_key(&reference) {
             kinds.insert(reference, (Instant::now(), kind));
         }
         Ok(kind)

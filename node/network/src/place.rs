@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -56,7 +57,16 @@ pub(crate) fn make_socket(family: SocketFamily, kind: SocketKind) -> io::Result<
 }
 
 pub(crate) fn spawn_nft() -> io::Result<std::process::Child> {
-    Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    let spawn = |program| {
+        // A group of its own: Ctrl-C is for us, who end in order.
+        let mut command = Command::new(program);
+        command.process_group(0).args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
+    match spawn("nft") {
+        // An ordinary user's PATH lacks the directory.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => spawn("/usr/sbin/nft"),
+        spawned => spawned,
+    }
 }
 
 pub(crate) fn feed_nft(mut child: std::process::Child, script: &str) -> Result<(), String> {

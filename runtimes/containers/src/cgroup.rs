@@ -12,7 +12,7 @@ const ROOT: &str = "/sys/fs/cgroup";
 pub(crate) enum Cgroups {
     /// One tree with all controllers.
     V2(PathBuf),
-    /// A tree a controller (several controllers may share one).
+    /// A tree a controller (several controllers may share one), perhaps with an empty one of version 2 beside them.
     V1 {
         /// The trees that matter here, each once.
         memory: Option<PathBuf>,
@@ -30,18 +30,20 @@ impl Cgroups {
     }
 
     fn v1(mountinfo: &str) -> Self {
-        let mounts: Vec<(PathBuf, &str)> = mountinfo
+        let mounts: Vec<(PathBuf, &str, &str)> = mountinfo
             .lines()
             .filter_map(|line| {
                 let (left, right) = line.split_once(" - ")?;
                 let mut right = right.split(' ');
                 let (kind, _source, options) = (right.next()?, right.next()?, right.next()?);
                 let place = left.split(' ').nth(4)?;
-                (kind == "cgroup").then(|| (PathBuf::from(place), options))
+                // Beside the trees of version 1 there may be one of version 2, without controllers; runc makes groups in it, too.
+                matches!(kind, "cgroup" | "cgroup2").then(|| (PathBuf::from(place), kind, options))
             })
             .collect();
-        let of = |controller: &str| mounts.iter().find(|(_, options)| options.split(',').any(|o| o == controller)).map(|(path, _)| path.clone());
-        Self::V1 { memory: of("memory"), cpuacct: of("cpuacct"), all: mounts.iter().map(|(path, _)| path.clone()).collect() }
+        let has = |kind: &str, options: &str, controller: &str| kind == "cgroup" && options.split(',').any(|o| o == controller);
+        let of = |controller: &str| mounts.iter().find(|(_, kind, options)| has(kind, options, controller)).map(|(path, ..)| path.clone());
+        Self::V1 { memory: of("memory"), cpuacct: of("cpuacct"), all: mounts.iter().map(|(path, ..)| path.clone()).collect() }
     }
 
     pub(crate) fn is_v2(&self) -> bool {
@@ -124,11 +126,12 @@ mod tests {
     fn controllers_are_found_wherever_they_are_mounted() {
         let info = "30 20 0:5 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
                     31 20 0:6 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
-                    32 20 0:7 / /proc rw - proc proc rw\n";
+                    32 20 0:7 / /proc rw - proc proc rw\n\
+                    33 20 0:8 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
         let Cgroups::V1 { memory, cpuacct, all } = Cgroups::v1(info) else { panic!("not v1") };
         assert_eq!(memory.unwrap(), Path::new("/sys/fs/cgroup/memory"));
         assert_eq!(cpuacct.unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
-        assert_eq!(all.len(), 2);
+        assert_eq!(all.len(), 3);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod runtime;
 mod spec;
 mod stdio;
 mod unpack;
+mod vacate;
 
 pub use daemon::{Containerd, ContainerdError, ContainerdOptions};
 pub use runtime::{ContainerOptions, ContainerRuntime};

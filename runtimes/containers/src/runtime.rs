@@ -134,6 +134,10 @@ pub(crate) mod labels {
 }
 
 impl ContainerRuntime {
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
     /// Connects to containerd and finds the containers of an earlier life: those that run are waited for, and give their output
     /// once they are adopted.
     pub async fn connect(options: ContainerOptions) -> Result<Arc<Self>, RuntimeError> {

@@ -9,6 +9,7 @@ use wherry_reconcile::EventType;
 use wherry_runtime::{ImageKind, PodNetwork, PodRef};
 
 use super::shared::Shared;
+use super::start::pull_policy;
 use crate::config::projection::Source;
 use crate::config::volumes::Volumes;
 use crate::config::{ConfigError, admit, files, volumes};
@@ -102,10 +103,11 @@ pub(super) async fn is_namespaced(shared: &Shared, pod: &Pod) -> bool {
 
 async fn kind(shared: &Shared, container: &Container, secrets: &[Vec<u8>]) -> Option<ImageKind> {
     let reference = container.image.as_deref().unwrap_or_default();
-    match shared.images.get(reference) {
-        Ok(Some(image)) => Some(image.kind),
-        Ok(None) => shared.images.kind(reference, secrets).await,
-        Err(_) => None,
+    // As the pull will decide: the tag may have been moved to an image of the other kind.
+    match (pull_policy(container), shared.images.get(reference)) {
+        (_, Err(_)) | ("Never", Ok(None)) => None,
+        ("Always", _) | (_, Ok(None)) => shared.images.latest_kind(reference, secrets).await,
+        (_, Ok(Some(image))) => Some(image.kind),
     }
 }
 

@@ -142,7 +142,7 @@ impl Job {
     async fn image(&self) -> Result<Arc<Image>, StartError> {
         let spec = self.spec()?;
         let reference = spec.image.as_deref().unwrap_or_default();
-        let policy = spec.image_pull_policy.as_deref().unwrap_or_else(|| default_policy(reference));
+        let policy = pull_policy(spec);
         let local = self.shared.images.get(reference).map_err(|error| {
             let message = format!("Failed to apply default image tag {reference:?}: {error}");
             self.event(EventType::Warning, "InspectFailed", message.clone());
@@ -276,6 +276,12 @@ impl Job {
         }
         Ok(())
     }
+}
+
+/// `imagePullPolicy`, given or by default.
+pub(super) fn pull_policy(container: &Container) -> &str {
+    let by_name = || default_policy(container.image.as_deref().unwrap_or_default());
+    container.image_pull_policy.as_deref().unwrap_or_else(by_name)
 }
 
 /// `Always` for `:latest` or no tag, as the API server defaults it.

@@ -76,7 +76,7 @@ impl ImageSource for Images {
         Ok(self.0.lock().get(reference).filter(|(_, local)| *local).map(|(kind, _)| Self::image(reference, *kind)))
     }
 
-    async fn kind(&self, reference: &str, _secrets: &[Vec<u8>]) -> Option<ImageKind> {
+    async fn latest_kind(&self, reference: &str, _secrets: &[Vec<u8>]) -> Option<ImageKind> {
         self.0.lock().get(reference).map(|(kind, _)| *kind)
     }
 
