@@ -19,6 +19,8 @@ mod pull;
 mod registries;
 #[path = "images/rootless.rs"]
 mod rootless;
+#[path = "images/shared.rs"]
+mod shared;
 
 use wherry_test::Options;
 

@@ -45,9 +45,13 @@ fn a_deleted_pod_leaves_nothing_on_the_node() -> anyhow::Result<()> {
     // A Pod that runs when the cluster is stopped goes with it.
     run(&kubectl, "last", "a.test/echo:1", "Never")?;
     ready(&kubectl, "last")?;
-    let uid = kubectl.ok("get pod last -o jsonpath={.metadata.uid}")?;
+    let last = kubectl.ok("get pod last -o jsonpath={.metadata.uid}")?;
     cluster.stop()?;
-    assert_eq!(cgroups(&uid), Vec::<PathBuf>::new());
+    assert_eq!(cgroups(&last), Vec::<PathBuf>::new());
+    // Its logs go once the API has forgotten it.
+    let mut found = Vec::new();
+    walk(&cluster.data_dir().join("nodes"), &uid, &mut found);
+    assert_eq!(found, Vec::<String>::new());
     let dir = cluster.scratch().display().to_string();
     let mounts = std::fs::read_to_string("/proc/self/mounts")?;
     assert!(!mounts.contains(&dir), "{mounts}");
@@ -57,7 +61,8 @@ fn a_deleted_pod_leaves_nothing_on_the_node() -> anyhow::Result<()> {
 /// Files, cgroups and links of a Pod.
 fn traces(cluster: &Cluster, uid: &str, ip: &str) -> anyhow::Result<Vec<String>> {
     let mut found: Vec<String> = cgroups(uid).into_iter().map(|path| path.display().to_string()).collect();
-    walk(&cluster.data_dir(), uid, &mut found);
+    walk(&cluster.data_dir().join("network"), uid, &mut found);
+    walk(&cluster.data_dir().join("containerd"), uid, &mut found);
     let namespace = format!("--net={}", cluster.data_dir().join("network/nodes/wherry-0").display());
     let links = Command::new("nsenter").args([&namespace, "ip", "-o", "link"]).output()?;
     let name = format!("wp{:08x}", u32::from(ip.parse::<std::net::Ipv4Addr>()?));
@@ -75,13 +80,13 @@ fn cgroups(uid: &str) -> Vec<PathBuf> {
     places.map(|place| place.join("wherry").join(format!("pod{uid}"))).filter(|path| path.exists()).collect()
 }
 
-/// Paths below a directory whose name holds the text; images and the API's state apart.
+/// Paths below a directory whose name holds the text.
 fn walk(dir: &Path, text: &str, found: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_name().to_string_lossy().contains(text) {
             found.push(path.display().to_string());
-        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !["images", "store"].iter().any(|name| path == dir.join(name)) {
+        } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             walk(&path, text, found);
         }
     }

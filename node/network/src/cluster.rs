@@ -17,8 +17,10 @@ use crate::links::{NodeLinks, configure_fabric, connection_in, join};
 use crate::netns::Netns;
 use crate::node::NodeConfig;
 use crate::place::{Place, listen};
-use crate::{Cidr, NetworkError};
+use crate::{Cidr, NetworkError, ipc, netns};
 
+/// Where the Pods' shared memory is kept.
+const SHARED: &str = "shared";
 const BRIDGE: &str = "wherry0";
 const FABRIC: Cidr = Cidr { base: Ipv4Addr::new(172, 30, 0, 0), length: 16 };
 
@@ -111,6 +113,10 @@ impl Cluster {
         listen(socket, SocketAddr::new(self.api_ip(), port))
     }
 
+    pub(crate) fn shared_dir(&self, node: &str) -> PathBuf {
+        self.config.dir.join(SHARED).join(node)
+    }
+
     pub(crate) fn pods_dir(&self, node: &str) -> PathBuf {
         self.config.dir.join("pods").join(node)
     }
@@ -140,6 +146,11 @@ impl Cluster {
     /// # Errors
     /// When a namespace cannot be unpinned.
     pub fn remove(dir: &Path) -> io::Result<()> {
+        ipc::clear_all(&dir.join(SHARED))?;
+        Self::unpin(dir)
+    }
+
+    fn unpin(dir: &Path) -> io::Result<()> {
         let entries = match std::fs::read_dir(dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -147,7 +158,7 @@ impl Cluster {
         };
         for entry in entries {
             let path = entry?.path();
-            if path.is_dir() { Self::remove(&path)? } else { Netns::remove(&path)? }
+            if path.is_dir() { Self::unpin(&path)? } else { netns::remove(&path)? }
         }
         Ok(())
     }

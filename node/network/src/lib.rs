@@ -26,6 +26,7 @@ mod dns;
 mod error;
 mod helper;
 mod ipam;
+mod ipc;
 mod links;
 mod netns;
 mod node;

@@ -28,19 +28,7 @@ impl Netns {
         if let Some(found) = Self::open(path).map_err(fail)? {
             return Ok((found, false));
         }
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(fail)?;
-        }
-        File::create(path).map_err(fail)?;
-        let target = path.to_owned();
-        // A namespace belongs to a thread: this one makes it, pins it with a bind mount, and ends.
-        let made = std::thread::spawn(move || -> io::Result<()> {
-            unshare(CloneFlags::CLONE_NEWNET)?;
-            let none: Option<&str> = None;
-            mount(Some("/proc/thread-self/ns/net"), &target, none, MsFlags::MS_BIND, none)?;
-            Ok(())
-        });
-        made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked"))).map_err(fail)?;
+        pin(path, CloneFlags::CLONE_NEWNET).map_err(fail)?;
         match Self::open(path).map_err(fail)? {
             Some(made) => Ok((made, true)),
             None => Err(fail(io::Error::other("the bind mount did not take"))),
@@ -80,16 +68,43 @@ impl Netns {
         drop(back);
         result
     }
+}
 
-    /// Unpins the namespace at `path`; it ends when its last process and socket do.
-    pub(crate) fn remove(path: &Path) -> io::Result<()> {
-        match umount2(path, MntFlags::MNT_DETACH) {
-            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-            Err(nix::errno::Errno::ENOENT) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-        fs::remove_file(path)
+/// Makes a namespace and keeps it at `path`.
+pub(crate) fn pin(path: &Path, kind: CloneFlags) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
     }
+    File::create(path)?;
+    let target = path.to_owned();
+    let name = if kind == CloneFlags::CLONE_NEWIPC { "ipc" } else { "net" };
+    // A namespace belongs to a thread: this one makes it, pins it with a bind mount, and ends.
+    let made = std::thread::spawn(move || -> io::Result<()> {
+        unshare(kind)?;
+        let (source, none) = (format!("/proc/thread-self/ns/{name}"), None::<&str>);
+        mount(Some(&*source), &target, none, MsFlags::MS_BIND, none)?;
+        Ok(())
+    });
+    made.join().unwrap_or_else(|_| Err(io::Error::other("the thread that makes it panicked")))
+}
+
+/// Whether a namespace is kept at `path`: not where there is no file, or an empty one left by a reboot.
+pub(crate) fn is_namespace(path: &Path) -> io::Result<bool> {
+    match File::open(path) {
+        Ok(file) => Ok(fstatfs(&file)?.filesystem_type() == NSFS_MAGIC),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Unpins the namespace at `path`; it ends when its last process and socket do.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(nix::errno::Errno::ENOENT) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    }
+    fs::remove_file(path)
 }
 
 /// The namespace that the process was started in.

@@ -19,7 +19,7 @@ use crate::netns::Netns;
 use crate::place::{Place, connect, listen};
 use crate::pod::Pod;
 use crate::services::{Base, Services};
-use crate::{Cidr, Ipam, NetworkError, publish};
+use crate::{Cidr, Ipam, NetworkError, ipc, netns, publish};
 
 /// What distinguishes a node's network from its neighbours'.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ pub struct NodeNetwork {
     /// Into the node's namespace; none where a helper holds it, which configured all that is needed.
     netlink: Option<Handle>,
     pods_dir: PathBuf,
+    shared_dir: PathBuf,
     state: Mutex<State>,
     services: Arc<Services>,
     zone: Zone,
@@ -105,6 +106,7 @@ impl NodeNetwork {
             netlink,
             place,
             pods_dir: cluster.pods_dir(&config.name),
+            shared_dir: cluster.shared_dir(&config.name),
             state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
             services,
             zone,
@@ -187,16 +189,18 @@ impl NodeNetwork {
     }
 
     async fn make(&self, pod: &PodRef, namespaced: bool, ip: Ipv4Addr, dns: PodDns) -> Result<Pod, NetworkError> {
+        let mut shared = None;
         let namespace = match (&self.netlink, &*self.place) {
             (Some(handle), Place::Entered(node)) if namespaced => {
                 let path = self.pods_dir.join(&pod.uid);
                 let (netns, _) = Netns::open_or_create(&path)?;
                 attach_pod((handle, node), &netns, ip).await?;
+                shared = Some(ipc::open_or_create(&self.shared_dir.join(&pod.uid))?);
                 Some(netns)
             }
             _ => None,
         };
-        Ok(Pod { ips: [ip.into()], ip, namespace, node: self.place.clone(), zone: self.zone.clone(), dns })
+        Ok(Pod { ips: [ip.into()], ip, namespace, shared, node: self.place.clone(), zone: self.zone.clone(), dns })
     }
 
     /// Takes a Pod's network away. Idempotent; also clears what an earlier life left of the Pod.
@@ -211,7 +215,9 @@ impl NodeNetwork {
         {
             detach_pod(handle, pod.ip).await?;
         }
-        Netns::remove(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
+        netns::remove(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
+        let path = self.shared_dir.join(uid);
+        ipc::clear(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
         if let Some(pod) = known {
             let mut state = self.state.lock();
             state.pods.remove(uid);

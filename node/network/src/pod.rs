@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wherry_runtime::{PodNetwork, SocketFamily, SocketKind};
+use wherry_runtime::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
 
 use crate::dns::{Zone, candidates};
 use crate::node::PodDns;
@@ -19,6 +19,7 @@ pub(crate) struct Pod {
     pub(crate) ips: [IpAddr; 1],
     pub(crate) ip: Ipv4Addr,
     pub(crate) namespace: Option<Netns>,
+    pub(crate) shared: Option<SharedMemory>,
     pub(crate) node: Arc<Place>,
     pub(crate) zone: Zone,
     pub(crate) dns: PodDns,
@@ -32,6 +33,10 @@ impl PodNetwork for Pod {
 
     fn namespace(&self) -> Option<&Path> {
         self.namespace.as_ref().map(Netns::path)
+    }
+
+    fn shared(&self) -> Option<&SharedMemory> {
+        self.shared.as_ref()
     }
 
     fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd> {

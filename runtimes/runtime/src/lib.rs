@@ -16,7 +16,7 @@ mod scoped;
 mod spec;
 
 pub use image::{Descriptor, Image, ImageKind};
-pub use network::{PodNetwork, SocketFamily, SocketKind};
+pub use network::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
 pub use output::{Output, Stream};
 pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats};
 pub use scoped::Scoped;

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
@@ -30,6 +30,11 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// The path of the Pod's own network namespace, for an OCI runtime; none where the Pod has an address alone.
     fn namespace(&self) -> Option<&Path>;
 
+    /// What the Pod's containers share beside the network; none where each has its own.
+    fn shared(&self) -> Option<&SharedMemory> {
+        None
+    }
+
     /// A new unbound, non-blocking, close-on-exec socket in the Pod's network. It stays there whichever
     /// thread uses it. Takes microseconds; never waits on the network.
     fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd>;
@@ -45,6 +50,15 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// The addresses of `name`, by the Pod's search path and the cluster's records.
     /// `NotFound` where there is no such name.
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
+}
+
+/// The places on the node that make the containers of a Pod one machine to `shm_open(3)`, `semget(2)` and the like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// The IPC namespace's file.
+    pub namespace: PathBuf,
+    /// What is mounted at `/dev/shm`.
+    pub shm: PathBuf,
 }
 
 /// The address family of a socket.

@@ -10,7 +10,7 @@ mod users;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use wherry_runtime::{ContainerSpec, RuntimeError};
+use wherry_runtime::{ContainerSpec, PodNetwork, RuntimeError};
 
 use crate::cgroup::Cgroups;
 pub(crate) use users::Rootfs;
@@ -43,7 +43,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 pub(crate) fn build(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let privileged = spec.security.privileged;
     let mut linux = json!({
-        "namespaces": namespaces(spec.network.namespace(), around.cgroups.is_v2() && !privileged),
+        "namespaces": namespaces(&*spec.network, around.cgroups.is_v2() && !privileged),
         "cgroupsPath": cgroup_path(spec),
         "resources": resources::build(&spec.limits, around.cgroups, privileged),
         "maskedPaths": if privileged { &[][..] } else { &MASKED[..] },
@@ -67,10 +67,14 @@ pub(crate) fn cgroup_path(spec: &ContainerSpec) -> String {
     format!("{}/{}", spec.cgroup_parent.trim_end_matches('/'), spec.id)
 }
 
-fn namespaces(network: Option<&Path>, own_cgroup: bool) -> Vec<Value> {
-    let mut namespaces: Vec<Value> = ["pid", "ipc", "uts", "mount"].iter().map(|kind| json!({"type": kind})).collect();
+fn namespaces(pod: &dyn PodNetwork, own_cgroup: bool) -> Vec<Value> {
+    let mut namespaces: Vec<Value> = ["pid", "uts", "mount"].iter().map(|kind| json!({"type": kind})).collect();
+    namespaces.push(match pod.shared() {
+        Some(shared) => json!({"type": "ipc", "path": shared.namespace}),
+        None => json!({"type": "ipc"}),
+    });
     // Without a path the Pod is in the node's network: no namespace is named, so none is made.
-    namespaces.extend(network.map(|path| json!({"type": "network", "path": path})));
+    namespaces.extend(pod.namespace().map(|path| json!({"type": "network", "path": path})));
     if own_cgroup {
         namespaces.push(json!({"type": "cgroup"}));
     }
@@ -208,7 +212,7 @@ pub(crate) mod tests {
         assert_eq!(whole["process"]["user"], json!({"uid": 0, "gid": 0, "additionalGids": []}));
         assert_eq!(whole["linux"]["cgroupsPath"], format!("/wherry/poduid/{}", "c".repeat(64)));
         let kinds: Vec<_> = whole["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(kinds, ["pid", "ipc", "uts", "mount", "cgroup"], "no network namespace without a path");
+        assert_eq!(kinds, ["pid", "uts", "mount", "ipc", "cgroup"], "no network namespace without a path");
         let capabilities = whole["process"]["capabilities"]["bounding"].as_array().unwrap().len();
         assert!((1..=14).contains(&capabilities));
     }

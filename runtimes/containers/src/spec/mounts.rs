@@ -10,12 +10,16 @@ pub(super) fn build(spec: &ContainerSpec) -> Result<Vec<Value>, RuntimeError> {
     let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| {
         json!({"destination": destination, "type": kind, "source": source, "options": options})
     };
+    let shm = match spec.network.shared() {
+        Some(shared) => json!({"destination": "/dev/shm", "type": "bind", "source": shared.shm, "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"]}),
+        None => mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+    };
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+        shm,
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", access]),
     ];
