@@ -83,7 +83,7 @@ impl NodeNet for Started {
     }
 
     async fn drained(&self, ip: IpAddr) {
-        self.0.services().drained(ip).await;
+        self.0.drained(ip).await;
     }
 
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {

@@ -62,7 +62,7 @@ pub trait NodeNet: Send + Sync + 'static {
     /// Tells the way to another node's Pods, or forgets it.
     async fn set_peer(&self, pod_cidr: &str, via: Option<IpAddr>) -> Result<(), String>;
 
-    /// Resolves when no Service of this node sends to `ip` any more.
+    /// Resolves when no Service sends to `ip` any more, on any node that can be known.
     async fn drained(&self, ip: IpAddr);
 
     /// Connects from the node.

@@ -7,8 +7,9 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use wherry_runtime::{SocketFamily, SocketKind};
 
@@ -17,6 +18,7 @@ use crate::links::{NodeLinks, configure_fabric, connection_in, join};
 use crate::netns::Netns;
 use crate::node::NodeConfig;
 use crate::place::{Place, listen};
+use crate::services::Services;
 use crate::{Cidr, NetworkError, ipc, netns};
 
 /// Where the Pods' shared memory is kept.
@@ -45,6 +47,23 @@ pub struct ClusterConfig {
 pub struct Cluster {
     config: ClusterConfig,
     fabric: Fabric,
+    tables: Arc<Tables>,
+}
+
+/// The Service tables of all nodes of this process: a Pod may stop once each of them has dropped it.
+#[derive(Debug, Default)]
+pub(crate) struct Tables(Mutex<Vec<Weak<Services>>>);
+
+impl Tables {
+    pub(crate) fn add(&self, table: &Arc<Services>) {
+        let mut tables = self.0.lock();
+        tables.retain(|table| table.strong_count() > 0);
+        tables.push(Arc::downgrade(table));
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Services>> {
+        self.0.lock().iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 enum Fabric {
@@ -73,7 +92,7 @@ impl Cluster {
             let helper = start.await.map_err(|error| NetworkError::Invalid(error.to_string()))??;
             Fabric::Helper(Arc::new(Place::Held(helper)))
         };
-        Ok(Self { config, fabric })
+        Ok(Self { config, fabric, tables: Arc::default() })
     }
 
     /// What it was started with.
@@ -89,6 +108,10 @@ impl Cluster {
             Fabric::Bridge(_) => 250,
             Fabric::Helper(_) => 1,
         }
+    }
+
+    pub(crate) fn tables(&self) -> &Arc<Tables> {
+        &self.tables
     }
 
     /// The address at which Pods reach the API server.

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Tables};
 use crate::dns::{self, Zone};
 use crate::links::{NodeLinks, attach_pod, configure_node, connection_in, detach_pod, route_peer};
 use crate::netns::Netns;
@@ -53,6 +53,7 @@ pub struct NodeNetwork {
     shared_dir: PathBuf,
     state: Mutex<State>,
     services: Arc<Services>,
+    tables: Arc<Tables>,
     zone: Zone,
     dns_ip: Ipv4Addr,
     _tasks: DropGuard,
@@ -90,6 +91,7 @@ impl NodeNetwork {
             Place::Held(_) => None,
         };
         let services = Services::new();
+        cluster.tables().add(&services);
         let zone = Zone { domain: settings.domain.clone(), services: services.clone() };
         let cancel = CancellationToken::new();
         let base = Base { node_ip: ip, service_cidr: settings.service_cidr, local: vec![settings.dns_ip] };
@@ -109,6 +111,7 @@ impl NodeNetwork {
             shared_dir: cluster.shared_dir(&config.name),
             state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
             services,
+            tables: cluster.tables().clone(),
             zone,
             dns_ip: settings.dns_ip,
             config,
@@ -219,6 +222,9 @@ impl NodeNetwork {
         let path = self.shared_dir.join(uid);
         ipc::clear(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
         if let Some(pod) = known {
+            for table in self.tables.all() {
+                table.restore(pod.ip.into());
+            }
             let mut state = self.state.lock();
             state.pods.remove(uid);
             state.ipam.free(pod.ip);
@@ -230,6 +236,13 @@ impl NodeNetwork {
     #[must_use]
     pub fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// Resolves when no node of this process sends new connections for a Service to the Pod that has `ip`. From then on none
+    /// will, until the Pod is removed.
+    pub async fn drained(&self, ip: IpAddr) {
+        let tables = self.tables.all();
+        futures::future::join_all(tables.iter().map(|table| table.drained(ip))).await;
     }
 
     /// Tells the way to another node's Pods, or forgets it.

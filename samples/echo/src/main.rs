@@ -3,7 +3,8 @@
 #[cfg(unix)]
 mod native {
     use std::io::{self, BufRead, BufReader, Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Condvar, Mutex};
     use std::thread;
     use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -65,13 +66,20 @@ mod native {
         let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
         let active = Arc::new(Active::default());
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
-        let (accepting, accepted) = (listener.try_clone()?, Arc::clone(&active));
+        let ending = Arc::new(AtomicBool::new(false));
+        let (told, own) = (Arc::clone(&ending), listener.local_addr()?.port());
         thread::spawn(move || {
-            for stream in accepting.incoming().flatten() {
-                accepted.serve(stream);
-            }
+            signals.forever().next();
+            told.store(true, Ordering::SeqCst);
+            // Wakes the loop below. Whatever becomes of it, the next connection does the same.
+            drop(TcpStream::connect((Ipv4Addr::LOCALHOST, own)));
         });
-        signals.forever().next();
+        // One thread accepts and counts, so that none is between the two when it is asked whether any is left.
+        while !ending.load(Ordering::SeqCst) {
+            if let Ok((stream, _)) = listener.accept() {
+                active.serve(stream);
+            }
+        }
         listener.set_nonblocking(true)?;
         while let Ok((stream, _)) = listener.accept() {
             stream.set_nonblocking(false)?;

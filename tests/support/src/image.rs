@@ -49,11 +49,7 @@ pub fn echo_image() -> anyhow::Result<PathBuf> {
 }
 
 fn build() -> anyhow::Result<PathBuf> {
-    // The test's own binary lies in target/<profile>/deps.
-    let binary = std::env::current_exe()?;
-    let target = binary.ancestors().nth(3).context("no target directory")?;
-    let out = target.join("samples");
-    std::fs::create_dir_all(&out)?;
+    let out = samples_dir()?;
     // Tests in several processes: one builds, the others find it done.
     let lock = std::fs::File::create(out.join("lock"))?;
     lock.lock()?;
@@ -65,4 +61,30 @@ fn build() -> anyhow::Result<PathBuf> {
     let made = Command::new(samples.join("image.sh")).arg(&tar).args(["/bin/echo", &program]).output()?;
     ensure!(made.status.success(), "samples/image.sh: {}", String::from_utf8_lossy(&made.stderr));
     Ok(tar)
+}
+
+/// An image of programs of this machine, as a tar: `entrypoint` and pairs of the path in the image and the program. Built once, kept under the
+/// target directory as `name`.
+pub fn image_of(name: &str, entrypoint: &str, programs: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+    let out = samples_dir()?;
+    let lock = std::fs::File::create(out.join("lock"))?;
+    lock.lock()?;
+    let tar = out.join(format!("{name}.tar"));
+    if !tar.exists() {
+        // Under its name only when it is whole.
+        let partial = out.join(format!("{name}.partial"));
+        let programs = programs.iter().map(|(path, file)| format!("{path}={file}"));
+        let made = Command::new(root().join("samples/image.sh")).arg(&partial).arg(entrypoint).args(programs).output()?;
+        ensure!(made.status.success(), "samples/image.sh: {}", String::from_utf8_lossy(&made.stderr));
+        std::fs::rename(partial, &tar)?;
+    }
+    Ok(tar)
+}
+
+/// Beside the test's own binary, which lies in target/<profile>/deps.
+fn samples_dir() -> anyhow::Result<PathBuf> {
+    let binary = std::env::current_exe()?;
+    let out = binary.ancestors().nth(3).context("no target directory")?.join("samples");
+    std::fs::create_dir_all(&out)?;
+    Ok(out)
 }

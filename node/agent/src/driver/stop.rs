@@ -17,7 +17,7 @@ use crate::lifecycle::{self, Ended, Identity, Slot};
 use crate::logs::Logs;
 use crate::probe::run::{Found, Target, request};
 
-/// How long Term waits for the Services of this node to drop the Pod.
+/// How long Term waits for the Services to drop the Pod.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Between attempts to signal through a runtime that fails.
 const RETRY: Duration = Duration::from_secs(1);

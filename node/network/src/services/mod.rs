@@ -6,7 +6,7 @@
 
 mod delta;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -90,6 +90,8 @@ pub struct Service {
 pub struct Services {
     table: RwLock<HashMap<ServiceKey, Arc<Service>>>,
     waiting: Mutex<BTreeSet<ServiceKey>>,
+    /// Addresses of Pods that are being stopped: no rule leads there, whatever late news of their endpoints says.
+    withdrawn: Mutex<HashSet<IpAddr>>,
     changed: Notify,
     applied: watch::Sender<Arc<Applied>>,
 }
@@ -107,6 +109,7 @@ impl Services {
         Arc::new(Self {
             table: RwLock::default(),
             waiting: Mutex::default(),
+            withdrawn: Mutex::default(),
             changed: Notify::new(),
             applied: watch::Sender::default(),
         })
@@ -155,12 +158,51 @@ impl Services {
         })
     }
 
-    /// Resolves when no rule of this node sends new connections to `ip`; at once where none does.
+    /// Resolves when no rule of this node sends new connections to `ip`; at once where none does. From then on none will,
+    /// until [`restore`](Self::restore).
     pub async fn drained(&self, ip: IpAddr) {
+        self.untargeted(ip).await;
+        // News that the Pod had become ready may be later than its end.
+        self.withdrawn.lock().insert(ip);
+        self.revise(ip);
+        self.untargeted(ip).await;
+    }
+
+    /// The address may have another Pod: what is said of it counts again.
+    pub(crate) fn restore(&self, ip: IpAddr) {
+        if self.withdrawn.lock().remove(&ip) {
+            self.revise(ip);
+        }
+    }
+
+    async fn untargeted(&self, ip: IpAddr) {
         let IpAddr::V4(ip) = ip else { return };
         let mut applied = self.applied.subscribe();
         // An error means that the table is gone, and its rules with it.
         drop(applied.wait_for(|applied| !applied.targets.contains_key(&ip)).await);
+    }
+
+    /// Has the rules of every Service that names `ip` looked at again.
+    fn revise(&self, ip: IpAddr) {
+        let leads = |service: &Service| service.ports.iter().flat_map(|port| &port.endpoints).any(|endpoint| endpoint.ip() == ip);
+        let keys: Vec<_> = self.table.read().iter().filter(|(_, service)| leads(service)).map(|(key, _)| key.clone()).collect();
+        if !keys.is_empty() {
+            self.waiting.lock().extend(keys);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The Service as the kernel shall have it.
+    fn wanted(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        let mut service = self.get(key)?;
+        let withdrawn = self.withdrawn.lock();
+        let leads_there = |port: &ServicePort| port.endpoints.iter().any(|endpoint| withdrawn.contains(&endpoint.ip()));
+        if !withdrawn.is_empty() && service.ports.iter().any(leads_there) {
+            for port in &mut Arc::make_mut(&mut service).ports {
+                port.endpoints.retain(|endpoint| !withdrawn.contains(&endpoint.ip()));
+            }
+        }
+        Some(service)
     }
 
     /// Resolves when a rule of this node sends new connections to `ip`.
@@ -182,7 +224,7 @@ impl Services {
         loop {
             let keys = std::mem::take(&mut *self.waiting.lock());
             for key in &keys {
-                let service = self.get(key);
+                let service = self.wanted(key);
                 rules.set(key, service.as_deref(), &mut script);
             }
             if !script.is_empty() {
@@ -205,9 +247,9 @@ impl Services {
     async fn rebuild(&self, place: &Arc<Place>, base: Base) -> Rules {
         let mut rules = Rules::new(base);
         let mut script = rules.base_script();
-        let table: Vec<_> = self.table.read().iter().map(|(key, service)| (key.clone(), service.clone())).collect();
-        for (key, service) in table {
-            rules.set(&key, Some(&service), &mut script);
+        let keys: Vec<_> = self.table.read().keys().cloned().collect();
+        for key in keys {
+            rules.set(&key, self.wanted(&key).as_deref(), &mut script);
         }
         if let Err(error) = apply(place, script).await {
             tracing::error!(%error, "the Service rules cannot be written");
