@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use wherry_test::{Cluster, get, is_root};
 
-use crate::setting::{LONG, WASM, cluster, deployment, rolled_out, service};
+use crate::setting::{WASM, cluster, deployment, rolled_out, service};
 
 const PODS: u32 = 200;
 
@@ -32,8 +32,8 @@ fn two_hundred_components_on_one_node() -> anyhow::Result<()> {
     assert_eq!(answered.len(), PODS as usize, "some Pods never answer");
     println!("each has answered after {:.1} s; {} MiB resident", started.elapsed().as_secs_f64(), resident(&cluster)?);
     let deleted = Instant::now();
-    kubectl.ok("delete deployment many")?;
-    kubectl.wait("--for=delete pods -l app=many", LONG)?;
+    // Returns when all is gone. (`kubectl wait` asks for one Pod after the other, five a second.)
+    kubectl.ok("delete deployment many --cascade=foreground")?;
     println!("all gone after {:.1} s", deleted.elapsed().as_secs_f64());
     let left = std::fs::read_dir(cluster.data_dir().join("nodes/wherry-0/pods"))?.count();
     assert_eq!(left, 0, "directories of Pods are left");

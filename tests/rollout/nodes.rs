@@ -21,7 +21,7 @@ fn three_nodes_are_one_network() -> anyhow::Result<()> {
         return Ok(());
     }
     let cluster = cluster(3)?;
-    cluster.load(&image_of("tools", "/bin/busybox", &[("/bin/busybox", "/usr/bin/busybox")])?, TOOLS)?;
+    cluster.load(&image_of("tools", "/bin/busybox", &[("/bin/busybox", "/usr/bin/busybox"), ("/bin/curl", "/usr/bin/curl")])?, TOOLS)?;
     for (name, image) in [("native", CONTAINER), ("component", WASM)] {
         let apart = APART.replace("NAME", name);
         cluster.kubectl().apply(&(deployment(name, image, 3, &[&apart]) + &service(name) + &headless(name)))?;
@@ -87,7 +87,7 @@ fn every_node_reaches_all(cluster: &Cluster) -> anyhow::Result<()> {
 /// Runs a busybox on a node to its end; its output.
 fn tool(cluster: &Cluster, name: &str, node: &str, script: &str) -> anyhow::Result<String> {
     let manifest = format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, nodeName: {node}, containers: [{{name: tool, image: \"{TOOLS}\", imagePullPolicy: IfNotPresent, args: [sh, -c, {}]}}]}}}}",
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: Never, nodeName: {node}, containers: [{{name: tool, image: \"{TOOLS}\", imagePullPolicy: IfNotPresent, args: [sh, -c, {}]}}]}}}}",
         serde_json::Value::from(script)
     );
     let kubectl = cluster.kubectl();
@@ -103,17 +103,17 @@ fn tool(cluster: &Cluster, name: &str, node: &str, script: &str) -> anyhow::Resu
 fn containers_reach_all_by_name(cluster: &Cluster) -> anyhow::Result<()> {
     let api = cluster.kubectl().ok("get service kubernetes -o jsonpath={.spec.clusterIP}")?;
     for node in NODES {
-        let mut script = "set -e; b=/bin/busybox\n".to_owned();
+        let mut script = "set -e; b=/bin/busybox; page() { /bin/curl -sS --fail --max-time 10 http://$1/; }\n".to_owned();
         script += "$b nslookup -type=a kubernetes.default.svc.cluster.local\n";
         for name in ["native", "component"] {
-            // Short names by the search path; the full name for what looks up records.
-            script += &format!("for n in 1 2 3; do $b wget -q -T 10 -O - http://{name}/; done\n");
-            script += &format!("$b wget -q -T 10 -O - http://{name}.default.svc/\n");
+            // Short names by the search path; the full name for what asks for records.
+            script += &format!("for n in 1 2 3; do page {name}; done\n");
+            script += &format!("page {name}.default.svc\n");
             script += &format!("$b nslookup -type=a {name}-pods.default.svc.cluster.local\n");
             script += &format!("$b nslookup -type=srv _http._tcp.{name}-pods.default.svc.cluster.local\n");
             script += &format!("$b nslookup -type=srv _http._tcp.{name}.default.svc.cluster.local\n");
             for ip in pod_ips(cluster, name)? {
-                script += &format!("$b wget -q -T 10 -O - http://{ip}:8080/\n");
+                script += &format!("page {ip}:8080\n");
             }
         }
         let output = tool(cluster, &format!("tool-{node}"), node, &script)?;

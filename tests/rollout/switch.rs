@@ -16,18 +16,16 @@ fn a_deployment_changes_kinds_and_no_request_fails() -> anyhow::Result<()> {
     if !is_root("a cluster with containers") {
         return Ok(());
     }
-    let cluster = cluster(1)?;
+    let cluster = cluster(2)?;
     cluster.kubectl().apply(&(deployment("echo", CONTAINER, 3, &[]) + &service("echo")))?;
     rolled_out(&cluster, "echo")?;
 
     let outside = Client { address: cluster.url("echo")?, netns: None, connections: Use::Fresh };
-    let inside = Client {
-        address: cluster_address(&cluster, "echo")?,
-        netns: Some(netns::node(&cluster, "wherry-0")),
-        connections: Use::Fresh,
-    };
+    let service = cluster_address(&cluster, "echo")?;
+    let from = |node| Client { address: service.clone(), netns: Some(netns::node(&cluster, node)), connections: Use::Fresh };
     let kept = |client: &Client| Client { connections: Use::Kept, ..client.clone() };
-    let clients = vec![outside.clone(), outside.clone(), outside.clone(), inside.clone(), inside.clone(), kept(&outside), kept(&inside)];
+    let (near, far) = (from("wherry-0"), from("wherry-1"));
+    let clients = vec![outside.clone(), outside.clone(), outside.clone(), near.clone(), far.clone(), far, kept(&outside), kept(&near)];
     let load = Load::start(clients);
     let mut images = [WASM, CONTAINER].into_iter().cycle();
     let mut switches = 0;

@@ -1,6 +1,7 @@
 //! Images of the samples.
 
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -64,12 +65,14 @@ fn build() -> anyhow::Result<PathBuf> {
 }
 
 /// An image of programs of this machine, as a tar: `entrypoint` and pairs of the path in the image and the program. Built once, kept under the
-/// target directory as `name`.
+/// target directory as `name` and what it is made of.
 pub fn image_of(name: &str, entrypoint: &str, programs: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
     let out = samples_dir()?;
     let lock = std::fs::File::create(out.join("lock"))?;
     lock.lock()?;
-    let tar = out.join(format!("{name}.tar"));
+    let mut hasher = DefaultHasher::new();
+    (entrypoint, programs).hash(&mut hasher);
+    let tar = out.join(format!("{name}-{:016x}.tar", hasher.finish()));
     if !tar.exists() {
         // Under its name only when it is whole.
         let partial = out.join(format!("{name}.partial"));
