@@ -264,3 +264,33 @@ async fn apply(place: &Arc<Place>, script: String) -> Result<(), NetworkError> {
         .await
         .map_err(|error| NetworkError::Nft(error.to_string()))?
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    /// News that a Pod had become ready may come after its end was decided: no rule may lead there any more.
+    #[tokio::test]
+    async fn a_drained_address_stays_so_until_it_is_restored() {
+        let services = Services::new();
+        let key = ServiceKey { namespace: "default".into(), name: "web".into() };
+        let (ending, other): (IpAddr, IpAddr) = ([10, 128, 0, 5].into(), [10, 128, 0, 6].into());
+        let port = ServicePort {
+            name: String::new(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+            endpoints: vec![SocketAddr::new(ending, 8080), SocketAddr::new(other, 8080)],
+        };
+        let wanted = || services.wanted(&key).unwrap().ports[0].endpoints.iter().map(SocketAddr::ip).collect::<Vec<_>>();
+
+        services.drained(ending).await;
+        services.set(key.clone(), Some(Service { ports: vec![port], ..Service::default() }));
+        assert_eq!(wanted(), [other]);
+        services.waiting.lock().clear();
+        services.restore(ending);
+        assert_eq!(wanted(), [ending, other]);
+        assert!(services.waiting.lock().contains(&key), "its rules are written again");
+    }
+}
