@@ -83,7 +83,20 @@ impl Up {
         progress.set_style(ProgressStyle::with_template("{spinner} {msg}")?);
         progress.enable_steady_tick(Duration::from_millis(100));
 
-        let (mut running, port) = self.start(&progress).await?;
+        let dir = DataDir::resolve(self.data_dir.clone())?;
+        let lock = dir.lock()?;
+        // Containers of an earlier life may be using what it left.
+        let network_is_ours = !Cluster::is_there(&dir.network())?;
+        let (mut running, port) = match self.start(&dir, lock, &progress).await {
+            Ok(started) => started,
+            Err(error) => {
+                progress.finish_and_clear();
+                if network_is_ours && let Err(error) = Cluster::remove(&dir.network()) {
+                    tracing::error!(%error, "the network was left behind");
+                }
+                return Err(error);
+            }
+        };
         let result = tokio::select! {
             result = self.announce_and_watch(&mut running, port, &progress) => result,
             () = &mut stop => Ok(()),
@@ -94,9 +107,7 @@ impl Up {
     }
 
     /// Starts all parts; the port is that of the API on 127.0.0.1.
-    async fn start(&self, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
-        let dir = DataDir::resolve(self.data_dir.clone())?;
-        let lock = dir.lock()?;
+    async fn start(&self, dir: &DataDir, lock: File, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
         // First what a user may have got wrong, before anything is made.
         let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
         let images = Arc::new(images);
@@ -128,7 +139,7 @@ impl Up {
 
         progress.set_message("starting the runtimes");
         let wasm = WasmRuntime::new(wherry_wasm::Options::new(dir.path().join("wasm")))?;
-        let mut containers = self.containers(&dir).await?;
+        let mut containers = self.containers(dir).await?;
         let stop_nodes = CancellationToken::new();
         let mut nodes = Vec::new();
         for index in 0..self.nodes {
@@ -142,7 +153,7 @@ impl Up {
             };
             nodes.push(Node::start(index, dir.path(), parts, stop_nodes.clone()).await?);
         }
-        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir, _lock: lock };
+        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir: dir.clone(), _lock: lock };
         Ok((running, port))
     }
 
@@ -182,11 +193,16 @@ impl Up {
         progress.set_message("waiting for the nodes");
         let informer = running.control.informers.get::<NodeObject>();
         let names: Vec<String> = running.nodes.iter().map(|node| node.name.clone()).collect();
+        let mut agents_ready: Vec<_> = running.nodes.iter().map(Node::not_ready).collect();
         let agents = async {
             let (ended, _, _) = select_all(running.nodes.iter_mut().map(|node| Box::pin(node.ended()))).await;
             ended.and_then(|()| bail!("a node's agent ended"))
         };
         let ready = async {
+            for agent in &mut agents_ready {
+                // An agent that ends is told by the other branch.
+                let _ = agent.wait_for(Option::is_none).await;
+            }
             nodes_ready(&informer, &names).await;
             progress.finish_and_clear();
             let kinds = if running.containers.is_some() { "WebAssembly and containers" } else { "WebAssembly" };
@@ -223,7 +239,7 @@ impl Running {
     }
 }
 
-/// Waits until every named Node is Ready, as its agent has reported in this life.
+/// Waits until every named Node is Ready in the eyes of clients.
 async fn nodes_ready(informer: &Informer<NodeObject>, names: &[String]) {
     let mut changes = informer.subscribe();
     while !names.iter().all(|name| informer.get("", name).is_some_and(|node| is_ready(&node))) {

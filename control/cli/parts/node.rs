@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wherry_agent::{Agent, ClusterNetwork};
@@ -84,6 +85,7 @@ pub(crate) struct NodeParts<'a> {
 /// A running agent.
 pub(crate) struct Node {
     pub(crate) name: String,
+    not_ready: watch::Receiver<Option<String>>,
     task: JoinHandle<Result<(), wherry_agent::AgentError>>,
 }
 
@@ -112,7 +114,13 @@ impl Node {
             clock: Default::default(),
         })?;
         control.agents.add(&name, agent.connector());
-        Ok(Self { name, task: tokio::spawn(agent.run(cancel)) })
+        let not_ready = agent.not_ready();
+        Ok(Self { name, not_ready, task: tokio::spawn(agent.run(cancel)) })
+    }
+
+    /// Says why the node is not ready, in this life of its agent.
+    pub(crate) fn not_ready(&self) -> watch::Receiver<Option<String>> {
+        self.not_ready.clone()
     }
 
     /// Waits for the agent's end.

@@ -77,31 +77,45 @@ fn arch() -> &'static str {
     }
 }
 
-/// The checks behind the health paths: the store answers, and nothing has stopped its writes.
+/// The checks behind the health paths: the server answers, and the store takes writes.
 const CHECKS: [&str; 2] = ["ping", "store"];
+
+fn passes(engine: &Engine, check: &str) -> bool {
+    check != "store" || engine.store.refusal().is_none()
+}
 
 async fn health(State(engine): State<Arc<Engine>>, request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let verbose = form_urlencoded::parse(query.as_bytes()).any(|(k, _)| k == "verbose");
-    // Reading the revision takes the way that every request takes.
-    let _ = engine.store.revision();
-    if !verbose {
+    let healthy = CHECKS.iter().all(|check| passes(&engine, check));
+    if healthy && !verbose {
         return respond::text(StatusCode::OK, "ok");
     }
     let name = request.uri().path().trim_matches('/').to_owned();
-    let mut text: String = CHECKS
-        .iter()
-        .map(|check| format!("[+]{check} ok\n"))
-        .collect();
-    text.push_str(&format!("{name} check passed\n"));
-    respond::text(StatusCode::OK, text)
+    let mut text: String = CHECKS.iter().map(|check| line(&engine, check)).collect();
+    let (code, outcome) = match healthy {
+        true => (StatusCode::OK, "passed"),
+        false => (StatusCode::INTERNAL_SERVER_ERROR, "failed"),
+    };
+    text.push_str(&format!("{name} check {outcome}\n"));
+    respond::text(code, text)
 }
 
-async fn check(Path(check): Path<String>) -> Response {
-    if CHECKS.contains(&check.as_str()) {
+/// What the health paths say of a check; the reason is for the log alone, since anybody may ask.
+fn line(engine: &Engine, check: &str) -> String {
+    match passes(engine, check) {
+        true => format!("[+]{check} ok\n"),
+        false => format!("[-]{check} failed: reason withheld\n"),
+    }
+}
+
+async fn check(State(engine): State<Arc<Engine>>, Path(check): Path<String>) -> Response {
+    if !CHECKS.contains(&check.as_str()) {
+        respond::failure(&Status::no_such_path())
+    } else if passes(&engine, &check) {
         respond::text(StatusCode::OK, "ok")
     } else {
-        respond::failure(&Status::no_such_path())
+        respond::text(StatusCode::INTERNAL_SERVER_ERROR, line(&engine, &check))
     }
 }
 

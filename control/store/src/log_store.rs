@@ -117,11 +117,6 @@ impl LogStore {
         Ok(state.revision)
     }
 
-    /// Why no write is taken any more, if so.
-    pub fn refusal(&self) -> Option<Arc<str>> {
-        self.refusal.read().clone()
-    }
-
     /// Finishes the writes that wait, ends all watches and leaves the directory in order, free for the next process.
     pub async fn close(&self) {
         let Some(committer) = self.committer.lock().take() else {
@@ -172,6 +167,10 @@ impl Store for LogStore {
 
     fn watch(&self, range: Range, from: u64) -> Result<Watch, StoreError> {
         self.cache.watch(range, from)
+    }
+
+    fn refusal(&self) -> Option<Arc<str>> {
+        self.refusal.read().clone()
     }
 
     fn compact(&self, revision: u64) -> Result<(), StoreError> {

@@ -30,6 +30,11 @@ pub trait Store: Send + Sync + 'static {
     /// Forgets the history up to and including `revision`.
     fn compact(&self, revision: u64) -> Result<(), StoreError>;
 
+    /// Why no write is taken any more, if so. Reads go on.
+    fn refusal(&self) -> Option<Arc<str>> {
+        None
+    }
+
     /// Waits until `revision` is committed; [`StoreError::Future`] after `timeout`.
     async fn wait_for(&self, revision: u64, timeout: Duration) -> Result<(), StoreError>;
 }

@@ -20,7 +20,7 @@ use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
 use crate::node::heartbeat::Heartbeat;
-use crate::node::register::{Facts, architecture};
+use crate::node::register::{Facts, NotReady, architecture};
 use crate::node::{Capacity, feed};
 use crate::ports::{ImageSource, NetworkStart, NodeNet};
 
@@ -77,6 +77,7 @@ pub struct Agent {
     capacity: Capacity,
     logs: Arc<Logs>,
     view: Arc<View>,
+    not_ready: watch::Sender<NotReady>,
 }
 
 impl Agent {
@@ -94,7 +95,13 @@ impl Agent {
         };
         let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
         let capacity = config.capacity.clone().unwrap_or_else(|| Capacity::detect(&config.data_dir));
-        Ok(Self { config, capacity, logs, view: Arc::default() })
+        let not_ready = watch::Sender::new(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
+        Ok(Self { config, capacity, logs, view: Arc::default(), not_ready })
+    }
+
+    /// Why the node is not ready, as this life of the agent sees it; none once it is.
+    pub fn not_ready(&self) -> watch::Receiver<Option<String>> {
+        self.not_ready.subscribe()
     }
 
     /// Logs, Pods and health, for the API server's node connector.
@@ -116,13 +123,12 @@ impl Agent {
         let cancel = cancel.child_token();
         let _stop_parts = cancel.clone().drop_guard();
         let mut parts = JoinSet::new();
-        let (not_ready, readiness) = watch::channel(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
         let heartbeat = Heartbeat {
             client: self.config.client.clone(),
             facts: self.facts(),
             images: self.config.images.clone(),
             data_dir: self.config.data_dir.clone(),
-            not_ready: readiness,
+            not_ready: self.not_ready.subscribe(),
         };
         parts.spawn(heartbeat.run(cancel.clone()));
         let Some(network) = self.start_network(&cancel).await? else { return Ok(()) };
@@ -137,7 +143,7 @@ impl Agent {
             parts.spawn(async move { feed::peers(&informers, own, network, cancel).await });
         }
         shared.recorder.event(&self.node_reference(), EventType::Normal, "Starting", "Starting kubelet.");
-        not_ready.send_replace(None);
+        self.not_ready.send_replace(None);
         shared.recorder.event(&self.node_reference(), EventType::Normal, "NodeReady", format!("Node {} status is now: NodeReady", self.config.node_name));
         Driver::new(Arc::new(shared)).run(&informers, cancel.clone()).await;
         cancel.cancel();

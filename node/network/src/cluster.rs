@@ -164,6 +164,25 @@ impl Cluster {
         Ok(Arc::new(Place::Entered(netns)))
     }
 
+    /// Whether an earlier life left a namespace below `dir`.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn is_there(dir: &Path) -> io::Result<bool> {
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if !path.is_dir() || Self::is_there(&path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes down every namespace below `dir`, of this life or an earlier one. Containers in them lose their network.
     ///
     /// # Errors

@@ -44,11 +44,17 @@ pub struct Cluster {
 impl Cluster {
     /// Starts a cluster in a new directory and waits until it is ready.
     pub fn start(options: Options) -> anyhow::Result<Self> {
+        let mut cluster = Self::create(options)?;
+        cluster.resume()?;
+        Ok(cluster)
+    }
+
+    /// A cluster in a new directory, not started yet.
+    pub fn create(options: Options) -> anyhow::Result<Self> {
         // Short: paths of sockets below it are limited to 108 bytes.
         let dir = tempfile::Builder::new().prefix("wh").tempdir()?;
-        let mut cluster = Self { options, dir, process: None };
+        let cluster = Self { options, dir, process: None };
         cluster.prepare()?;
-        cluster.resume()?;
         Ok(cluster)
     }
 
@@ -75,15 +81,21 @@ impl Cluster {
         command
     }
 
-    /// Starts it (again), in the same directory.
-    pub fn resume(&mut self) -> anyhow::Result<()> {
+    /// The command that [`resume`](Self::resume) starts.
+    #[must_use]
+    pub fn up(&self) -> Command {
         let mut command = self.wherry(&["up"]);
         command
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(["--api-port", "0", "--nodes", &self.options.nodes.to_string()])
             .args(&self.options.arguments);
-        let mut process = Child::start("wherry up", &mut command)?;
+        command
+    }
+
+    /// Starts it (again), in the same directory.
+    pub fn resume(&mut self) -> anyhow::Result<()> {
+        let mut process = Child::start("wherry up", &mut self.up())?;
         process.wait_for_line(PATIENCE, |line| line.starts_with("ready"))?;
         self.process = Some(process);
         Ok(())

@@ -49,10 +49,16 @@ impl Content {
         }
     }
 
-    /// Reads all of it and proves it.
-    pub(super) fn load(path: &Path, describe: &Describe) -> Result<(Self, State), String> {
+    /// Reads all of it and proves it. Without a state if it holds nothing yet.
+    pub(super) fn load(path: &Path, describe: &Describe) -> Result<(Self, Option<State>), String> {
         let db = open(path)?;
-        let meta = db.get(META).map_err(text)?.ok_or("it was not finished")?;
+        let Some(meta) = db.get(META).map_err(text)? else {
+            if db.is_empty() {
+                let (state, count, sum) = (State::default(), 0, 0);
+                return Ok((Self { db, state, count, sum }, None));
+            }
+            return Err("it was not finished".into());
+        };
         let (revision, count, sum) = decode_meta(&meta)?;
         let mut content = Self {
             db,
@@ -86,7 +92,7 @@ impl Content {
             ));
         }
         let state = content.state.clone();
-        Ok((content, state))
+        Ok((content, Some(state)))
     }
 
     /// Takes in an entry that was read, with its chunks put together.

@@ -136,7 +136,7 @@ impl Worker {
             let loaded = guard(|| Content::load(&path, &self.describe));
             fs::remove_file(&opening).map_err(|error| error.to_string())?;
             match loaded {
-                Ok((content, state)) => return Ok((content, Some(state))),
+                Ok((content, state)) => return Ok((content, state)),
                 Err(error) => tracing::warn!(error, "the index is not sound; it is rebuilt"),
             }
         }

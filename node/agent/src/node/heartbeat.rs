@@ -54,6 +54,9 @@ impl Heartbeat {
     async fn beat(&mut self) {
         let mut node = self.register().await;
         let mut last: Option<(Instant, Reported)> = None;
+        // A Node that is known already has a network in a moment; until then what an earlier life reported holds, so that
+        // a restart of the agent takes no Pod out of its Services.
+        let mut returning = node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some());
         let mut tick = tokio::time::interval(RENEW);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -67,6 +70,9 @@ impl Heartbeat {
                 }
                 moved = self.not_ready.changed() => moved.is_ok(),
             };
+            if std::mem::take(&mut returning) && self.not_ready.borrow().is_some() {
+                continue;
+            }
             let now = Reported {
                 not_ready: self.not_ready.borrow_and_update().clone(),
                 pressure: Pressure::measure(&self.data_dir),
