@@ -3,9 +3,15 @@
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use etcetera::BaseStrategy;
+
+/// How long the lock may be held by what is already ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A cluster's directory.
 #[derive(Clone, Debug)]
@@ -33,7 +39,7 @@ impl DataDir {
     pub(crate) fn lock(&self) -> anyhow::Result<File> {
         let path = self.0.join("lock");
         let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        match file.try_lock() {
+        match lock_within(&file, LOCK_PATIENCE) {
             Ok(()) => Ok(file),
             Err(TryLockError::WouldBlock) => bail!(
                 "another wherry runs the cluster in {}: stop it, or name another directory with --data-dir",
@@ -61,5 +67,22 @@ impl DataDir {
     pub(crate) fn registries(&self) -> Option<PathBuf> {
         let path = self.0.join("registries.yaml");
         path.exists().then_some(path)
+    }
+}
+
+/// Locks a file that is free or about to be: a process that was killed while it started a child leaves its lock to the child
+/// until that has become another program.
+fn lock_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {}
+        other => return other,
+    }
+    let waiting = file.try_clone().map_err(TryLockError::Error)?;
+    let (told, locked) = mpsc::sync_channel(1);
+    // Where the patience ends first, this thread ends with the process, which is then refused.
+    thread::spawn(move || told.send(waiting.lock()));
+    match locked.recv_timeout(patience) {
+        Ok(result) => result.map_err(TryLockError::Error),
+        Err(_) => Err(TryLockError::WouldBlock),
     }
 }

@@ -4,6 +4,9 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use crate::OpenError;
@@ -59,7 +62,7 @@ impl Lock {
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join("LOCK");
         let mut file = at(&path, open_private(&path))?;
-        match file.try_lock() {
+        match lock_within(&file, LOCK_PATIENCE) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -80,6 +83,27 @@ impl Lock {
             tracing::warn!(path = %path.display(), %error, "cannot write the process id into the lock file");
         }
         Ok(Self { _file: file })
+    }
+}
+
+/// How long a lock may be held by what is already ending.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Locks a file that is free or about to be. A process that was killed while it started a child leaves its lock to the
+/// child until that has become another program.
+fn lock_within(file: &File, patience: Duration) -> Result<(), TryLockError> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {}
+        other => return other,
+    }
+    let waiting = file.try_clone().map_err(TryLockError::Error)?;
+    let (told, locked) = mpsc::sync_channel(1);
+    // Where the patience ends first, it ends with this process or the other one. The lock is the open file's, so one that
+    // comes too late is given back with the last of its descriptors.
+    thread::spawn(move || told.send(waiting.lock()));
+    match locked.recv_timeout(patience) {
+        Ok(result) => result.map_err(TryLockError::Error),
+        Err(_) => Err(TryLockError::WouldBlock),
     }
 }
 

@@ -95,6 +95,8 @@ impl Driver {
                 continue;
             }
             let at = match &status.state {
+                // As it was told before: the runtime's own reading of the clock is a little earlier.
+                ContainerState::Running { .. } if before.is_some() => before.as_ref().map_or(Timestamp::UNIX_EPOCH, |live| live.started_at),
                 ContainerState::Running { started_at } => Timestamp::try_from(*started_at).unwrap_or_else(|_| self.shared.clock.now()),
                 ContainerState::Created | ContainerState::Exited(_) => self.shared.clock.now(),
             };
