@@ -3,13 +3,14 @@
 #
 # usage: tests/bench/run.sh [OPTIONS] [NAME...]     (tests/bench/run.sh --help)
 #
-# WHERRY=PATH measures another binary, and builds none.
+# WHERRY=PATH measures another binary, with the development build of the client.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 tests/install.sh protobuf-compiler gcc libc6-dev pkg-config nftables iproute2 util-linux wrk
 target=${CARGO_TARGET_DIR:-target}
-if [ -z "${WHERRY:-}" ]; then
-  cargo build --release --locked -p wherry
-  WHERRY=$target/release/wherry
-fi
-exec cargo run --quiet --locked -p wherry-bench -- --wherry "$WHERRY" --out "$target/bench" "$@"
+profile=release
+[ -z "${WHERRY:-}" ] || profile=dev
+# Both at once: their dependencies are then built alike.
+cargo build --profile "$profile" --locked -p wherry -p wherry-bench --bins
+bench=$target/${profile/dev/debug}/wherry-bench
+exec "$bench" --wherry "${WHERRY:-$target/release/wherry}" --out "$target/bench" "$@"
