@@ -65,7 +65,8 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Goes on with a log that ends with `length` bytes of the segment `first` at `revision`, all on disk.
+    /// Goes on with a log that ends with `length` bytes of the segment `first` at `revision`, and sees them to the disk: a
+    /// process that was killed may have left them in the page cache alone.
     pub(crate) fn resume(
         dir: &Path,
         first: u64,
@@ -74,6 +75,7 @@ impl Log {
         hook: Hook,
     ) -> io::Result<Self> {
         let file = files::open_private(&segment_path(dir, first))?;
+        file.sync_data()?;
         let head_file = HeadFile::open(&dir.join("head"))?;
         let head = Head {
             boot: head::boot(),
