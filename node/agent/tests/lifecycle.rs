@@ -36,7 +36,7 @@ async fn both_kinds_start_and_are_ready() {
         assert!(spec.mounts.iter().any(|mount| mount.target.ends_with("termination-log")));
         let hosts = spec.mounts.iter().find(|mount| mount.target.ends_with("hosts")).unwrap();
         assert!(std::fs::read_to_string(&hosts.source).unwrap().contains(&format!("{}\t{name}", status["podIP"].as_str().unwrap())));
-        assert_eq!(world.event(name, "Pulled", "").await, format!("Container image \"{image}\" already present on machine"));
+        assert_eq!(world.event(name, "Pulled", "").await, format!("Container image \"{image}\" already present on machine and can be accessed by the pod"));
         assert_eq!(world.event(name, "Created", "").await, "Container created");
         assert_eq!(world.event(name, "Started", "").await, "Container started");
     }

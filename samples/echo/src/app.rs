@@ -7,6 +7,11 @@
 //! | `/env?name=X` | the environment variable X, 404 where it is not set |
 //! | `/sleep?ms=N` | `slept`, after N milliseconds |
 //! | `/alloc?mb=N` | `allocated`, after touching N MiB of memory |
+//! | `/spin?ms=N` | how many rounds of work were done in N milliseconds |
+//! | `/read?path=P` | the file P, 404 where there is none |
+//! | `/write?path=P&text=T` | `written`, after T became the file P |
+//! | `/remove?path=P` | `removed`, after the file P was |
+//! | `/fetch?authority=A&path=P` | what `http://A/P` answers (`%26` in P is `&`), 502 where nothing does |
 //! | `/crash` | none: the container exits 1 |
 //! | `/exit` | none: the container exits 0 |
 
@@ -20,6 +25,16 @@ pub trait Host {
     fn variable(&self, name: &str) -> Option<String>;
     /// Seconds since 1970.
     fn now(&self) -> u64;
+    /// Milliseconds since some moment.
+    fn elapsed(&self) -> u64;
+    /// A file's text.
+    fn read(&self, path: &str) -> Result<String, String>;
+    /// Makes or replaces a file.
+    fn write(&self, path: &str, text: &str) -> Result<(), String>;
+    /// Removes a file.
+    fn remove(&self, path: &str) -> Result<(), String>;
+    /// `GET http://authority/path`.
+    fn fetch(&self, authority: &str, path: &str) -> Result<Reply, String>;
     /// Waits.
     fn sleep(&self, milliseconds: u64);
     /// Writes a line to standard output.
@@ -60,6 +75,14 @@ pub fn answer<H: Host>(host: &H, request: &Request) -> Reply {
             let touched = std::hint::black_box(&memory).iter().step_by(4096).map(|&byte| usize::from(byte)).sum::<usize>();
             Reply::new(200, format!("allocated {touched} pages\n"))
         }
+        "/spin" => Reply::new(200, spin(host, number(request, "ms")).to_string()),
+        "/read" => host.read(text(request, "path")).map_or_else(|problem| Reply::new(404, problem), |found| Reply::new(200, found)),
+        "/write" => done(host.write(text(request, "path"), text(request, "text")), "written\n"),
+        "/remove" => done(host.remove(text(request, "path")), "removed\n"),
+        "/fetch" => {
+            let path = format!("/{}", text(request, "path").replace("%26", "&"));
+            host.fetch(text(request, "authority"), &path).unwrap_or_else(|problem| Reply::new(502, problem))
+        }
         "/crash" => {
             host.log("crashing");
             host.exit(false)
@@ -67,6 +90,27 @@ pub fn answer<H: Host>(host: &H, request: &Request) -> Reply {
         "/exit" => host.exit(true),
         _ => Reply::new(404, "no such page\n"),
     }
+}
+
+fn text<'a>(request: &'a Request, name: &str) -> &'a str {
+    request.parameter(name).unwrap_or_default()
+}
+
+fn done(result: Result<(), String>, what: &str) -> Reply {
+    result.map_or_else(|problem| Reply::new(500, problem), |()| Reply::new(200, what))
+}
+
+/// Works until the time is over; how far that got tells how much CPU there was.
+fn spin<H: Host>(host: &H, milliseconds: u64) -> u64 {
+    let end = host.elapsed() + milliseconds;
+    let (mut rounds, mut state) = (0, 1u64);
+    while host.elapsed() < end {
+        for _ in 0..10_000 {
+            state = std::hint::black_box(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        }
+        rounds += 1;
+    }
+    rounds
 }
 
 fn number(request: &Request, name: &str) -> u64 {
@@ -89,6 +133,21 @@ mod tests {
         fn now(&self) -> u64 {
             99
         }
+        fn elapsed(&self) -> u64 {
+            0
+        }
+        fn read(&self, path: &str) -> Result<String, String> {
+            if path == "/a" { Ok("text".to_owned()) } else { Err("none".to_owned()) }
+        }
+        fn write(&self, _: &str, _: &str) -> Result<(), String> {
+            Ok(())
+        }
+        fn remove(&self, _: &str) -> Result<(), String> {
+            Err("none".to_owned())
+        }
+        fn fetch(&self, authority: &str, path: &str) -> Result<Reply, String> {
+            Ok(Reply::new(200, format!("{authority}{path}")))
+        }
         fn sleep(&self, _: u64) {}
         fn log(&self, line: &str) {
             self.0.borrow_mut().push(line.to_owned());
@@ -107,6 +166,12 @@ mod tests {
             ("/env?name=POD_NAME", 200, "p"),
             ("/env?name=NO", 404, "not set\n"),
             ("/alloc?mb=1", 200, "allocated 256 pages\n"),
+            ("/spin?ms=0", 200, "0"),
+            ("/read?path=/a", 200, "text"),
+            ("/read?path=/b", 404, "none"),
+            ("/write?path=/a&text=x", 200, "written\n"),
+            ("/remove?path=/a", 500, "none"),
+            ("/fetch?authority=a:1&path=b", 200, "a:1/b"),
             ("/none", 404, "no such page\n"),
         ] {
             assert_eq!(answer(&host, &Request::new("GET", target)), Reply::new(status, body), "{target}");

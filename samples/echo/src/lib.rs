@@ -4,7 +4,7 @@ pub mod app;
 
 #[cfg(target_family = "wasm")]
 mod component {
-    use sample_kit::wasi;
+    use sample_kit::{wasi, Reply};
     use wasip2::cli::exit;
     use wasip2::clocks::{monotonic_clock, wall_clock};
     use wasip2::http::types::{IncomingRequest, ResponseOutparam};
@@ -32,6 +32,26 @@ mod component {
 
         fn now(&self) -> u64 {
             wall_clock::now().seconds
+        }
+
+        fn elapsed(&self) -> u64 {
+            monotonic_clock::now() / 1_000_000
+        }
+
+        fn read(&self, path: &str) -> Result<String, String> {
+            wasi::read_file(path)
+        }
+
+        fn write(&self, path: &str, text: &str) -> Result<(), String> {
+            wasi::write_file(path, text)
+        }
+
+        fn remove(&self, path: &str) -> Result<(), String> {
+            wasi::remove_file(path)
+        }
+
+        fn fetch(&self, authority: &str, path: &str) -> Result<Reply, String> {
+            wasi::fetch(authority, path)
         }
 
         fn sleep(&self, milliseconds: u64) {

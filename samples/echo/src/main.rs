@@ -7,14 +7,16 @@ mod native {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, Condvar, Mutex};
     use std::thread;
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
     use echo::app::{self, Host};
-    use sample_kit::{Request, MAX_BODY};
+    use sample_kit::{Reply, Request, MAX_BODY};
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    struct Native;
+    struct Native {
+        started: Instant,
+    }
 
     impl Host for Native {
         const KIND: &'static str = "container";
@@ -25,6 +27,26 @@ mod native {
 
         fn now(&self) -> u64 {
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        }
+
+        fn elapsed(&self) -> u64 {
+            u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        }
+
+        fn read(&self, path: &str) -> Result<String, String> {
+            std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}\n"))
+        }
+
+        fn write(&self, path: &str, text: &str) -> Result<(), String> {
+            std::fs::write(path, text).map_err(|error| format!("{path}: {error}\n"))
+        }
+
+        fn remove(&self, path: &str) -> Result<(), String> {
+            std::fs::remove_file(path).map_err(|error| format!("{path}: {error}\n"))
+        }
+
+        fn fetch(&self, authority: &str, path: &str) -> Result<Reply, String> {
+            fetch(authority, path).map_err(|error| format!("{authority}: {error}\n"))
         }
 
         fn sleep(&self, milliseconds: u64) {
@@ -89,6 +111,18 @@ mod native {
         Ok(())
     }
 
+    fn fetch(authority: &str, path: &str) -> io::Result<Reply> {
+        let mut stream = TcpStream::connect(authority)?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(MAX_BODY as u64).read_to_string(&mut answer)?;
+        let status = answer.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+        match (status, answer.split_once("\r\n\r\n")) {
+            (Some(status), Some((_, body))) => Ok(Reply::new(status, body)),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     fn answer(mut stream: TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let mut reader = BufReader::new(stream.try_clone()?.take(MAX_BODY as u64));
@@ -101,7 +135,7 @@ mod native {
         while reader.read_line(&mut header)? > 2 {
             header.clear();
         }
-        let reply = app::answer(&Native, &request);
+        let reply = app::answer(&Native { started: Instant::now() }, &request);
         write!(
             stream,
             "HTTP/1.1 {} \r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",

@@ -1,8 +1,11 @@
 //! The kit over WASI 0.2.
 
 use wasip2::cli::{environment, stdout};
+use wasip2::filesystem::preopens;
+use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
+use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasip2::io::streams::StreamError;
 
@@ -20,17 +23,83 @@ pub fn read(request: &IncomingRequest) -> Request {
     };
     let target = request.path_with_query().unwrap_or_else(|| "/".to_owned());
     let mut read = Request::new(&method, &target);
-    if let Some(stream) = request.consume().ok().as_ref().and_then(|body| body.stream().ok()) {
-        while read.body.len() < MAX_BODY {
+    if let Ok(body) = request.consume() {
+        read.body = read_body(&body);
+    }
+    read
+}
+
+fn read_body(body: &IncomingBody) -> Vec<u8> {
+    let mut read = Vec::new();
+    if let Ok(stream) = body.stream() {
+        while read.len() < MAX_BODY {
             match stream.blocking_read(16 << 10) {
-                Ok(bytes) => read.body.extend(bytes),
+                Ok(bytes) => read.extend(bytes),
                 Err(StreamError::Closed) => break,
                 Err(StreamError::LastOperationFailed(_)) => break,
             }
         }
     }
-    read.body.truncate(MAX_BODY);
+    read.truncate(MAX_BODY);
     read
+}
+
+/// `GET http://authority/path`.
+pub fn fetch(authority: &str, path: &str) -> Result<Reply, String> {
+    let request = OutgoingRequest::new(Fields::new());
+    let valid = request.set_scheme(Some(&Scheme::Http)).is_ok()
+        && request.set_authority(Some(authority)).is_ok()
+        && request.set_path_with_query(Some(path)).is_ok();
+    if !valid {
+        return Err(format!("{authority}{path}: not an address\n"));
+    }
+    let failed = |error| format!("{authority}: {error:?}\n");
+    let future = outgoing_handler::handle(request, None).map_err(failed)?;
+    future.subscribe().block();
+    let Some(Ok(answer)) = future.get() else { return Err(format!("{authority}: no answer\n")) };
+    let answer = answer.map_err(failed)?;
+    let body = answer.consume().map(|body| read_body(&body)).unwrap_or_default();
+    Ok(Reply::new(answer.status(), String::from_utf8_lossy(&body)))
+}
+
+/// The mounted directory that a path lies in, and the rest of the path.
+fn place(path: &str) -> Result<(Descriptor, &str), String> {
+    let mut best: Option<(Descriptor, String)> = None;
+    for (descriptor, at) in preopens::get_directories() {
+        let at = at.trim_end_matches('/').to_owned();
+        let inside = path.strip_prefix(at.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        if inside && best.as_ref().is_none_or(|(_, known)| known.len() < at.len()) {
+            best = Some((descriptor, at));
+        }
+    }
+    let (descriptor, at) = best.ok_or_else(|| format!("{path}: no such volume\n"))?;
+    Ok((descriptor, &path[at.len() + 1..]))
+}
+
+fn problem(path: &str) -> impl Fn(ErrorCode) -> String + '_ {
+    move |code| format!("{path}: {code}\n")
+}
+
+/// A file's text.
+pub fn read_file(path: &str) -> Result<String, String> {
+    let (volume, name) = place(path)?;
+    let file = volume.open_at(PathFlags::SYMLINK_FOLLOW, name, OpenFlags::empty(), DescriptorFlags::READ).map_err(problem(path))?;
+    let (bytes, _) = file.read(MAX_BODY as u64, 0).map_err(problem(path))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Makes or replaces a file.
+pub fn write_file(path: &str, text: &str) -> Result<(), String> {
+    let (volume, name) = place(path)?;
+    let how = OpenFlags::CREATE | OpenFlags::TRUNCATE;
+    let file = volume.open_at(PathFlags::SYMLINK_FOLLOW, name, how, DescriptorFlags::WRITE).map_err(problem(path))?;
+    file.write(text.as_bytes(), 0).map(drop).map_err(problem(path))
+}
+
+/// Removes a file.
+pub fn remove_file(path: &str) -> Result<(), String> {
+    let (volume, name) = place(path)?;
+    volume.unlink_file_at(name).map_err(problem(path))
 }
 
 /// Sends a reply. A client that went away is no error.

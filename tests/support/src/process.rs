@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -17,7 +17,8 @@ pub type Line = String;
 pub struct Child {
     name: String,
     child: std::process::Child,
-    lines: Receiver<Line>,
+    /// In a mutex so that a cluster can be shared between threads.
+    lines: Mutex<Receiver<Line>>,
     seen: Arc<Mutex<Vec<Line>>>,
 }
 
@@ -48,7 +49,7 @@ impl Child {
                 }
             });
         }
-        Ok(Self { name: name.to_owned(), child, lines, seen })
+        Ok(Self { name: name.to_owned(), child, lines: Mutex::new(lines), seen })
     }
 
     /// Its process id.
@@ -61,7 +62,8 @@ impl Child {
     pub fn wait_for_line(&mut self, limit: Duration, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Line> {
         let end = Instant::now() + limit;
         loop {
-            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            let lines = self.lines.get_mut().unwrap_or_else(PoisonError::into_inner);
+            match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if wanted(&line) => return Ok(line),
                 Ok(_) => {}
                 Err(RecvTimeoutError::Timeout) => bail!("{} did not say it in {limit:?}:\n{}", self.name, self.output()),

@@ -38,7 +38,8 @@ impl Driver {
             Action::Forget => self.forget(uid),
             Action::Fail(verdict) => {
                 if let Some(record) = self.pods.get(uid) {
-                    self.shared.event(&record.pod, EventType::Warning, &verdict.reason, verdict.message);
+                    // Whoever set the deadline wanted it.
+                    self.shared.event(&record.pod, EventType::Normal, &verdict.reason, verdict.message);
                 }
             }
             Action::HoldBack { slot, .. } => {

@@ -152,7 +152,7 @@ impl Job {
         match (policy, local) {
             ("Always", _) | ("IfNotPresent", None) => self.pull(reference).await,
             (_, Some(image)) => {
-                self.event(EventType::Normal, "Pulled", format!("Container image {reference:?} already present on machine"));
+                self.event(EventType::Normal, "Pulled", format!("Container image {reference:?} already present on machine and can be accessed by the pod"));
                 Ok(image)
             }
             (_, None) => {

@@ -56,10 +56,22 @@ pub(super) fn diff(from: &Value, to: &Value) -> Option<Value> {
     let none = Map::new();
     let (old, new) = (from.as_object().unwrap_or(&none), to.as_object().unwrap_or(&none));
     let mut patch: Map<String, Value> = new.iter().filter(|(field, value)| old.get(*field) != Some(value)).map(|(field, value)| (field.clone(), value.clone())).collect();
+    if let Some(Value::Array(conditions)) = patch.get_mut("conditions") {
+        conditions.iter_mut().for_each(|condition| without_leftovers(condition, &from["conditions"]));
+    }
     for field in old.keys().filter(|field| !new.contains_key(*field)) {
         patch.insert(field.clone(), Value::Null);
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Conditions are merged by type: what one does not have any more is taken away by name.
+fn without_leftovers(condition: &mut Value, before: &Value) {
+    let old = before.as_array().and_then(|all| all.iter().find(|old| old["type"] == condition["type"]));
+    let (Some(Value::Object(old)), Value::Object(new)) = (old, condition) else { return };
+    for field in old.keys() {
+        new.entry(field.clone()).or_insert(Value::Null);
+    }
 }
 
 /// A change that nobody waits for: the Pod got its address and is about to start. It is told with the next one.
@@ -103,6 +115,14 @@ mod tests {
         let to = json!({"phase": "Running", "podIP": "10.0.0.1"});
         assert_eq!(diff(&from, &to), Some(json!({"phase": "Running", "reason": null})));
         assert_eq!(diff(&to, &to), None);
+    }
+
+    #[test]
+    fn a_condition_s_old_reason_goes_with_it() {
+        let from = json!({"conditions": [{"type": "Ready", "status": "False", "reason": "x", "message": "m"}, {"type": "Other", "status": "True"}]});
+        let to = json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "Other", "status": "True"}]});
+        let patch = json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}, {"type": "Other", "status": "True"}]});
+        assert_eq!(diff(&from, &to), Some(patch));
     }
 
     #[test]

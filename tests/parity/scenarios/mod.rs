@@ -1,0 +1,42 @@
+//! The table: what is applied, what happens then, and what a kubelet tells of it.
+//!
+//! In expectations `*` stands for anything; IMAGE for the kind's image.
+
+mod endings;
+mod images;
+mod pods;
+mod probes;
+
+use crate::stage::Stage;
+
+/// One row.
+#[derive(Clone, Copy)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) manifest: fn() -> String,
+    pub(crate) play: fn(&Stage<'_>) -> anyhow::Result<()>,
+    pub(crate) expected: &'static str,
+}
+
+/// All rows.
+pub(crate) fn all() -> Vec<Scenario> {
+    [endings::all(), probes::all(), images::all(), pods::all()].concat()
+}
+
+/// The Pod `echo` with one container `echo`; both may have further fields (one a line).
+fn pod(fields: &str, container: &str) -> String {
+    let indented = |text: &str, by: usize| text.trim().lines().map(|line| format!("\n{:by$}{line}", "")).collect::<String>();
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{name: echo, labels: {{app: echo}}}}
+spec:{}
+  containers:
+    - name: echo
+      image: IMAGE
+      ports: [{{name: http, containerPort: 8080}}]{}
+",
+        indented(fields, 2),
+        indented(container, 6),
+    )
+}

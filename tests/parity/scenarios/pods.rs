@@ -1,0 +1,220 @@
+//! Pods of several containers, their volumes and network; logs; limits.
+
+use anyhow::ensure;
+
+use super::{Scenario, pod};
+use crate::stage::{Stage, phase, ready};
+
+pub(crate) fn all() -> Vec<Scenario> {
+    vec![
+        Scenario {
+            name: "two-containers",
+            manifest: || two("IMAGE"),
+            play: together,
+            expected: TWO,
+        },
+        Scenario {
+            name: "mixed",
+            manifest: || two("OTHER"),
+            play: together,
+            expected: MIXED,
+        },
+        Scenario {
+            name: "init",
+            manifest: || pod("initContainers: [{name: first, image: IMAGE, ports: [{containerPort: 8080}]}]", ""),
+            play: |stage| {
+                let runs = |pod: &serde_json::Value| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object();
+                stage.until("the init container runs", runs)?;
+                stage.last("/exit")?;
+                stage.until("ready", ready("True"))
+            },
+            expected: "
+phase: Pending > Running
+PodScheduled: True
+PodReadyToStartContainers: False > True
+Initialized: False/ContainersNotInitialized > True
+ContainersReady: False/ContainersNotReady > True
+Ready: False/ContainersNotReady > True
+first: PodInitializing > Running > Completed 0
+first restarts: 0
+first started: false > true > false
+first ready: false > true
+echo: PodInitializing > Running
+echo restarts: 0
+echo started: false > true
+echo ready: false > true
+Normal Pulled spec.initContainers{first}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.initContainers{first}: Container created
+Normal Started spec.initContainers{first}: Container started
+Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{echo}: Container created
+Normal Started spec.containers{echo}: Container started",
+        },
+        Scenario {
+            name: "failed-init",
+            manifest: || pod("restartPolicy: Never\ninitContainers: [{name: first, image: IMAGE, ports: [{containerPort: 8080}]}]", ""),
+            play: |stage| {
+                let runs = |pod: &serde_json::Value| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object();
+                stage.until("the init container runs", runs)?;
+                stage.last("/crash")?;
+                stage.until("has failed", phase("Failed"))
+            },
+            expected: "
+phase: Pending > Failed
+PodScheduled: True
+PodReadyToStartContainers: False > True > False
+Initialized: False/ContainersNotInitialized
+ContainersReady: False/ContainersNotReady > False/PodFailed
+Ready: False/ContainersNotReady > False/PodFailed
+first: PodInitializing > Running > Error 1
+first restarts: 0
+first started: false > true > false
+first ready: false
+echo: PodInitializing
+echo restarts: 0
+echo started: false
+echo ready: false
+Normal Pulled spec.initContainers{first}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.initContainers{first}: Container created
+Normal Started spec.initContainers{first}: Container started",
+        },
+        Scenario {
+            name: "logs",
+            manifest: || pod("", ""),
+            play: logs,
+            expected: "
+phase: Pending > Running
+PodScheduled: True
+PodReadyToStartContainers: False > True
+Initialized: True
+ContainersReady: False/ContainersNotReady > True
+Ready: False/ContainersNotReady > True
+echo: ContainerCreating > Running
+echo restarts: 0
+echo started: false > true
+echo ready: false > true
+Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{echo}: Container created
+Normal Started spec.containers{echo}: Container started",
+        },
+        Scenario {
+            name: "cpu",
+            manifest: || two("IMAGE").replacen("image: IMAGE", "image: IMAGE\n      resources: {limits: {cpu: 50m}, requests: {cpu: 1m}}", 1),
+            play: throttled,
+            expected: TWO,
+        },
+    ]
+}
+
+/// The Pod echo with a second container, `second`, on port 8081, and a volume that both mount.
+fn two(second: &str) -> String {
+    let mount = "volumeMounts: [{name: data, mountPath: /data}]";
+    format!(
+        "{}    - name: second
+      image: {second}
+      env: [{{name: PORT, value: '8081'}}]
+      ports: [{{containerPort: 8081}}]
+      {mount}
+",
+        pod("volumes: [{name: data, emptyDir: {}}]", mount)
+    )
+}
+
+/// Both containers have one volume and one network, in which 127.0.0.1 is the Pod.
+fn together(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.until("ready", ready("True"))?;
+    let second = "/fetch?authority=127.0.0.1:8081&path=";
+    stage.ok("/write?path=/data/a&text=from-the-first")?;
+    ensure!(stage.ok(&format!("{second}read?path=/data/a"))? == "from-the-first");
+    // From the second to the first and back.
+    let kind = stage.ok("/")?;
+    let back = stage.ok("/fetch?authority=127.0.0.1:8081&path=fetch?authority=127.0.0.1:8080%26path=")?;
+    ensure!(back == kind, "{back} instead of {kind}");
+    Ok(())
+}
+
+/// How far the same work gets in the same time, with the limit and without: the node's load takes from both.
+fn throttled(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.until("ready", ready("True"))?;
+    let rounds = |path: &str| -> anyhow::Result<u64> { Ok(stage.ok(path)?.parse()?) };
+    let free = rounds("/fetch?authority=127.0.0.1:8081&path=spin?ms=1000")?;
+    let limited = rounds("/spin?ms=1000")?;
+    ensure!(limited > 0 && limited < free / 3, "{limited} rounds with 50m of CPU, {free} without a limit");
+    Ok(())
+}
+
+fn logs(stage: &Stage<'_>) -> anyhow::Result<()> {
+    stage.until("ready", ready("True"))?;
+    for path in ["/", "/healthz", "/env?name=NONE", "/none"] {
+        stage.get(path)?;
+    }
+    stage.until_logged("GET /none")?;
+    let all = "GET /\nGET /healthz\nGET /env\nGET /none\n";
+    for (line, wanted) in [
+        ("logs echo", all),
+        ("logs echo -c echo", all),
+        ("logs -l app=echo", all),
+        ("logs echo --since=1h", all),
+        ("logs echo --tail=2", "GET /env\nGET /none\n"),
+        ("logs echo --tail=0", ""),
+        ("logs echo --limit-bytes=8", "GET /\nGE"),
+    ] {
+        let found = stage.kubectl(line)?;
+        ensure!(found == wanted, "{line}: {found:?}");
+    }
+    let stamped = stage.kubectl("logs echo --timestamps")?;
+    let mut times = Vec::new();
+    for (line, wanted) in stamped.lines().zip(all.lines()) {
+        let (time, text) = line.split_once(' ').unwrap_or_default();
+        ensure!(text == wanted, "{line}");
+        times.push(time.parse::<k8s_openapi::jiff::Timestamp>()?);
+    }
+    ensure!(times.len() == 4 && times.is_sorted(), "{stamped}");
+    let since = stage.kubectl(&format!("logs echo --since-time={}", times[3]))?;
+    ensure!(since.ends_with("GET /none\n"), "{since}");
+    Ok(())
+}
+
+const TWO: &str = "
+phase: Pending > Running
+PodScheduled: True
+PodReadyToStartContainers: False > True
+Initialized: True
+ContainersReady: False/ContainersNotReady > True
+Ready: False/ContainersNotReady > True
+echo: ContainerCreating > Running
+echo restarts: 0
+echo started: false > true
+echo ready: false > true
+second: ContainerCreating > Running
+second restarts: 0
+second started: false > true
+second ready: false > true
+Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{echo}: Container created
+Normal Started spec.containers{echo}: Container started
+Normal Pulled spec.containers{second}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{second}: Container created
+Normal Started spec.containers{second}: Container started";
+
+const MIXED: &str = "
+phase: Pending > Running
+PodScheduled: True
+PodReadyToStartContainers: False > True
+Initialized: True
+ContainersReady: False/ContainersNotReady > True
+Ready: False/ContainersNotReady > True
+echo: ContainerCreating > Running
+echo restarts: 0
+echo started: false > true
+echo ready: false > true
+second: ContainerCreating > Running
+second restarts: 0
+second started: false > true
+second ready: false > true
+Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{echo}: Container created
+Normal Started spec.containers{echo}: Container started
+Normal Pulled spec.containers{second}: Container image \"OTHER\" already present on machine and can be accessed by the pod
+Normal Created spec.containers{second}: Container created
+Normal Started spec.containers{second}: Container started";
