@@ -145,6 +145,7 @@ impl Up {
         for index in 0..self.nodes {
             let runtime: Arc<dyn Runtime> = wasm.clone();
             let parts = parts::NodeParts {
+                nodes: self.nodes,
                 control: &control,
                 cluster: &cluster,
                 images: &images,

@@ -23,6 +23,7 @@ pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod resource;
+pub mod runtime_class;
 pub mod selector;
 pub mod status;
 pub mod strategy;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wherry_agent::{Agent, ClusterNetwork};
+use wherry_agent::{Agent, Capacity, ClusterNetwork};
 use wherry_containers::{ContainerOptions, ContainerRuntime, Containerd, ContainerdOptions};
 use wherry_images::Images;
 use wherry_network::Cluster;
@@ -75,6 +75,8 @@ impl Containers {
 
 /// What the nodes of a process share.
 pub(crate) struct NodeParts<'a> {
+    /// How many nodes share the machine.
+    pub(crate) nodes: u16,
     pub(crate) control: &'a ControlPlane,
     pub(crate) cluster: &'a Arc<Cluster>,
     pub(crate) images: &'a Arc<Images>,
@@ -91,10 +93,10 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts the agent of the `index`th node.
-    pub(crate) async fn start(index: u16, dir: &Path, parts: NodeParts<'_>, cancel: CancellationToken) -> anyhow::Result<Self> {
-        let NodeParts { control, cluster, images, wasm, containers } = parts;
+    pub(crate) async fn start(index: u16, root: &Path, parts: NodeParts<'_>, cancel: CancellationToken) -> anyhow::Result<Self> {
+        let NodeParts { nodes, control, cluster, images, wasm, containers } = parts;
         let name = format!("wherry-{index}");
-        let dir = dir.join("nodes").join(&name);
+        let dir = root.join("nodes").join(&name);
         let containers = match containers {
             Some(containers) => Some(containers.connect(&name, &dir).await?),
             None => None,
@@ -110,7 +112,7 @@ impl Node {
             network: ClusterNetwork::new(cluster.clone(), &*name, index),
             data_dir: dir,
             labels: Default::default(),
-            capacity: None,
+            capacity: Some(Capacity::detect(root).share(nodes)),
             clock: Default::default(),
         })?;
         control.agents.add(&name, agent.connector());

@@ -33,10 +33,6 @@ use crate::{
 const IN_FLIGHT: usize = 64;
 /// How long an answer about an image is waited for.
 const ASK: Duration = Duration::from_secs(10);
-/// RuntimeClass handlers that run Wasm.
-const WASM_HANDLERS: [&str; 8] = [
-    "wasm", "wasmtime", "wasmedge", "wasmer", "spin", "slight", "wws", "lunatic",
-];
 
 /// What an image needs to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -288,7 +284,7 @@ impl Scheduler {
             .as_ref()
             .and_then(|spec| spec.runtime_class_name.as_deref());
         let class = name.and_then(|name| self.classes.get("", name));
-        class.is_some_and(|class| WASM_HANDLERS.contains(&class.handler.as_str()))
+        class.is_some_and(|class| wherry_api::runtime_class::is_wasm(&class.handler))
     }
 
     fn ask(&mut self, pod: &PodInfo) {

@@ -24,9 +24,6 @@ use crate::node::register::{Facts, NotReady, architecture};
 use crate::node::{Capacity, feed};
 use crate::ports::{ImageSource, NetworkStart, NodeNet};
 
-/// RuntimeClass handlers that mean WebAssembly.
-pub const WASM_HANDLERS: [&str; 8] = ["wasmtime", "spin", "wasmtime-spin-v2", "slight", "wws", "wasmedge", "wasmer", "wherry-wasm"];
-
 /// What an agent is made of.
 pub struct Config {
     /// The Node's name.
@@ -198,7 +195,6 @@ impl Agent {
             logs: self.logs.clone(),
             clock: config.clock.clone(),
             capacity: self.capacity.clone(),
-            wasm_handlers: WASM_HANDLERS.map(str::to_owned).to_vec(),
             view: self.view.clone(),
             limits: Limits::default(),
         }

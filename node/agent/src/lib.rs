@@ -33,7 +33,7 @@ mod probe;
 mod timers;
 
 pub use adapters::{ClusterNetwork, Started};
-pub use agent::{Agent, AgentError, Config, WASM_HANDLERS};
+pub use agent::{Agent, AgentError, Config};
 pub use clock::Clock;
 pub use connector::Connector;
 pub use config::files::DnsConfig;

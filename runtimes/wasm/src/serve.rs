@@ -13,7 +13,7 @@
 //!   [`LINGER`] to leave.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -80,7 +80,9 @@ pub(crate) fn listen(network: &dyn PodNetwork, ports: &[u16]) -> Result<Vec<TcpL
     let Some(ip) = network.ips().first() else {
         return Err(RuntimeError::Failed("the Pod has no address".into()));
     };
-    ports.iter().map(|port| listen_on(network, SocketAddr::new(*ip, *port))).collect()
+    // Where the Pod has a namespace, its other containers reach this one by loopback too; elsewhere this means the Pod's address.
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    ports.iter().map(|port| listen_on(network, SocketAddr::new(any, *port))).collect()
 }
 
 fn listen_on(network: &dyn PodNetwork, address: SocketAddr) -> Result<TcpListener, RuntimeError> {

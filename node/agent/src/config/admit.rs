@@ -1,6 +1,7 @@
 //! Which fields of a manifest this node cannot honour: refused with their path and why, never ignored.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{AppArmorProfile, Container, Pod};
+use wherry_api::quantity::Quantity;
 use wherry_runtime::{ImageKind, Security};
 
 use super::ConfigError;
@@ -17,6 +18,7 @@ pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
         (spec.host_pid, "spec.hostPID", "containers do not see the node's processes on this node"),
         (spec.host_ipc, "spec.hostIPC", "containers do not share the node's IPC namespace on this node"),
         (spec.share_process_namespace, "spec.shareProcessNamespace", "containers do not share a process namespace on this node"),
+        (spec.set_hostname_as_fqdn, "spec.setHostnameAsFQDN", "a Pod's host name is its short name on this node"),
         (spec.host_users.map(|on| !on), "spec.hostUsers", "user namespaces are not supported by this node"),
     ];
     for (set, field, problem) in flags {
@@ -39,6 +41,15 @@ pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
         }
         if context.se_linux_options.is_some() {
             return Err(unsupported("spec.securityContext.seLinuxOptions", "SELinux is not supported by this node"));
+        }
+        app_armor("spec.securityContext", context.app_armor_profile.as_ref())?;
+    }
+    for (n, volume) in spec.volumes.iter().flatten().enumerate() {
+        let on_disk = volume.empty_dir.as_ref().filter(|empty| empty.medium.as_deref().unwrap_or_default().is_empty());
+        let limit = on_disk.and_then(|empty| empty.size_limit.as_ref());
+        if limit.is_some_and(|limit| !Quantity::parse(&limit.0).is_ok_and(|limit| limit.value() == 0)) {
+            let problem = "this node cannot limit a directory on its disk; use medium: Memory or leave the limit out";
+            return Err(unsupported(format!("spec.volumes[{n}].emptyDir.sizeLimit"), problem));
         }
     }
     let init = spec.init_containers.iter().flatten().enumerate().map(|(n, container)| (format!("spec.initContainers[{n}]"), container));
@@ -87,14 +98,39 @@ fn container(field: &str, container: &Container) -> Result<(), ConfigError> {
     if context.is_some_and(|context| context.se_linux_options.is_some()) {
         return Err(unsupported(format!("{field}.securityContext.seLinuxOptions"), "SELinux is not supported by this node"));
     }
-    Ok(())
+    app_armor(&format!("{field}.securityContext"), context.and_then(|context| context.app_armor_profile.as_ref()))
+}
+
+/// As a kubelet whose kernel has no AppArmor.
+fn app_armor(field: &str, profile: Option<&AppArmorProfile>) -> Result<(), ConfigError> {
+    match profile {
+        Some(profile) if profile.type_ != "Unconfined" => {
+            Err(unsupported(format!("{field}.appArmorProfile"), "cannot enforce AppArmor: it is not supported by this node"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// System calls of a container are not filtered yet. For Wasm, which makes none, every profile is honoured.
+fn seccomp(pod: &Pod, field: &str, container: &Container) -> Result<(), ConfigError> {
+    let own = container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
+    let shared = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|context| context.seccomp_profile.as_ref());
+    let (field, profile) = match (own, shared) {
+        (Some(own), _) => (format!("{field}.securityContext.seccompProfile"), own),
+        (None, Some(shared)) => ("spec.securityContext.seccompProfile".to_owned(), shared),
+        (None, None) => return Ok(()),
+    };
+    if profile.type_ == "Unconfined" {
+        return Ok(());
+    }
+    Err(unsupported(field, &format!("{} cannot be enforced for containers by this node yet; use Unconfined", profile.type_)))
 }
 
 /// What a container of this kind cannot have. What is already so for every Wasm container (no new privileges, all
 /// capabilities dropped, a read-only root, any seccomp profile) may be asked for.
 pub(crate) fn kind(pod: &Pod, field: &str, container: &Container, kind: ImageKind) -> Result<(), ConfigError> {
     if kind == ImageKind::Container {
-        return Ok(());
+        return seccomp(pod, field, container);
     }
     let wasm = |name: &str, problem: &str| Err(unsupported(format!("{field}.{name}"), &format!("{problem} a Wasm container")));
     if let Some(context) = &container.security_context {
@@ -158,4 +194,45 @@ pub(crate) fn security(pod: &Pod, container: &Container) -> Result<Security, Con
         add_capabilities: names(capabilities.and_then(|capabilities| capabilities.add.as_ref())),
         drop_capabilities: names(capabilities.and_then(|capabilities| capabilities.drop.as_ref())),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn refused(spec: Value, kind: ImageKind) -> String {
+        let manifest: Pod = serde_json::from_value(json!({ "spec": spec })).unwrap();
+        let container = &manifest.spec.as_ref().unwrap().containers[0];
+        let answer = pod(&manifest).and_then(|()| super::kind(&manifest, "spec.containers[0]", container, kind));
+        answer.err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_is_refused_by_its_path() {
+        let with = |field: &str, value: Value| json!({ "containers": [{ "name": "c" }], field: value });
+        let runtime_default = json!({ "seccompProfile": { "type": "RuntimeDefault" } });
+        for (spec, path) in [
+            (with("setHostnameAsFQDN", json!(true)), "spec.setHostnameAsFQDN: "),
+            (with("securityContext", json!({ "appArmorProfile": { "type": "RuntimeDefault" } })), "spec.securityContext.appArmorProfile: "),
+            (with("securityContext", runtime_default.clone()), "spec.securityContext.seccompProfile: "),
+            (json!({ "containers": [{ "name": "c", "securityContext": runtime_default }] }), "spec.containers[0].securityContext.seccompProfile: "),
+            (with("volumes", json!([{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }])), "spec.volumes[0].emptyDir.sizeLimit: "),
+        ] {
+            let told = refused(spec, ImageKind::Container);
+            assert!(told.starts_with(path), "{path} {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_so_anyway_may_be_asked_for() {
+        let unconfined = json!({ "containers": [{ "name": "c" }], "securityContext": { "seccompProfile": { "type": "Unconfined" }, "appArmorProfile": { "type": "Unconfined" } } });
+        assert_eq!(refused(unconfined, ImageKind::Container), "");
+        let filtered = json!({ "containers": [{ "name": "c" }], "securityContext": { "seccompProfile": { "type": "RuntimeDefault" } } });
+        assert_eq!(refused(filtered, ImageKind::Wasm), "");
+        let limited = json!({ "containers": [{ "name": "c" }], "volumes": [{ "name": "v", "emptyDir": { "medium": "Memory", "sizeLimit": "1Mi" } }] });
+        assert_eq!(refused(limited, ImageKind::Wasm), "");
+    }
 }

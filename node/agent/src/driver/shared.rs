@@ -31,7 +31,6 @@ pub(crate) struct Shared {
     pub(crate) logs: Arc<Logs>,
     pub(crate) clock: Clock,
     pub(crate) capacity: Capacity,
-    pub(crate) wasm_handlers: Vec<String>,
     pub(crate) view: Arc<View>,
     pub(crate) limits: Limits,
 }
@@ -92,7 +91,7 @@ impl Shared {
         let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
         class.is_some_and(|class| {
             let handler = self.objects.runtime_handler(class).unwrap_or_else(|| class.to_owned());
-            self.wasm_handlers.contains(&handler)
+            wherry_api::runtime_class::is_wasm(&handler)
         })
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
 use tokio::sync::watch;
+use wherry_api::quantity::Quantity;
 use wherry_reconcile::EventType;
 use wherry_runtime::{ContainerId, Exit, Runtime, RuntimeError, Signal};
 
@@ -223,7 +224,13 @@ impl Watched {
                 return Some(tail);
             }
         }
-        exit.message.as_deref().map(|message| cut(message, 4096))
+        let known = exit.message.as_deref().map(|message| cut(message, 4096));
+        known.or_else(|| self.memory_limit().filter(|_| exit.oom_killed).map(|limit| format!("out of memory: the container's limit is {limit} bytes")))
+    }
+
+    fn memory_limit(&self) -> Option<i64> {
+        let limits = lifecycle::container(&self.pod, self.slot)?.resources.as_ref()?.limits.as_ref()?;
+        Quantity::parse(&limits.get("memory")?.0).ok().map(|limit| limit.value())
     }
 }
 

@@ -189,6 +189,7 @@ fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
                     for (n, container) in state.containers.iter().enumerate() {
                         step(pod, Slot::Main(n), container, now, plan);
                     }
+                    name_the_end(pod, state, plan);
                 }
             }
         }
@@ -223,6 +224,24 @@ fn step(pod: &Pod, slot: Slot, container: &ContainerState, now: Timestamp, plan:
             plan.actions.push(probe_stop(pod, slot, failed, now));
         }
         Run::Exited { ended, restart } => restarting(pod, slot, container, ended, *restart, now, plan),
+    }
+}
+
+/// Where no container is kept, the Pod is stopped as a whole, and that is what is told.
+fn name_the_end(pod: &Pod, state: &PodState, plan: &mut Plan) {
+    let ends = |slot: Slot| move |action: &Action| matches!(action, Action::Stop { slot: of, restart: false, .. } if *of == slot);
+    let kept = state.containers.iter().enumerate().any(|(n, container)| match &container.run {
+        Run::Exited { ended, restart } => *restart || should_restart(restart_policy(pod), Slot::Main(n), ended.code),
+        Run::Stopping { restart, .. } => *restart,
+        Run::Waiting { .. } | Run::Starting { .. } | Run::Running(_) => !plan.actions.iter().any(ends(Slot::Main(n))),
+    });
+    if kept {
+        return;
+    }
+    for action in &mut plan.actions {
+        if let Action::Stop { slot, message, .. } = action {
+            *message = format!("Stopping container {}", name(pod, *slot));
+        }
     }
 }
 

@@ -213,6 +213,22 @@ fn a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_does_not() {
 }
 
 #[test]
+fn a_probe_that_ends_the_whole_pod_is_told_as_its_end() {
+    for (containers, wanted) in [(1, "Stopping container c0"), (2, "Container c0 failed liveness probe")] {
+        let pod = pod("Never", 0, containers);
+        let mut state = PodState::new(0, containers);
+        state.ground = Ground::Ready;
+        settle(&pod, &WANTED, &mut state, at(0));
+        for n in 0..containers {
+            run(&mut state, Slot::Main(n), at(0));
+        }
+        state.containers[0].run.live_mut().unwrap().probes.liveness = ProbeVerdict::Failing;
+        let actions = settle(&pod, &WANTED, &mut state, at(1)).0;
+        assert!(matches!(&actions[..], [Action::Stop { message, restart: false, .. }] if message == wanted), "{actions:?}");
+    }
+}
+
+#[test]
 fn another_image_restarts_the_container_that_has_it() {
     let mut pod = pod("Never", 0, 2);
     let mut state = PodState::new(0, 2);

@@ -35,6 +35,18 @@ impl Capacity {
             pods: MAX_PODS,
         }
     }
+
+    /// An equal share, where several nodes are one machine.
+    #[must_use]
+    pub fn share(&self, nodes: u16) -> Self {
+        let nodes = i64::from(nodes.max(1));
+        Self {
+            cpu_millis: self.cpu_millis / nodes,
+            memory_bytes: self.memory_bytes / nodes,
+            storage_bytes: self.storage_bytes / nodes,
+            pods: self.pods / nodes,
+        }
+    }
 }
 
 /// A figure of `/proc/meminfo`, in bytes.
