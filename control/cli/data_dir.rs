@@ -18,15 +18,20 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 pub(crate) struct DataDir(PathBuf);
 
 impl DataDir {
-    /// The directory that was asked for, or `wherry` in the user's data directory.
-    pub(crate) fn resolve(wanted: Option<PathBuf>) -> anyhow::Result<Self> {
-        let path = match wanted {
+    /// The directory that was asked for, or `wherry` in the user's data directory; it may not be there.
+    pub(crate) fn find(wanted: Option<PathBuf>) -> anyhow::Result<Self> {
+        Ok(Self(match wanted {
             Some(path) => path,
             None => etcetera::choose_base_strategy()
                 .context("there is no home directory: name a directory with --data-dir")?
                 .data_dir()
                 .join("wherry"),
-        };
+        }))
+    }
+
+    /// As [`find`](Self::find), made where it is not there.
+    pub(crate) fn resolve(wanted: Option<PathBuf>) -> anyhow::Result<Self> {
+        let Self(path) = Self::find(wanted)?;
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressStyle};
 use wherry_images::{Auth, ImageError, Images, Options, Progress, Step};
@@ -51,10 +51,21 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn open(self) -> anyhow::Result<Images> {
-        let dir = DataDir::resolve(self.data_dir)?;
+    /// The cluster's images; `make`: also where there is none yet.
+    fn open(self, make: bool) -> anyhow::Result<Images> {
+        let dir = if make { DataDir::resolve(self.data_dir)? } else { DataDir::find(self.data_dir)? };
+        if !dir.path().is_dir() {
+            bail!("there is no cluster in {}: start one with `wherry up`, or name its directory with --data-dir", dir.path().display());
+        }
         let options = Options { registries: dir.registries(), ..Options::default() };
         Ok(Images::open(dir.images(), options)?)
+    }
+
+    /// Images for a moment, with what the cluster knows of registries; they go with the directory.
+    fn passing(self) -> anyhow::Result<(Images, tempfile::TempDir)> {
+        let options = Options { registries: DataDir::find(self.data_dir)?.registries(), ..Options::default() };
+        let dir = tempfile::Builder::new().prefix("wherry-push").tempdir().context("cannot make a temporary directory")?;
+        Ok((Images::open(dir.path(), options)?, dir))
     }
 }
 
@@ -64,11 +75,11 @@ impl Image {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         match self {
             Self::Load(Move { file, reference, place }) => {
-                let image = runtime.block_on(place.open()?.load(&file, &reference, Bars::new()))?;
+                let image = runtime.block_on(place.open(true)?.load(&file, &reference, Bars::new()))?;
                 crate::say(&format!("loaded {} ({})\n", image.reference, image.id))?;
             }
             Self::Push(Move { file, reference, place }) => {
-                let images = place.open()?;
+                let (images, _dir) = place.passing()?;
                 let pushed = runtime.block_on(images.push(&file, &reference, credentials(&reference)?, Bars::new()));
                 let pushed = match pushed {
                     Err(error @ ImageError::Unauthorized { .. }) => {
@@ -78,7 +89,7 @@ impl Image {
                 };
                 crate::say(&format!("pushed {pushed}\n"))?;
             }
-            Self::Ls { place } => list(&place.open()?).context("cannot list the images")?,
+            Self::Ls { place } => list(&place.open(false)?).context("cannot list the images")?,
         }
         Ok(())
     }

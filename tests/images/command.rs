@@ -54,6 +54,20 @@ fn what_cannot_be_an_image_is_refused_with_the_reason() -> anyhow::Result<()> {
 }
 
 #[test]
+fn only_load_makes_a_directory() -> anyhow::Result<()> {
+    let (dir, registry) = (tempfile::tempdir()?, Registry::start()?);
+    let data = dir.path().join("wherry");
+    let listed = wherry(&data, &["image", "ls"]).output()?;
+    assert_eq!(listed.status.code(), Some(1));
+    assert!(text(&listed.stderr).contains("there is no cluster in") && !data.exists(), "{listed:?}");
+    succeeds(wherry(&data, &["image", "push"]).arg(sample("hello")).arg(registry.reference("hello:1")).env("TMPDIR", dir.path()).output()?);
+    assert_eq!(std::fs::read_dir(dir.path())?.count(), 0, "a push leaves nothing");
+    succeeds(wherry(&data, &["image", "load"]).arg(sample("hello")).arg("a.test/hello:1").output()?);
+    assert!(data.exists());
+    Ok(())
+}
+
+#[test]
 fn every_name_of_an_image_is_listed() -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     for (name, reference) in [("hello", "b.test/hello:1"), ("hello", "b.test/hello:2"), ("echo", "a.test/echo")] {

@@ -84,6 +84,31 @@ fn a_failed_pull_says_why_and_recovers() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_registry_that_hangs_holds_up_nobody_else() -> anyhow::Result<()> {
+    if !is_root("a cluster with containers") {
+        return Ok(());
+    }
+    let cluster = Cluster::start(options())?;
+    let kubectl = cluster.kubectl();
+    // The kernel accepts for it; nobody ever answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let address = silent.local_addr()?;
+    let names: Vec<String> = (0..12).map(|number| format!("hangs{number}")).collect();
+    for name in &names {
+        run(&kubectl, name, &format!("{address}/{name}:1"), "Always")?;
+    }
+    for (kind, file) in [("wasm", sample("hello")), ("container", echo_image()?)] {
+        cluster.load(&file, &format!("app.test/{kind}:1"))?;
+        run(&kubectl, kind, &format!("app.test/{kind}:1"), "Never")?;
+        ready(&kubectl, kind)?;
+    }
+    // A Pod that is being pulled can be deleted.
+    kubectl.ok(&format!("delete pod {}", names.join(" ")))?;
+    assert_eq!(kubectl.ok("get pods -o name")?.lines().count(), 2);
+    Ok(())
+}
+
+#[test]
 fn an_image_that_is_loaded_later_lets_its_pod_start() -> anyhow::Result<()> {
     if !is_root("a cluster with containers") {
         return Ok(());

@@ -1,9 +1,9 @@
 //! Clusters that run WebAssembly only: without root, and without containerd.
 
-use wherry_test::{Cluster, Options, PATIENCE, Registry, echo_image, get, is_root, sample};
+use wherry_test::{Cluster, Options, PATIENCE, Registry, RegistryOptions, echo_image, get, is_root, sample};
 
 use crate::options;
-use crate::pods::{event, push, ready, run};
+use crate::pods::{event, push, ready, run, run_with, waits};
 
 /// Debian's `nobody`.
 const NOBODY: u32 = 65534;
@@ -42,6 +42,19 @@ fn runs_wasm_only(options: Options, note: &str) -> anyhow::Result<()> {
 
     event(&kubectl, "waits", &["FailedScheduling", "0/1 nodes are available: 1 node(s) can't run containers (no containerd or no root)."])?;
     assert_eq!(kubectl.ok("get pod waits -o jsonpath={.status.phase}")?, "Pending");
+
+    // What the scheduler cannot know, for want of the password, the node says.
+    let private = Registry::start_with(&RegistryOptions { user: Some(("jane".to_owned(), "s3cret".to_owned())), tls: false })?;
+    let docker = format!("{{\"auths\": {{{:?}: {{\"username\": \"jane\", \"password\": \"s3cret\"}}}}}}", private.host());
+    std::fs::write(cluster.scratch().join("config.json"), docker)?;
+    let (image, tar) = (private.reference("echo:1"), echo_image()?);
+    let pushed = cluster.wherry(&["image", "push"]).arg(tar).arg(&image).env("DOCKER_CONFIG", cluster.scratch()).output()?;
+    assert!(pushed.status.success(), "{pushed:?}");
+    kubectl.ok(&format!("create secret docker-registry jane --docker-server={} --docker-username=jane --docker-password=s3cret", private.host()))?;
+    run_with(&kubectl, "private", &image, "Always", &["jane"])?;
+    let message = waits(&kubectl, "private", "CreateContainerError")?;
+    assert!(message.contains("containerd"), "{message}");
+    kubectl.ok("delete pod private")?;
 
     // A second life takes up the same cluster.
     cluster.stop()?;

@@ -6,6 +6,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{ImageError, Reference};
 
@@ -72,14 +73,13 @@ impl Auth {
     /// `kubernetes.io/dockerconfigjson` (or of the older `kubernetes.io/dockercfg`). The entry with the longest
     /// path that is a prefix of the image's repository is taken. None where no entry is for its registry.
     pub fn from_docker_config(config: &[u8], reference: &Reference) -> Result<Option<Self>, ImageError> {
-        #[derive(Deserialize)]
-        struct File {
-            auths: BTreeMap<String, AuthEntry>,
-        }
-        let auths = serde_json::from_slice::<File>(config)
-            .map(|file| file.auths)
-            .or_else(|_| serde_json::from_slice::<BTreeMap<String, AuthEntry>>(config))
-            .map_err(|e| ImageError::malformed("the image pull secret", format!("it is not a Docker config.json: {e}")))?;
+        let bad = |problem: &dyn fmt::Display| ImageError::malformed("the credentials for registries", format!("they are not a Docker config.json: {problem}"));
+        let mut file: BTreeMap<String, Value> = serde_json::from_slice(config).map_err(|e| bad(&e))?;
+        let auths: BTreeMap<String, AuthEntry> = match file.remove("auths") {
+            Some(auths) => serde_json::from_value(auths).map_err(|e| bad(&e))?,
+            // The older form is the map itself. A newer file may have other settings alone.
+            None => file.into_iter().filter_map(|(key, entry)| Some((key, serde_json::from_value(entry).ok()?))).collect(),
+        };
         let repository = format!("{}/", reference.repository());
         let found = auths
             .iter()
@@ -134,6 +134,8 @@ mod tests {
         let auth = Auth::from_docker_config(config, &"r.example/x".parse().unwrap()).unwrap().unwrap();
         assert_eq!(auth, Auth::Identity("secret".into()));
         assert!(!format!("{auth:?}").contains("secret"));
+        let settings = br#"{"credsStore": "desktop", "detachKeys": "ctrl-q"}"#;
+        assert_eq!(Auth::from_docker_config(settings, &"r.example/x".parse().unwrap()).unwrap(), None);
         assert!(Auth::from_docker_config(b"nonsense", &"x".parse().unwrap()).is_err());
     }
 }

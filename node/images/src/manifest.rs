@@ -91,6 +91,7 @@ pub(crate) struct Index {
 
 /// What a registry answers for a reference.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Document {
     Manifest(Manifest),
     Index(Index),

@@ -43,14 +43,14 @@ impl Registry {
         );
         if options.tls {
             let (certificate, key) = certify(dir.path())?;
-            write!(config, "  tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display())?;
+            writeln!(config, "  tls: {{certificate: {}, key: {}}}", certificate.display(), key.display())?;
         }
         if let Some((name, password)) = &options.user {
             let made = Command::new("htpasswd").args(["-Bbn", name, password]).output().context("start htpasswd (package apache2-utils)")?;
             ensure!(made.status.success(), "htpasswd: {}", String::from_utf8_lossy(&made.stderr));
             let users = dir.path().join("htpasswd");
             std::fs::write(&users, made.stdout)?;
-            write!(config, "auth:\n  htpasswd: {{realm: tests, path: {}}}\n", users.display())?;
+            writeln!(config, "auth:\n  htpasswd: {{realm: tests, path: {}}}", users.display())?;
         }
         std::fs::write(dir.path().join("config.yml"), config)?;
         let mut registry = Self { port, process: None, dir };

@@ -15,19 +15,19 @@ use tokio::net::TcpListener;
 use wherry_images::{Images, Options};
 
 /// A component: its eight first bytes are all there is.
-pub const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+pub(crate) const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 /// A module: likewise.
-pub const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+pub(crate) const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-pub fn images(dir: &Path) -> Images {
+pub(crate) fn images(dir: &Path) -> Images {
     Images::open(dir, Options::default()).unwrap()
 }
 
-pub fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-pub fn installed(tools: &[&str]) -> bool {
+pub(crate) fn installed(tools: &[&str]) -> bool {
     let there = |tool: &&str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(tool).is_file());
     let missing: Vec<_> = tools.iter().copied().filter(|tool| !there(tool)).collect();
     if !missing.is_empty() {
@@ -36,20 +36,20 @@ pub fn installed(tools: &[&str]) -> bool {
     missing.is_empty()
 }
 
-pub fn run(program: &str, args: &[&str]) {
+pub(crate) fn run(program: &str, args: &[&str]) {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Debian's docker-registry, ended when dropped.
-pub struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    pub host: String,
+    pub(crate) host: String,
 }
 
 impl Registry {
     /// `htpasswd` is a line of that file; none for a registry that is open to all.
-    pub fn start(dir: &Path, htpasswd: Option<&str>) -> Self {
+    pub(crate) fn start(dir: &Path, htpasswd: Option<&str>) -> Self {
         // The registry can't be told to choose a port and say which: one is chosen here, and given up at once.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let auth = htpasswd.map_or(String::new(), |line| {
@@ -88,7 +88,7 @@ impl Drop for Registry {
 }
 
 /// An OCI layout as a tar, made by umoci: one file in one layer.
-pub fn oci_archive(dir: &Path, config: &[&str], file: &str, content: &[u8]) -> PathBuf {
+pub(crate) fn oci_archive(dir: &Path, config: &[&str], file: &str, content: &[u8]) -> PathBuf {
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (layout, bundle, archive) = (path("layout"), path("bundle"), path("image.tar"));
     let tagged = format!("{layout}:v1");
@@ -107,7 +107,7 @@ pub fn oci_archive(dir: &Path, config: &[&str], file: &str, content: &[u8]) -> P
 }
 
 /// What a hostile registry does with one request.
-pub enum Answer {
+pub(crate) enum Answer {
     /// Status, headers, body; the length is announced truly.
     Whole(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// A body without an end and without a length.
@@ -116,27 +116,27 @@ pub enum Answer {
     Cut(Vec<u8>, usize),
 }
 
-pub fn ok(body: impl Into<Vec<u8>>) -> Answer {
+pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Answer {
     Answer::Whole(200, vec![], body.into())
 }
 
 /// A request as the hostile registry sees it.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub path: String,
-    pub authorization: Option<String>,
-    pub range: Option<usize>,
+pub(crate) struct Seen {
+    pub(crate) path: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<usize>,
 }
 
 /// An HTTP server on loopback that answers as a test says.
-pub struct Hostile {
-    pub host: String,
-    pub seen: Arc<Mutex<Vec<Seen>>>,
+pub(crate) struct Hostile {
+    pub(crate) host: String,
+    pub(crate) seen: Arc<Mutex<Vec<Seen>>>,
     server: tokio::task::JoinHandle<()>,
 }
 
 impl Hostile {
-    pub async fn start(answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(answer: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));

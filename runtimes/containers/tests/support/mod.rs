@@ -25,7 +25,7 @@ use wherry_runtime::{
 static TOKIO: LazyLock<Tokio> = LazyLock::new(|| Tokio::new().unwrap());
 
 /// Whether containers can be run here. Says why not.
-pub fn possible() -> bool {
+pub(crate) fn possible() -> bool {
     let missing: Vec<&str> = ["containerd", "runc", "umoci", "busybox"].into_iter().filter(|tool| find(tool).is_none()).collect();
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: not root");
@@ -44,15 +44,15 @@ fn find(tool: &str) -> Option<PathBuf> {
 }
 
 /// Runs a program to its end.
-pub fn run(program: &str, args: &[&str]) -> String {
+pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// A containerd with our runtime, in a directory of its own.
-pub struct Node {
-    pub dir: PathBuf,
+pub(crate) struct Node {
+    pub(crate) dir: PathBuf,
     containerd: Option<Containerd>,
     runtime: Option<Arc<ContainerRuntime>>,
     image: OnceCell<Arc<Image>>,
@@ -60,7 +60,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().to_owned();
         let options = ContainerdOptions::new(dir.join("data"));
@@ -71,22 +71,22 @@ impl Node {
     }
 
     /// A new life of the agent: the old runtime is dropped.
-    pub async fn connect(&mut self) {
+    pub(crate) async fn connect(&mut self) {
         self.runtime = None;
         let options = ContainerOptions::new(self.socket(), self.dir.join("data/state"));
         self.runtime = Some(TOKIO.spawn(ContainerRuntime::connect(options)).await.unwrap().unwrap());
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.containerd.as_ref().unwrap().socket().to_owned()
     }
 
-    pub fn runtime(&self) -> Arc<ContainerRuntime> {
+    pub(crate) fn runtime(&self) -> Arc<ContainerRuntime> {
         Arc::clone(self.runtime.as_ref().unwrap())
     }
 
     /// Stops containerd and starts it again, as an update of wherry does.
-    pub async fn restart_containerd(&mut self) {
+    pub(crate) async fn restart_containerd(&mut self) {
         self.runtime = None;
         let containerd = self.containerd.take().unwrap();
         TOKIO.spawn(containerd.stop()).await.unwrap();
@@ -95,12 +95,12 @@ impl Node {
         self.connect().await;
     }
 
-    pub fn containerd_pid(&self) -> i32 {
+    pub(crate) fn containerd_pid(&self) -> i32 {
         std::fs::read_to_string(self.dir.join("data/containerd/containerd.pid")).unwrap().trim().parse().unwrap()
     }
 
     /// busybox, with a user database.
-    pub async fn busybox(&self) -> Arc<Image> {
+    pub(crate) async fn busybox(&self) -> Arc<Image> {
         let make = async {
             let archive = busybox_archive(&self.dir);
             let images = Images::open(self.dir.join("images"), wherry_images::Options::default()).unwrap();
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// A container of busybox that runs a shell script.
-    pub async fn shell(&self, script: &str) -> ContainerSpec {
+    pub(crate) async fn shell(&self, script: &str) -> ContainerSpec {
         let id = fresh_id();
         let uid = id.0[40..].to_owned();
         ContainerSpec {
@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// Runs a container to its end: exit code and output.
-    pub async fn run(&self, spec: ContainerSpec) -> (i32, String, String) {
+    pub(crate) async fn run(&self, spec: ContainerSpec) -> (i32, String, String) {
         let (runtime, id, output) = (self.runtime(), spec.id.clone(), Lines::new());
         runtime.create(spec, output.clone()).await.unwrap();
         runtime.start(&id).await.unwrap();
@@ -173,7 +173,7 @@ impl Drop for Node {
     }
 }
 
-pub fn fresh_id() -> ContainerId {
+pub(crate) fn fresh_id() -> ContainerId {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
@@ -181,7 +181,7 @@ pub fn fresh_id() -> ContainerId {
 }
 
 /// An OCI archive of busybox-static by umoci.
-pub fn busybox_archive(dir: &Path) -> PathBuf {
+pub(crate) fn busybox_archive(dir: &Path) -> PathBuf {
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let (layout, bundle, archive) = (path("layout"), path("bundle"), path("busybox.tar"));
     let tagged = format!("{layout}:busybox");
@@ -205,25 +205,25 @@ pub fn busybox_archive(dir: &Path) -> PathBuf {
 }
 
 /// An output that can be waited on.
-pub struct Lines {
+pub(crate) struct Lines {
     text: watch::Sender<(String, String)>,
 }
 
 impl Lines {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { text: watch::Sender::new(Default::default()) })
     }
 
-    pub fn stdout(&self) -> String {
+    pub(crate) fn stdout(&self) -> String {
         self.text.borrow().0.clone()
     }
 
-    pub fn stderr(&self) -> String {
+    pub(crate) fn stderr(&self) -> String {
         self.text.borrow().1.clone()
     }
 
     /// Waits until stdout contains `text`.
-    pub async fn says(&self, text: &str) {
+    pub(crate) async fn says(&self, text: &str) {
         self.text.subscribe().wait_for(|(stdout, _)| stdout.contains(text)).await.unwrap();
     }
 }
@@ -239,13 +239,13 @@ impl Output for Lines {
 }
 
 /// A network namespace made by `ip netns add`, removed when dropped.
-pub struct Namespace {
+pub(crate) struct Namespace {
     name: String,
     path: PathBuf,
 }
 
 impl Namespace {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let name = format!("wherry-test-{}", &fresh_id().0[40..]);
         run("ip", &["netns", "add", &name]);
         let namespace = Self { path: Path::new("/run/netns").join(&name), name };
