@@ -165,18 +165,21 @@ impl NodeNetwork {
         if namespaced && self.netlink.is_none() {
             return Err(NetworkError::NoNamespaces);
         }
-        let ip = {
+        let (ip, namespaced) = {
             let mut state = self.state.lock();
             if let Some(known) = state.pods.get(&pod.uid) {
                 return Ok(known.clone());
             }
-            match ip {
+            // Containers of an earlier life may be in the one that is there.
+            let namespaced = namespaced || (self.netlink.is_some() && self.pods_dir.join(&pod.uid).exists());
+            let ip = match ip {
                 Some(IpAddr::V4(ip)) => {
                     state.ipam.claim(ip)?;
                     ip
                 }
                 _ => state.ipam.take()?,
-            }
+            };
+            (ip, namespaced)
         };
         match self.make(pod, namespaced, ip, dns).await {
             Ok(made) => {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use wherry_reconcile::EventType;
@@ -86,19 +87,38 @@ fn refuse(shared: &Shared, pod: &Pod, error: &ConfigError) -> GroundError {
     GroundError::Refused(error.to_string())
 }
 
+/// How long registries may take to say what kind their images are. A Pod of which nobody knows gets a namespace: it serves
+/// both kinds, and the pull will tell what is wrong.
+const ASK: Duration = Duration::from_secs(5);
+
 /// Whether the Pod needs a network namespace: it has a container, or may have one.
-pub(super) async fn is_namespaced(shared: &Shared, pod: &Pod) -> bool {
-    if shared.containers.is_none() || shared.is_wasm_class(pod) {
-        return false;
-    }
-    let Some(spec) = &pod.spec else { return false };
+async fn is_namespaced(shared: &Shared, pod: &Pod) -> bool {
     let secrets = pull_secrets(shared, pod);
-    for container in spec.init_containers.iter().flatten().chain(&spec.containers) {
-        if kind(shared, container, &secrets).await != Some(ImageKind::Wasm) {
-            return true;
+    let ask = async {
+        for container in containers(shared, pod) {
+            if kind(shared, container, &secrets).await != Some(ImageKind::Wasm) {
+                return true;
+            }
         }
-    }
-    false
+        false
+    };
+    tokio::time::timeout(ASK, ask).await.unwrap_or(true)
+}
+
+/// The same of a Pod of an earlier life, by what is on this node alone.
+pub(super) fn was_namespaced(shared: &Shared, pod: &Pod) -> bool {
+    let is_wasm = |container: &Container| {
+        let image = shared.images.get(container.image.as_deref().unwrap_or_default());
+        image.is_ok_and(|image| image.is_some_and(|image| image.kind == ImageKind::Wasm))
+    };
+    containers(shared, pod).any(|container| !is_wasm(container))
+}
+
+/// The containers of whose kind the image decides; none where all are Wasm anyway.
+fn containers<'a>(shared: &Shared, pod: &'a Pod) -> impl Iterator<Item = &'a Container> {
+    let open = shared.containers.is_some() && !shared.is_wasm_class(pod);
+    let spec = pod.spec.as_ref().filter(|_| open);
+    spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers))
 }
 
 async fn kind(shared: &Shared, container: &Container, secrets: &[Vec<u8>]) -> Option<ImageKind> {

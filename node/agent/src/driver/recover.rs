@@ -57,7 +57,7 @@ impl Driver {
         });
         futures::stream::iter(kept)
             .for_each_concurrent(CONCURRENT, |(pod, ip)| async move {
-                let namespaced = super::ground::is_namespaced(shared, &pod).await;
+                let namespaced = super::ground::was_namespaced(shared, &pod);
                 if let Err(error) = shared.network.add_pod(&pod_ref(&pod), namespaced, Some(ip), &files::hostname(&pod)).await {
                     tracing::warn!(pod = ?pod.metadata.name, %ip, %error, "a Pod cannot keep its address");
                 }
