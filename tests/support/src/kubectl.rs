@@ -14,6 +14,7 @@ use serde_json::Value;
 pub struct Kubectl {
     binary: PathBuf,
     kubeconfig: PathBuf,
+    namespace: Option<String>,
 }
 
 /// What a kubectl command said.
@@ -38,7 +39,13 @@ impl Kubectl {
     }
 
     pub(crate) fn new(binary: PathBuf, kubeconfig: &Path) -> Self {
-        Self { binary, kubeconfig: kubeconfig.to_owned() }
+        Self { binary, kubeconfig: kubeconfig.to_owned(), namespace: None }
+    }
+
+    /// The same kubectl with another namespace than `default`.
+    #[must_use]
+    pub fn in_namespace(&self, namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..self.clone() }
     }
 
     /// A command that has not run yet; `kubectl` caches lie beside the kubeconfig.
@@ -46,7 +53,11 @@ impl Kubectl {
     pub fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.binary);
         let cache = self.kubeconfig.with_extension("cache");
-        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(cache).args(arguments);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).arg("--cache-dir").arg(cache);
+        if let Some(namespace) = &self.namespace {
+            command.arg("--namespace").arg(namespace);
+        }
+        command.args(arguments);
         command
     }
 

@@ -18,6 +18,7 @@ mod parameters;
 mod paths;
 mod schemas;
 mod v2;
+mod v2_protobuf;
 
 /// The version of Kubernetes that the documents are about.
 pub const KUBERNETES_VERSION: &str = "v1.36.3";
@@ -51,11 +52,19 @@ pub fn document(registry: &Registry, path: &str) -> Option<Bytes> {
     )
 }
 
-/// `/openapi/v2`: everything in one document of the older form (as JSON; the protobuf form is not written).
+/// `/openapi/v2`: everything in one document of the older form, as JSON.
 pub fn v2(registry: &Registry) -> Bytes {
     registry
         .openapi_v2
         .get_or_init(|| v2::write(registry).to_string().into())
+        .clone()
+}
+
+/// `/openapi/v2` as protobuf.
+pub fn v2_protobuf(registry: &Registry) -> Bytes {
+    registry
+        .openapi_v2_protobuf
+        .get_or_init(|| v2_protobuf::write(&v2::write(registry)).into())
         .clone()
 }
 

@@ -215,6 +215,7 @@ pub struct Registry {
     groups: Vec<Group>,
     /// The OpenAPI v2 document, once it was asked for.
     pub(crate) openapi_v2: OnceLock<Bytes>,
+    pub(crate) openapi_v2_protobuf: OnceLock<Bytes>,
 }
 
 impl Registry {
@@ -247,6 +248,7 @@ impl Registry {
         );
         version.openapi = OnceLock::new();
         self.openapi_v2 = OnceLock::new();
+        self.openapi_v2_protobuf = OnceLock::new();
         match version
             .resources
             .binary_search_by(|r| r.plural.cmp(&resource.plural))

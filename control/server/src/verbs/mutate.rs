@@ -124,7 +124,9 @@ impl Mutation<'_> {
                 &errors,
             ));
         }
-        warnings.extend(call.stored.strategy.warnings(&new));
+        if self.warns(&new, old) {
+            warnings.extend(call.stored.strategy.warnings(&new));
+        }
         if self.dry_run {
             return Ok(Some(Outcome::DryRun(new)));
         }
@@ -154,6 +156,15 @@ impl Mutation<'_> {
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
         }
+    }
+
+    /// Whether the writer should hear what is odd about the object: who wrote what can be odd, not who reports its status or
+    /// labels it. Nobody writes a Pod a second time by hand.
+    fn warns(&self, new: &Value, old: &Value) -> bool {
+        let resource = &self.call.resource;
+        let pod = resource.group.is_empty() && resource.plural == "pods";
+        let same = meta::generation(new) != 0 && meta::generation(new) == meta::generation(old);
+        self.sub == Sub::Main && !pod && !same
     }
 
     /// Removes an object whose last finalizer went with this change.

@@ -14,7 +14,7 @@ use super::{Capacity, meminfo};
 use crate::ports::NodeImage;
 
 /// The version of Kubernetes that this agent behaves as.
-pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.3+wherry", env!("CARGO_PKG_VERSION"));
+pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.3+wherry.", env!("CARGO_PKG_VERSION"));
 /// `status.images` shows at most so many.
 const MAX_IMAGES: usize = 50;
 
