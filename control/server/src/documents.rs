@@ -183,24 +183,24 @@ async fn openapi_document(
     Ok(response)
 }
 
-/// The names of the protobuf form, today's and the older one that some clients ask for.
+/// The names of the protobuf form: today's, and the older one that clients ask for but cannot read in an answer.
 const OPENAPI_V2_PROTOBUF: [&str; 2] = [
     "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
 ];
 
 async fn openapi_v2(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
-    let media = ranges(request.headers())
+    let wants_protobuf = ranges(request.headers())
         .first()
-        .and_then(|range| OPENAPI_V2_PROTOBUF.iter().find(|m| **m == range.media));
-    let Some(media) = media else {
+        .is_some_and(|range| OPENAPI_V2_PROTOBUF.contains(&range.media));
+    if !wants_protobuf {
         return Ok(tagged(request.headers(), openapi::v2(&engine.registry)));
-    };
+    }
     let mut response = tagged(request.headers(), openapi::v2_protobuf(&engine.registry));
     if response.status() == StatusCode::OK {
         response
             .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+            .insert(CONTENT_TYPE, HeaderValue::from_static(OPENAPI_V2_PROTOBUF[0]));
     }
     Ok(response)
 }
