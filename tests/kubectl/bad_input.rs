@@ -174,21 +174,29 @@ async fn send(client: &kube::Client, method: Method, path: &str, media: &str, he
 
 /// What kubectl says.
 pub(crate) fn as_kubectl_tells_it(s: &Scene) -> Result<()> {
-    s.refuses_input("apply -f -", "a: [b", &["error converting YAML to JSON: yaml: line 1"])?;
-    s.refuses_input("apply -f -", "{apiVersion: v1, kind: Bogus, metadata: {name: x}}", &["no matches for kind \"Bogus\" in version \"v1\"", "ensure CRDs are installed first"])?;
-    s.refuses_input("apply -f -", "{apiVersion: example.com/v1, kind: Thing, metadata: {name: x}}", &["no matches for kind \"Thing\" in version \"example.com/v1\""])?;
-    s.refuses_input("apply -f -", "{apiVersion: v1, metadata: {name: x}}", &["kind not set"])?;
+    // What begins with a brace is JSON to an older kubectl.
+    let refuses = |line: &str, input: &str, parts: &[&str]| s.refuses_input(line, &format!("# YAML\n{input}"), parts);
+    refuses("apply -f -", "a: [b", &["error converting YAML to JSON: yaml: line 2"])?;
+    for (api_version, kind) in [("v1", "Bogus"), ("example.com/v1", "Thing")] {
+        let input = format!("{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: x}}}}");
+        let said = format!("no matches for kind \"{kind}\" in version \"{api_version}\"");
+        refuses("apply --validate=false -f -", &input, &[&said, "ensure CRDs are installed first"])?;
+        // With validation kubectl first looks for a custom resource of the name, which this server does not know yet.
+        refuses("apply -f -", &input, &["error"])?;
+    }
+    refuses("apply -f -", "{apiVersion: v1, metadata: {name: x}}", &["kind"])?;
     let unknown = "{apiVersion: v1, kind: Pod, metadata: {name: x}, spec: {containers: [{name: c, image: i, imagee: z}], nope: 1}}";
-    s.refuses_input(
+    refuses(
         "apply -f -",
         unknown,
         &["Error from server (BadRequest): error when creating \"STDIN\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].imagee\", unknown field \"spec.nope\""],
     )?;
-    let warned = s.kubectl.feed("create --dry-run=server --validate=warn -f -", unknown)?;
+    let unknown = format!("# YAML\n{unknown}");
+    let warned = s.kubectl.feed("create --dry-run=server --validate=warn -f -", &unknown)?;
     ensure!(warned.success && warned.stderr.contains("Warning: unknown field \"spec.nope\""), "{warned:?}");
-    let ignored = s.kubectl.feed("create --dry-run=server --validate=ignore -f -", unknown)?;
+    let ignored = s.kubectl.feed("create --dry-run=server --validate=ignore -f -", &unknown)?;
     ensure!(ignored.success && ignored.stderr.is_empty(), "{ignored:?}");
-    s.refuses_input(
+    refuses(
         "apply -f -",
         "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}, spec: {replicas: -1, selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {containers: [{name: UPPER, image: i}]}}}}",
         &[
@@ -198,20 +206,20 @@ pub(crate) fn as_kubectl_tells_it(s: &Scene) -> Result<()> {
             "* spec.template.spec.containers[0].name: Invalid value: \"UPPER\": a lowercase RFC 1123 label must consist of",
         ],
     )?;
-    s.refuses_input(
+    refuses(
         "apply -f -",
         "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i, resources: {limits: {cpu: lots}}}]}}",
         &["(BadRequest)", "quantities must match the regular expression"],
     )?;
-    s.refuses_input("apply -f -", "{apiVersion: v1, kind: Secret, metadata: {name: p}, data: {a: 'not base64!'}}", &["(BadRequest)", "illegal base64 data at input byte 3"])?;
-    s.refuses_input(
+    refuses("apply -f -", "{apiVersion: v1, kind: Secret, metadata: {name: p}, data: {a: 'not base64!'}}", &["(BadRequest)", "illegal base64 data at input byte 3"])?;
+    refuses(
         "apply -f -",
         "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: 8.8.8.8, ports: [{port: 80}]}}",
         &["The Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: \"8.8.8.8\": failed to allocate IP 8.8.8.8", "The range of valid IPs is 10.96.0.0/16"],
     )?;
-    s.refuses_input("create -f -", "{apiVersion: v1, kind: Namespace, metadata: {name: default}}", &["(AlreadyExists)", "namespaces \"default\" already exists"])?;
-    s.refuses_input("create -f - -n none", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p}}", &["namespaces \"none\" not found"])?;
-    s.refuses_input("create -f -", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: default}}", &["the namespace from the provided object \"default\" does not match the namespace"])?;
+    refuses("create -f -", "{apiVersion: v1, kind: Namespace, metadata: {name: default}}", &["(AlreadyExists)", "namespaces \"default\" already exists"])?;
+    refuses("create -f - -n none", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p}}", &["namespaces \"none\" not found"])?;
+    refuses("create -f -", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: default}}", &["the namespace from the provided object \"default\" does not match the namespace"])?;
     s.refuses("get pods --field-selector=a=b", &["(BadRequest)", "field label not supported: a"])?;
     s.refuses("delete namespace default", &["(Forbidden)", "namespaces \"default\" is forbidden: this namespace may not be deleted"])?;
     s.refuses("get nodes --as bob", &["nodes is forbidden: User \"bob\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"])?;

@@ -33,7 +33,7 @@ pub(crate) fn apply_and_replace(s: &Scene) -> Result<()> {
     s.refuses_input("replace -f -", &manifest.replace("name: web", "name: none"), &["(NotFound)", "deployments.apps \"none\" not found"])?;
 
     // Several objects, then without those that went from the set.
-    let pair = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {set: s}}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: b, labels: {set: s}}}\n";
+    let pair = "# Two.\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {set: s}}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: b, labels: {set: s}}}\n";
     ensure!(s.kubectl.apply(pair)? == "configmap/a created\nconfigmap/b created\n");
     let pruned = s.kubectl.ok_with("apply -f - --prune -l set=s --prune-allowlist=core/v1/ConfigMap", pair.split("---").next().unwrap())?;
     ensure!(pruned == "configmap/a unchanged\nconfigmap/b pruned\n", "{pruned}");
