@@ -68,11 +68,15 @@ fn requests_that_mean_harm_end_alone() -> anyhow::Result<()> {
 
     // Their answers may be lost: they end the container.
     let _ = get(&address, "/exit");
-    kubectl.wait(r"--for=jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}=3 pod/probe", PATIENCE)?;
+    kubectl
+        .wait(r"--for=jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}=3 pod/probe", PATIENCE)?;
     kubectl.wait("--for=condition=Ready pod/probe", PATIENCE)?;
     get_ready(&address, "/")?;
     let _ = get(&address, "/alloc?mb=64");
-    kubectl.wait(r"--for=jsonpath={.status.containerStatuses[0].lastState.terminated.reason}=OOMKilled pod/probe", PATIENCE)?;
+    kubectl.wait(
+        r"--for=jsonpath={.status.containerStatuses[0].lastState.terminated.reason}=OOMKilled pod/probe",
+        PATIENCE,
+    )?;
     drop(endless);
 
     // An endless request does not keep it from being deleted.
@@ -134,7 +138,11 @@ fn check(kubectl: &Kubectl, module: &Module) -> anyhow::Result<()> {
             kubectl.wait(&format!("{}=CrashLoopBackOff pod/{name}", of("state.waiting.reason")), PATIENCE)?;
             let status = status(kubectl, name)?;
             let ended = &status["lastState"]["terminated"];
-            ensure!(ended["reason"] == reason && ended["message"].as_str().is_some_and(|text| text.contains(module.message)), "{ended}");
+            ensure!(
+                ended["reason"] == reason
+                    && ended["message"].as_str().is_some_and(|text| text.contains(module.message)),
+                "{ended}"
+            );
             event(kubectl, name, "BackOff", "Back-off restarting failed container main in pod")?;
         }
         End::Runs => {
@@ -183,7 +191,9 @@ fn get_ready(address: &str, path: &str) -> anyhow::Result<Answer> {
     let limit = Instant::now() + PATIENCE;
     loop {
         match get(address, path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < limit => std::thread::sleep(Duration::from_millis(20)),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused && Instant::now() < limit => {
+                std::thread::sleep(Duration::from_millis(20))
+            }
             answer => return answer.with_context(|| format!("GET {path}")),
         }
     }

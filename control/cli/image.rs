@@ -55,7 +55,10 @@ impl Place {
     fn open(self, make: bool) -> anyhow::Result<Images> {
         let dir = if make { DataDir::resolve(self.data_dir)? } else { DataDir::find(self.data_dir)? };
         if !dir.path().is_dir() {
-            bail!("there is no cluster in {}: start one with `wherry up`, or name its directory with --data-dir", dir.path().display());
+            bail!(
+                "there is no cluster in {}: start one with `wherry up`, or name its directory with --data-dir",
+                dir.path().display()
+            );
         }
         let options = Options { registries: dir.registries(), ..Options::default() };
         Ok(Images::open(dir.images(), options)?)
@@ -64,7 +67,8 @@ impl Place {
     /// Images for a moment, with what the cluster knows of registries; they go with the directory.
     fn passing(self) -> anyhow::Result<(Images, tempfile::TempDir)> {
         let options = Options { registries: DataDir::find(self.data_dir)?.registries(), ..Options::default() };
-        let dir = tempfile::Builder::new().prefix("wherry-push").tempdir().context("cannot make a temporary directory")?;
+        let dir =
+            tempfile::Builder::new().prefix("wherry-push").tempdir().context("cannot make a temporary directory")?;
         Ok((Images::open(dir.path(), options)?, dir))
     }
 }
@@ -121,7 +125,11 @@ fn list(images: &Images) -> anyhow::Result<()> {
             let (digest, size) = (digest.chars().take(12).collect::<String>(), HumanBytes(image.size).to_string());
             // Tags come first; a digest is shown where it is the only name.
             let tags = image.references.iter().filter(|name| !name.contains('@')).count().max(1);
-            image.references.into_iter().take(tags).map(move |name| [name, digest.clone(), kind.to_owned(), size.clone()])
+            image
+                .references
+                .into_iter()
+                .take(tags)
+                .map(move |name| [name, digest.clone(), kind.to_owned(), size.clone()])
         })
         .collect();
     rows.sort();

@@ -142,7 +142,11 @@ impl Bench {
         self.cluster.resume().with_context(|| what.to_owned())?;
         let found = objects(&self.cluster).await?;
         for (name, expected) in &self.expected {
-            ensure!(found.get(name) == Some(expected), "{what}: {name} should be {expected:?} and is {:?}", found.get(name));
+            ensure!(
+                found.get(name) == Some(expected),
+                "{what}: {name} should be {expected:?} and is {:?}",
+                found.get(name)
+            );
         }
         self.cluster.stop()?;
         Ok(())
@@ -160,7 +164,8 @@ impl Bench {
         ensure!(said.starts_with("error: "), "{what}: it started all the same");
         let status = process.wait()?;
         ensure!(status.code() == Some(1), "{what}: {status}");
-        let clear = said.contains(&*file.file_name().unwrap_or_default().to_string_lossy()) && said.contains("Restore the data directory from a backup");
+        let clear = said.contains(&*file.file_name().unwrap_or_default().to_string_lossy())
+            && said.contains("Restore the data directory from a backup");
         ensure!(clear, "{what}: {said}");
         println!("{what}: {said}");
         Ok(said)
@@ -170,7 +175,10 @@ impl Bench {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damage_is_survived_or_refused_and_never_silent() -> anyhow::Result<()> {
     let mut bench = Bench::new().await?;
-    ensure!(files(&bench.good.join("index")).iter().any(|path| path.metadata().is_ok_and(|data| data.len() > 4096)), "the index was never written");
+    ensure!(
+        files(&bench.good.join("index")).iter().any(|path| path.metadata().is_ok_and(|data| data.len() > 4096)),
+        "the index was never written"
+    );
 
     let store = bench.renew()?;
     bench.ensure_whole("nothing damaged").await?;
@@ -179,7 +187,11 @@ async fn damage_is_survived_or_refused_and_never_silent() -> anyhow::Result<()> 
         let store = bench.renew()?;
         let index = files(&store.join("index"));
         let victim = index[bench.random.random_range(0..index.len())].clone();
-        if round % 2 == 0 { bench.flip(&victim, 0)? } else { bench.cut(&victim, u64::MAX)? }
+        if round % 2 == 0 {
+            bench.flip(&victim, 0)?
+        } else {
+            bench.cut(&victim, u64::MAX)?
+        }
         bench.ensure_whole(&format!("sled's {} damaged", victim.display())).await?;
     }
     for round in 0..2 {
@@ -187,7 +199,11 @@ async fn damage_is_survived_or_refused_and_never_silent() -> anyhow::Result<()> 
         bench.renew()?;
         fs::remove_dir_all(store.join("index"))?;
         let victim = newest(&store.join("checkpoints"), "ckpt")?;
-        if round == 0 { bench.flip(&victim, 0)? } else { bench.cut(&victim, u64::MAX)? }
+        if round == 0 {
+            bench.flip(&victim, 0)?
+        } else {
+            bench.cut(&victim, u64::MAX)?
+        }
         bench.ensure_whole("no index, the newest checkpoint damaged").await?;
     }
     bench.renew()?;

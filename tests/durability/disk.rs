@@ -101,7 +101,11 @@ async fn a_full_disk_fails_writes_and_nothing_else() -> anyhow::Result<()> {
 
     // While it is full: a start reads all.
     for end in ["kill", "stop"] {
-        if end == "kill" { cluster.kill()? } else { drop(cluster.stop()?) }
+        if end == "kill" {
+            cluster.kill()?
+        } else {
+            drop(cluster.stop()?)
+        }
         disk.fill()?;
         cluster.resume().with_context(|| format!("start on a full disk after a {end}"))?;
         let reading = api(&cluster).await?;
@@ -130,7 +134,13 @@ fn written(pid: u32) -> anyhow::Result<u64> {
 
 fn size(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().map_or(0, |data| data.len()) }).sum()
+    entries
+        .map(
+            |entry| {
+                if entry.path().is_dir() { size(&entry.path()) } else { entry.metadata().map_or(0, |data| data.len()) }
+            },
+        )
+        .sum()
 }
 
 /// A figure, not a promise: what an idle cluster writes.
@@ -144,6 +154,10 @@ fn idle_writes() -> anyhow::Result<()> {
     let before = (written(pid)?, size(&cluster.data_dir().join("store/log")));
     std::thread::sleep(SPAN);
     let after = (written(pid)?, size(&cluster.data_dir().join("store/log")));
-    println!("idle for {SPAN:?}: {} bytes to the disk, the log grew by {} bytes", after.0 - before.0, after.1 - before.1);
+    println!(
+        "idle for {SPAN:?}: {} bytes to the disk, the log grew by {} bytes",
+        after.0 - before.0,
+        after.1 - before.1
+    );
     Ok(())
 }

@@ -161,7 +161,11 @@ impl Test {
         }
         match until_marker(api, known[at].revision, marker).await {
             Ok(told) => {
-                ensure!(told.iter().eq(expected.iter().copied()), "resumed at {:?}: {told:?} instead of {expected:?}", known[at]);
+                ensure!(
+                    told.iter().eq(expected.iter().copied()),
+                    "resumed at {:?}: {told:?} instead of {expected:?}",
+                    known[at]
+                );
                 self.figures.resumed += 1;
             }
             Err(error) if is_expired(&error) => self.figures.expired += 1,

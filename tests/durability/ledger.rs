@@ -79,7 +79,11 @@ impl Writer {
     }
 
     /// Writes until an answer stays away. Every acknowledgement is counted.
-    pub(crate) async fn run(&mut self, api: &Api<ConfigMap>, acknowledged: &Arc<watch::Sender<usize>>) -> anyhow::Result<()> {
+    pub(crate) async fn run(
+        &mut self,
+        api: &Api<ConfigMap>,
+        acknowledged: &Arc<watch::Sender<usize>>,
+    ) -> anyhow::Result<()> {
         loop {
             let Some(name) = self.names.choose(&mut self.random).cloned() else { bail!("no objects") };
             self.changes += 1;
@@ -129,7 +133,8 @@ impl Writer {
             let told: Vec<&Seen> = told.iter().filter(|seen| seen.name == *name).collect();
             for (index, known) in object.acknowledged.iter().enumerate() {
                 let Some(seen) = told.get(index) else { bail!("{name}: {known:?} was acknowledged and is lost") };
-                let same = seen.outcome == known.outcome && known.revision.is_none_or(|revision| revision == seen.revision);
+                let same =
+                    seen.outcome == known.outcome && known.revision.is_none_or(|revision| revision == seen.revision);
                 ensure!(same, "{name}: {known:?} was acknowledged, but a watch tells {seen:?}");
             }
             match (&told[object.acknowledged.len()..], &object.pending) {

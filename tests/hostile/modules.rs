@@ -27,16 +27,46 @@ const OOM: End = End::Fails(137, "OOMKilled");
 pub(crate) fn all() -> Vec<Module> {
     let text = |name, text: &str, end, message| Module { name, bytes: wat::parse_str(text).unwrap(), end, message };
     vec![
-        Module { name: "not-wasm", bytes: b"#!/bin/sh\nexec evil\n".to_vec(), end: CREATE, message: "it is not Wasm: it begins with 23212f62696e2f73" },
-        Module { name: "native", bytes: b"\x7fELF\x02\x01\x01".to_vec(), end: CREATE, message: "native (ELF) file, not Wasm" },
+        Module {
+            name: "not-wasm",
+            bytes: b"#!/bin/sh\nexec evil\n".to_vec(),
+            end: CREATE,
+            message: "it is not Wasm: it begins with 23212f62696e2f73",
+        },
+        Module {
+            name: "native",
+            bytes: b"\x7fELF\x02\x01\x01".to_vec(),
+            end: CREATE,
+            message: "native (ELF) file, not Wasm",
+        },
         Module { name: "truncated", bytes: truncated(), end: CREATE, message: "it is not valid Wasm: " },
         text("wrong-world", "(component)", CREATE, "neither of the worlds that can be run (it exports nothing)"),
         text("several-worlds", SEVERAL_WORLDS, CREATE, "exports both wasi:http/incoming-handler and wasi:cli/run"),
-        text("missing-imports", MISSING_IMPORTS, CREATE, "it imports what this node does not offer: env.secret, env.door"),
-        text("missing-interface", r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#, CREATE, "wasi:keyvalue/store@0.2.0"),
+        text(
+            "missing-imports",
+            MISSING_IMPORTS,
+            CREATE,
+            "it imports what this node does not offer: env.secret, env.door",
+        ),
+        text(
+            "missing-interface",
+            r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#,
+            CREATE,
+            "wasi:keyvalue/store@0.2.0",
+        ),
         text("big-table", r#"(module (table 200000 funcref) (func (export "_start")))"#, CREATE, "table"),
-        text("traps-at-start", r#"(module (func $no unreachable) (start $no) (func (export "_start")))"#, ERROR, "wasm `unreachable` instruction executed"),
-        text("stack-overflow", r#"(module (func $f (export "_start") (call $f) (call $f)))"#, ERROR, "call stack exhausted"),
+        text(
+            "traps-at-start",
+            r#"(module (func $no unreachable) (start $no) (func (export "_start")))"#,
+            ERROR,
+            "wasm `unreachable` instruction executed",
+        ),
+        text(
+            "stack-overflow",
+            r#"(module (func $f (export "_start") (call $f) (call $f)))"#,
+            ERROR,
+            "call stack exhausted",
+        ),
         text("table-bomb", TABLE_BOMB, ERROR, "wasm `unreachable` instruction executed"),
         text("memory-bomb", MEMORY_BOMB, OOM, "the container's limit is 16777216 bytes"),
         text("endless-loop", r#"(module (func (export "_start") (loop $l (br $l))))"#, End::Runs, ""),
@@ -55,14 +85,14 @@ const SEVERAL_WORLDS: &str = r#"(component (instance $none)
     (export "wasi:http/incoming-handler@0.2.0" (instance $none))
     (export "wasi:cli/run@0.2.0" (instance $none)))"#;
 
-const MISSING_IMPORTS: &str = r#"(module (import "env" "secret" (func)) (import "env" "door" (global i32)) (func (export "_start")))"#;
+const MISSING_IMPORTS: &str =
+    r#"(module (import "env" "secret" (func)) (import "env" "door" (global i32)) (func (export "_start")))"#;
 
 /// Grows its table until that is refused, then gives up.
 const TABLE_BOMB: &str = r#"(module (table $t 1 funcref) (func (export "_start")
     (loop $l (br_if $l (i32.ne (i32.const -1) (table.grow $t (ref.null func) (i32.const 1000))))) unreachable))"#;
 
-const MEMORY_BOMB: &str =
-    r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (drop (memory.grow (i32.const 100))) (br $l))))"#;
+const MEMORY_BOMB: &str = r#"(module (memory (export "memory") 1) (func (export "_start") (loop $l (drop (memory.grow (i32.const 100))) (br $l))))"#;
 
 const FLOOD: &str = r#"(module (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
     (memory (export "memory") 1) (data (i32.const 100) "no end\n")

@@ -44,7 +44,10 @@ fn what_cannot_be_an_image_is_refused_with_the_reason() -> anyhow::Result<()> {
         let output = wherry(dir.path(), &["image", "load", file, reference]).output()?;
         let error = text(&output.stderr);
         assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(1), true), "{error}");
-        assert!(error.starts_with("error: ") && error.lines().count() == 1 && words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(
+            error.starts_with("error: ") && error.lines().count() == 1 && words.iter().all(|word| error.contains(word)),
+            "{error}"
+        );
     }
     assert_eq!(succeeds(wherry(dir.path(), &["image", "ls"]).output()?).lines().count(), 1, "nothing was stored");
     let output = wherry(dir.path(), &["image", "push", &module, "127.0.0.1:1/x:1"]).output()?;
@@ -60,7 +63,13 @@ fn only_load_makes_a_directory() -> anyhow::Result<()> {
     let listed = wherry(&data, &["image", "ls"]).output()?;
     assert_eq!(listed.status.code(), Some(1));
     assert!(text(&listed.stderr).contains("there is no cluster in") && !data.exists(), "{listed:?}");
-    succeeds(wherry(&data, &["image", "push"]).arg(sample("hello")).arg(registry.reference("hello:1")).env("TMPDIR", dir.path()).output()?);
+    succeeds(
+        wherry(&data, &["image", "push"])
+            .arg(sample("hello"))
+            .arg(registry.reference("hello:1"))
+            .env("TMPDIR", dir.path())
+            .output()?,
+    );
     assert_eq!(std::fs::read_dir(dir.path())?.count(), 0, "a push leaves nothing");
     succeeds(wherry(&data, &["image", "load"]).arg(sample("hello")).arg("a.test/hello:1").output()?);
     assert!(data.exists());
@@ -76,7 +85,10 @@ fn every_name_of_an_image_is_listed() -> anyhow::Result<()> {
     }
     let list = succeeds(wherry(dir.path(), &["image", "ls"]).output()?);
     let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().take(3).collect()).collect();
-    assert_eq!(rows.iter().map(|row| row[0]).collect::<Vec<_>>(), ["IMAGE", "a.test/echo:latest", "b.test/hello:1", "b.test/hello:2"]);
+    assert_eq!(
+        rows.iter().map(|row| row[0]).collect::<Vec<_>>(),
+        ["IMAGE", "a.test/echo:latest", "b.test/hello:1", "b.test/hello:2"]
+    );
     assert_eq!((rows[0][1..].join(" "), rows[2][1], rows[3][2]), ("DIGEST KIND".to_owned(), rows[3][1], "wasm"));
     Ok(())
 }
@@ -84,11 +96,21 @@ fn every_name_of_an_image_is_listed() -> anyhow::Result<()> {
 #[test]
 fn bars_are_drawn_on_a_terminal_alone() -> anyhow::Result<()> {
     let (dir, registry) = (tempfile::tempdir()?, Registry::start()?);
-    let push = format!("{} image push {} {}", env!("CARGO_BIN_EXE_wherry"), sample("echo").display(), registry.reference("echo:1"));
+    let push = format!(
+        "{} image push {} {}",
+        env!("CARGO_BIN_EXE_wherry"),
+        sample("echo").display(),
+        registry.reference("echo:1")
+    );
     let plain = Command::new("sh").args(["-c", &push]).env("WHERRY_DATA_DIR", dir.path()).output()?;
     assert!(succeeds(plain).starts_with("pushed "));
     // script(1) gives the command a terminal.
-    let seen = Command::new("script").args(["-qec", &push, "/dev/null"]).env("WHERRY_DATA_DIR", dir.path()).env("TERM", "xterm").stdin(Stdio::null()).output()?;
+    let seen = Command::new("script")
+        .args(["-qec", &push, "/dev/null"])
+        .env("WHERRY_DATA_DIR", dir.path())
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()?;
     let seen = text(&seen.stdout);
     assert!(seen.contains("\u{1b}[") && seen.contains("KiB") && seen.contains("pushed "), "{seen:?}");
     Ok(())
@@ -100,7 +122,18 @@ fn help_version_and_completion_are_printed() -> anyhow::Result<()> {
     let run = |line: &str| wherry(dir.path(), &line.split_whitespace().collect::<Vec<_>>()).output();
     for (line, words) in [
         ("--help", vec!["Usage: wherry <COMMAND>", "  up ", "  image ", "  version ", "  completion ", "wherry up"]),
-        ("up --help", vec!["--data-dir", "--kubeconfig", "--api-port", "--nodes", "--containerd", "[default: 6443]", "WebAssembly only"]),
+        (
+            "up --help",
+            vec![
+                "--data-dir",
+                "--kubeconfig",
+                "--api-port",
+                "--nodes",
+                "--containerd",
+                "[default: 6443]",
+                "WebAssembly only",
+            ],
+        ),
         ("image --help", vec!["load", "push", "ls"]),
         ("image push --help", vec!["<FILE>", "<REF>", "config.json", "registries.yaml"]),
         ("version", vec!["wherry 0.", "kubernetes v1.36.", "wasmtime 48"]),

@@ -34,7 +34,8 @@ impl External {
 
 /// The words that `ctr` prints for a list, without its header.
 pub(crate) fn ctr(socket: &Path, line: &str) -> anyhow::Result<Vec<String>> {
-    let output = Command::new("ctr").arg("--address").arg(socket).args(line.split_whitespace()).output().context("start ctr")?;
+    let output =
+        Command::new("ctr").arg("--address").arg(socket).args(line.split_whitespace()).output().context("start ctr")?;
     ensure!(output.status.success(), "ctr {line}: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.lines().map(str::to_owned).collect())
 }
@@ -65,7 +66,14 @@ fn an_external_containerd_is_used_and_left_as_it_was() -> anyhow::Result<()> {
     cluster.stop()?;
     assert!(ctr(&socket, "version").is_ok(), "it is left running: {}", external.process.output());
     assert_eq!(ctr(&socket, "namespaces ls -q")?, Vec::<String>::new());
-    assert_eq!(std::fs::read_dir(external.dir.path().join("state/io.containerd.runtime.v2.task"))?.flatten().flat_map(|dir| std::fs::read_dir(dir.path())).flatten().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(external.dir.path().join("state/io.containerd.runtime.v2.task"))?
+            .flatten()
+            .flat_map(|dir| std::fs::read_dir(dir.path()))
+            .flatten()
+            .count(),
+        0
+    );
     external.process.signal(nix::sys::signal::Signal::SIGTERM)?;
     external.process.wait()?;
     Ok(())

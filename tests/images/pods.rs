@@ -12,7 +12,13 @@ pub(crate) fn run(kubectl: &Kubectl, name: &str, image: &str, policy: &str) -> a
 }
 
 /// The same with the names of its `imagePullSecrets`.
-pub(crate) fn run_with(kubectl: &Kubectl, name: &str, image: &str, policy: &str, secrets: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn run_with(
+    kubectl: &Kubectl,
+    name: &str,
+    image: &str,
+    policy: &str,
+    secrets: &[&str],
+) -> anyhow::Result<()> {
     let secrets: Vec<_> = secrets.iter().map(|name| json!({"name": name})).collect();
     let containers = json!([{"name": "c", "image": image, "imagePullPolicy": policy}]);
     let spec = json!({"containers": containers, "imagePullSecrets": secrets, "terminationGracePeriodSeconds": 1});

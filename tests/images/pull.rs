@@ -35,10 +35,14 @@ fn both_kinds_come_by_tag_and_by_digest_under_every_policy() -> anyhow::Result<(
         // It is there now.
         assert_eq!(ready(&kubectl, &never)?, digest);
 
-        let listed = format!("--for=jsonpath={{.status.images[?(@.names[1]=={image:?})].names[0]}}={} node --all", registry.reference(&format!("team/echo@{digest}")));
+        let listed = format!(
+            "--for=jsonpath={{.status.images[?(@.names[1]=={image:?})].names[0]}}={} node --all",
+            registry.reference(&format!("team/echo@{digest}"))
+        );
         kubectl.wait(&listed, PATIENCE)?;
         let list = String::from_utf8(cluster.wherry(&["image", "ls"]).output()?.stdout)?;
-        let row: Vec<_> = list.lines().find(|line| line.starts_with(&image)).unwrap_or_default().split_whitespace().take(3).collect();
+        let row: Vec<_> =
+            list.lines().find(|line| line.starts_with(&image)).unwrap_or_default().split_whitespace().take(3).collect();
         assert_eq!(row, [&image, &digest["sha256:".len()..][..12], kind], "{list}");
     }
     Ok(())
@@ -54,13 +58,25 @@ fn a_failed_pull_says_why_and_recovers() -> anyhow::Result<()> {
     let missing = registry.reference("none:1");
     run(&kubectl, "missing", &missing, "IfNotPresent")?;
     let message = waits(&kubectl, "missing", "ImagePullBackOff")?;
-    assert!(message.starts_with(&format!("Back-off pulling image {missing:?}: ErrImagePull: {missing}: not found")), "{message}");
-    for words in [["Failed to pull image", "not found"], ["Error: ErrImagePull", ""], ["Error: ImagePullBackOff", ""], ["Back-off pulling image", ""]] {
+    assert!(
+        message.starts_with(&format!("Back-off pulling image {missing:?}: ErrImagePull: {missing}: not found")),
+        "{message}"
+    );
+    for words in [
+        ["Failed to pull image", "not found"],
+        ["Error: ErrImagePull", ""],
+        ["Error: ImagePullBackOff", ""],
+        ["Back-off pulling image", ""],
+    ] {
         event(&kubectl, "missing", &words)?;
     }
 
     let odd = registry.reference("chart:1");
-    push(&cluster, &layout(cluster.scratch(), "application/vnd.cncf.helm.config.v1+json", "application/x-chart")?, &odd)?;
+    push(
+        &cluster,
+        &layout(cluster.scratch(), "application/vnd.cncf.helm.config.v1+json", "application/x-chart")?,
+        &odd,
+    )?;
     run(&kubectl, "odd", &odd, "Always")?;
     let message = waits(&kubectl, "odd", "ImagePullBackOff")?;
     assert!(message.contains("unsupported media type \"application/vnd.cncf.helm.config.v1+json\""), "{message}");

@@ -24,9 +24,16 @@ fn pull_secrets_open_a_registry() -> anyhow::Result<()> {
     let refused = cluster.wherry(&["image", "push"]).arg(sample("hello")).arg(&image).output()?;
     let message = String::from_utf8(refused.stderr)?;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(message.starts_with("error: log in first, for example with `docker login`: ") && message.contains(&format!("{host} refused access")), "{message}");
+    assert!(
+        message.starts_with("error: log in first, for example with `docker login`: ")
+            && message.contains(&format!("{host} refused access")),
+        "{message}"
+    );
     // As `docker login` leaves it: jane:s3cret.
-    std::fs::write(docker.path().join("config.json"), format!("{{\"auths\": {{{host:?}: {{\"auth\": \"amFuZTpzM2NyZXQ=\"}}}}}}"))?;
+    std::fs::write(
+        docker.path().join("config.json"),
+        format!("{{\"auths\": {{{host:?}: {{\"auth\": \"amFuZTpzM2NyZXQ=\"}}}}}}"),
+    )?;
     push(&cluster, &sample("hello"), &image)?;
 
     // The agent has no business with the CLI user's passwords.

@@ -38,19 +38,32 @@ fn runs_wasm_only(options: Options, note: &str) -> anyhow::Result<()> {
     kubectl.ok("expose pod guest --type=NodePort --port=80 --target-port=8080")?;
     ready(&kubectl, "guest")?;
     let answer = get(&cluster.url("guest")?, "/")?;
-    assert!(answer.status == 502 && answer.body.contains("redis: ") && !answer.body.contains("no such name"), "{answer:?}");
+    assert!(
+        answer.status == 502 && answer.body.contains("redis: ") && !answer.body.contains("no such name"),
+        "{answer:?}"
+    );
 
-    event(&kubectl, "waits", &["FailedScheduling", "0/1 nodes are available: 1 node(s) can't run containers (no containerd or no root)."])?;
+    event(
+        &kubectl,
+        "waits",
+        &["FailedScheduling", "0/1 nodes are available: 1 node(s) can't run containers (no containerd or no root)."],
+    )?;
     assert_eq!(kubectl.ok("get pod waits -o jsonpath={.status.phase}")?, "Pending");
 
     // What the scheduler cannot know, for want of the password, the node says.
-    let private = Registry::start_with(&RegistryOptions { user: Some(("jane".to_owned(), "s3cret".to_owned())), tls: false })?;
-    let docker = format!("{{\"auths\": {{{:?}: {{\"username\": \"jane\", \"password\": \"s3cret\"}}}}}}", private.host());
+    let private =
+        Registry::start_with(&RegistryOptions { user: Some(("jane".to_owned(), "s3cret".to_owned())), tls: false })?;
+    let docker =
+        format!("{{\"auths\": {{{:?}: {{\"username\": \"jane\", \"password\": \"s3cret\"}}}}}}", private.host());
     std::fs::write(cluster.scratch().join("config.json"), docker)?;
     let (image, tar) = (private.reference("echo:1"), echo_image()?);
-    let pushed = cluster.wherry(&["image", "push"]).arg(tar).arg(&image).env("DOCKER_CONFIG", cluster.scratch()).output()?;
+    let pushed =
+        cluster.wherry(&["image", "push"]).arg(tar).arg(&image).env("DOCKER_CONFIG", cluster.scratch()).output()?;
     assert!(pushed.status.success(), "{pushed:?}");
-    kubectl.ok(&format!("create secret docker-registry jane --docker-server={} --docker-username=jane --docker-password=s3cret", private.host()))?;
+    kubectl.ok(&format!(
+        "create secret docker-registry jane --docker-server={} --docker-username=jane --docker-password=s3cret",
+        private.host()
+    ))?;
     run_with(&kubectl, "private", &image, "Always", &["jane"])?;
     let message = waits(&kubectl, "private", "CreateContainerError")?;
     assert!(message.contains("containerd"), "{message}");
@@ -95,7 +108,8 @@ fn children(cluster: &Cluster) -> Vec<u32> {
 /// Waits until a process that is not ours to wait for has ended.
 fn gone(pid: u32) -> anyhow::Result<()> {
     let mut command = std::process::Command::new("timeout");
-    let status = command.args(["20", "tail", "--sleep-interval=0.1", "-f", "/dev/null", &format!("--pid={pid}")]).status()?;
+    let status =
+        command.args(["20", "tail", "--sleep-interval=0.1", "-f", "/dev/null", &format!("--pid={pid}")]).status()?;
     anyhow::ensure!(status.success(), "process {pid} outlived the cluster");
     Ok(())
 }
@@ -121,7 +135,10 @@ fn root_without_containerd_runs_webassembly() -> anyhow::Result<()> {
     let hidden = dir.path().join("wherry");
     let mut options = options();
     let inside = "mount --bind /dev/null \"$(command -v containerd)\" && exec \"$@\"";
-    std::fs::write(&hidden, format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh {} \"$@\"\n", options.binary.display()))?;
+    std::fs::write(
+        &hidden,
+        format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh {} \"$@\"\n", options.binary.display()),
+    )?;
     std::fs::set_permissions(&hidden, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     options.binary = hidden;
     runs_wasm_only(options, "note: this cluster runs WebAssembly only: containerd is not installed")

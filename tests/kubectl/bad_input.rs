@@ -32,7 +32,10 @@ pub(crate) async fn over_the_wire(cluster: &Cluster) -> Result<()> {
         let what = format!("{method} {path} {media} {}", body.chars().take(120).collect::<String>());
         let (actual, _, status) = send(&admin, method, &path, media, &[], body).await?;
         let shown: String = status.to_string().chars().take(600).collect();
-        ensure!(actual == code && status["code"] == code && status["kind"] == "Status" && status["apiVersion"] == "v1", "{what}: {actual} {shown}");
+        ensure!(
+            actual == code && status["code"] == code && status["kind"] == "Status" && status["apiVersion"] == "v1",
+            "{what}: {actual} {shown}"
+        );
         ensure!(status["status"] == "Failure" && status["reason"] == reason, "{what}: {status}");
         ensure!(status["message"].as_str().is_some_and(|message| message.contains(part)), "{what}: {status}");
         let causes = status["details"]["causes"].as_array().cloned().unwrap_or_default();
@@ -65,10 +68,37 @@ fn cases(made: &Value) -> Vec<Case<'static>> {
         "template": {"metadata": {"labels": {"a": "c"}}, "spec": {"containers": [{"name": "c"}]}}}});
     let wrong_type = json!({"kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "x"}, "spec": {"replicas": "three"}});
     vec![
-        (get.clone(), "/nowhere".into(), JSON, String::new(), 404, "NotFound", "could not find the requested resource", &[]),
-        (get.clone(), "/apis/example.com/v1/things".into(), JSON, String::new(), 404, "NotFound", "could not find", &[]),
+        (
+            get.clone(),
+            "/nowhere".into(),
+            JSON,
+            String::new(),
+            404,
+            "NotFound",
+            "could not find the requested resource",
+            &[],
+        ),
+        (
+            get.clone(),
+            "/apis/example.com/v1/things".into(),
+            JSON,
+            String::new(),
+            404,
+            "NotFound",
+            "could not find",
+            &[],
+        ),
         (get.clone(), path(PODS, "/none"), JSON, String::new(), 404, "NotFound", "pods \"none\" not found", &[]),
-        (get, path(PODS, "?labelSelector=a%20in"), JSON, String::new(), 400, "BadRequest", "unable to parse requirement", &[]),
+        (
+            get,
+            path(PODS, "?labelSelector=a%20in"),
+            JSON,
+            String::new(),
+            400,
+            "BadRequest",
+            "unable to parse requirement",
+            &[],
+        ),
         (put.clone(), MAPS.into(), JSON, map("x"), 405, "MethodNotAllowed", "does not allow this method", &[]),
         (post.clone(), MAPS.into(), YAML, "a: [b".into(), 400, "BadRequest", "", &[]),
         (post.clone(), MAPS.into(), YAML, "kind: ConfigMap\n\tapiVersion: v1\n".into(), 400, "BadRequest", "", &[]),
@@ -76,46 +106,196 @@ fn cases(made: &Value) -> Vec<Case<'static>> {
         (post.clone(), MAPS.into(), JSON, pod.to_string(), 400, "BadRequest", "Pod", &[]),
         (post.clone(), MAPS.into(), JSON, map("x").replace("\"v1\"", "\"v9\""), 400, "BadRequest", "v9", &[]),
         (post.clone(), DEPLOYMENTS.into(), JSON, wrong_type.to_string(), 400, "BadRequest", "spec.replicas", &[]),
-        (post.clone(), MAPS.into(), JSON, map("x").replace("\"x\"", "\"x\",\"namespace\":\"other\""), 400, "BadRequest", "does not match the namespace", &[]),
-        (post.clone(), "/api/v1/namespaces/none/configmaps".into(), JSON, map("x"), 404, "NotFound", "namespaces \"none\" not found", &[]),
-        (post.clone(), MAPS.into(), JSON, map("present"), 409, "AlreadyExists", "configmaps \"present\" already exists", &[]),
-        (post.clone(), MAPS.into(), JSON, config_map("x", &json!({"k": "v".repeat(3 << 20)})), 413, "RequestEntityTooLarge", "limit is 3145728", &[]),
-        (post.clone(), MAPS.into(), JSON, config_map("x", &json!({"k": "v".repeat((1 << 20) + 1)})), 422, "Invalid", "Too long", &[]),
-        (post.clone(), MAPS.into(), "text/plain", map("x"), 415, "UnsupportedMediaType", "accepted media types include", &[]),
-        (post.clone(), MAPS.into(), JSON, map("Not_Valid"), 422, "Invalid", "ConfigMap \"Not_Valid\" is invalid: metadata.name: Invalid value", &["metadata.name"]),
-        (post.clone(), PODS.into(), JSON, pod.to_string(), 422, "Invalid", "Pod \"x\" is invalid: [",
-            &["metadata.labels", "spec.restartPolicy", "spec.containers[0].name", "spec.containers[0].ports[0].containerPort",
-              "spec.containers[1].image", "spec.containers[1].volumeMounts[0].name"]),
-        (post, DEPLOYMENTS.into(), JSON, deployment.to_string(), 422, "Invalid", "Deployment.apps \"x\" is invalid",
-            &["spec.replicas", "spec.template.metadata.labels", "spec.template.spec.containers[0].image"]),
-        (put.clone(), path(MAPS, "/present"), JSON, map("other"), 400, "BadRequest", "does not match the name on the URL", &[]),
+        (
+            post.clone(),
+            MAPS.into(),
+            JSON,
+            map("x").replace("\"x\"", "\"x\",\"namespace\":\"other\""),
+            400,
+            "BadRequest",
+            "does not match the namespace",
+            &[],
+        ),
+        (
+            post.clone(),
+            "/api/v1/namespaces/none/configmaps".into(),
+            JSON,
+            map("x"),
+            404,
+            "NotFound",
+            "namespaces \"none\" not found",
+            &[],
+        ),
+        (
+            post.clone(),
+            MAPS.into(),
+            JSON,
+            map("present"),
+            409,
+            "AlreadyExists",
+            "configmaps \"present\" already exists",
+            &[],
+        ),
+        (
+            post.clone(),
+            MAPS.into(),
+            JSON,
+            config_map("x", &json!({"k": "v".repeat(3 << 20)})),
+            413,
+            "RequestEntityTooLarge",
+            "limit is 3145728",
+            &[],
+        ),
+        (
+            post.clone(),
+            MAPS.into(),
+            JSON,
+            config_map("x", &json!({"k": "v".repeat((1 << 20) + 1)})),
+            422,
+            "Invalid",
+            "Too long",
+            &[],
+        ),
+        (
+            post.clone(),
+            MAPS.into(),
+            "text/plain",
+            map("x"),
+            415,
+            "UnsupportedMediaType",
+            "accepted media types include",
+            &[],
+        ),
+        (
+            post.clone(),
+            MAPS.into(),
+            JSON,
+            map("Not_Valid"),
+            422,
+            "Invalid",
+            "ConfigMap \"Not_Valid\" is invalid: metadata.name: Invalid value",
+            &["metadata.name"],
+        ),
+        (
+            post.clone(),
+            PODS.into(),
+            JSON,
+            pod.to_string(),
+            422,
+            "Invalid",
+            "Pod \"x\" is invalid: [",
+            &[
+                "metadata.labels",
+                "spec.restartPolicy",
+                "spec.containers[0].name",
+                "spec.containers[0].ports[0].containerPort",
+                "spec.containers[1].image",
+                "spec.containers[1].volumeMounts[0].name",
+            ],
+        ),
+        (
+            post,
+            DEPLOYMENTS.into(),
+            JSON,
+            deployment.to_string(),
+            422,
+            "Invalid",
+            "Deployment.apps \"x\" is invalid",
+            &["spec.replicas", "spec.template.metadata.labels", "spec.template.spec.containers[0].image"],
+        ),
+        (
+            put.clone(),
+            path(MAPS, "/present"),
+            JSON,
+            map("other"),
+            400,
+            "BadRequest",
+            "does not match the name on the URL",
+            &[],
+        ),
         (put.clone(), path(MAPS, "/present"), JSON, old, 409, "Conflict", "the object has been modified", &[]),
-        (put, path(PODS, "/none"), JSON, pod.to_string().replace("\"x\"", "\"none\""), 404, "NotFound", "pods \"none\" not found", &[]),
+        (
+            put,
+            path(PODS, "/none"),
+            JSON,
+            pod.to_string().replace("\"x\"", "\"none\""),
+            404,
+            "NotFound",
+            "pods \"none\" not found",
+            &[],
+        ),
         (patch.clone(), path(MAPS, "/present"), "text/plain", "{}".into(), 415, "UnsupportedMediaType", "", &[]),
         (patch.clone(), path(MAPS, "/present"), MERGE, "[1".into(), 400, "BadRequest", "", &[]),
-        (patch.clone(), path(MAPS, "/present"), MERGE, r#"{"data":{"not/valid":"x"}}"#.into(), 422, "Invalid", "data[not/valid]", &["data[not/valid]"]),
+        (
+            patch.clone(),
+            path(MAPS, "/present"),
+            MERGE,
+            r#"{"data":{"not/valid":"x"}}"#.into(),
+            422,
+            "Invalid",
+            "data[not/valid]",
+            &["data[not/valid]"],
+        ),
         (patch, path(MAPS, "/none"), MERGE, "{}".into(), 404, "NotFound", "configmaps \"none\" not found", &[]),
-        (delete.clone(), path(MAPS, "/present"), JSON, other_uid, 409, "Conflict", "Precondition failed: UID in precondition: other", &[]),
-        (delete, "/api/v1/namespaces/default".into(), JSON, String::new(), 403, "Forbidden", "this namespace may not be deleted", &[]),
+        (
+            delete.clone(),
+            path(MAPS, "/present"),
+            JSON,
+            other_uid,
+            409,
+            "Conflict",
+            "Precondition failed: UID in precondition: other",
+            &[],
+        ),
+        (
+            delete,
+            "/api/v1/namespaces/default".into(),
+            JSON,
+            String::new(),
+            403,
+            "Forbidden",
+            "this namespace may not be deleted",
+            &[],
+        ),
     ]
 }
 
 /// Strict refuses them, Warn drops them with a warning header each, Ignore drops them.
 async fn unknown_and_duplicate_fields(admin: &kube::Client) -> Result<()> {
-    let odd = |name: &str| format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}"}},"nope":1,"data":{{"a":"1","a":"2"}}}}"#);
-    let (code, _, status) = send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Strict"), JSON, &[], odd("strict")).await?;
+    let odd = |name: &str| {
+        format!(
+            r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{name}"}},"nope":1,"data":{{"a":"1","a":"2"}}}}"#
+        )
+    };
+    let (code, _, status) =
+        send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Strict"), JSON, &[], odd("strict")).await?;
     let message = status["message"].as_str().unwrap_or_default();
     ensure!(code == 400 && status["reason"] == "BadRequest", "{status}");
-    ensure!(message.contains("strict decoding error") && message.contains("unknown field \"nope\"") && message.contains("duplicate field \"data.a\""), "{status}");
+    ensure!(
+        message.contains("strict decoding error")
+            && message.contains("unknown field \"nope\"")
+            && message.contains("duplicate field \"data.a\""),
+        "{status}"
+    );
     let (code, _, _) = send(admin, Method::GET, &format!("{MAPS}/strict"), JSON, &[], String::new()).await?;
     ensure!(code == 404);
-    let (code, warnings, made) = send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Warn"), JSON, &[], odd("warn")).await?;
+    let (code, warnings, made) =
+        send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Warn"), JSON, &[], odd("warn")).await?;
     ensure!(code == 201 && made["data"] == json!({"a": "2"}) && made.get("nope").is_none(), "{made}");
-    ensure!(warnings == [r#"299 - "unknown field \"nope\"""#, r#"299 - "duplicate field \"data.a\"""#] || warnings.len() == 2, "{warnings:?}");
-    ensure!(warnings.iter().any(|w| w.contains("unknown field")) && warnings.iter().any(|w| w.contains("duplicate field")), "{warnings:?}");
-    let (code, warnings, _) = send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Ignore"), JSON, &[], odd("ignore")).await?;
+    ensure!(
+        warnings == [r#"299 - "unknown field \"nope\"""#, r#"299 - "duplicate field \"data.a\"""#]
+            || warnings.len() == 2,
+        "{warnings:?}"
+    );
+    ensure!(
+        warnings.iter().any(|w| w.contains("unknown field")) && warnings.iter().any(|w| w.contains("duplicate field")),
+        "{warnings:?}"
+    );
+    let (code, warnings, _) =
+        send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Ignore"), JSON, &[], odd("ignore")).await?;
     ensure!(code == 201 && warnings.is_empty(), "{warnings:?}");
-    let (code, _, status) = send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Maybe"), JSON, &[], odd("maybe")).await?;
+    let (code, _, status) =
+        send(admin, Method::POST, &format!("{MAPS}?fieldValidation=Maybe"), JSON, &[], odd("maybe")).await?;
     ensure!(code == 422 && status["message"].as_str().is_some_and(|m| m.contains("fieldValidation")), "{status}");
     Ok(())
 }
@@ -123,10 +303,15 @@ async fn unknown_and_duplicate_fields(admin: &kube::Client) -> Result<()> {
 /// Without credentials and with wrong ones 401, with those of somebody who may not 403.
 async fn identity(cluster: &Cluster, admin: &kube::Client) -> Result<()> {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
     config.auth_info = kube::config::AuthInfo::default();
     let nobody = kube::Client::try_from(config)?;
-    for (headers, path) in [(&[][..], PODS), (&[("authorization", "Bearer wrong")][..], PODS), (&[("authorization", "Bearer wrong")][..], "/version")] {
+    for (headers, path) in [
+        (&[][..], PODS),
+        (&[("authorization", "Bearer wrong")][..], PODS),
+        (&[("authorization", "Bearer wrong")][..], "/version"),
+    ] {
         let (code, _, status) = send(&nobody, Method::GET, path, JSON, headers, String::new()).await?;
         ensure!(code == 401 && status["reason"] == "Unauthorized" && status["message"] == "Unauthorized", "{status}");
     }
@@ -152,7 +337,11 @@ async fn stored(client: &kube::Client) -> Result<Vec<String>> {
     for path in [MAPS, PODS, DEPLOYMENTS] {
         let (_, _, list) = send(client, Method::GET, path, JSON, &[], String::new()).await?;
         let items = list["items"].as_array().with_context(|| format!("{path}: {list}"))?;
-        all.extend(items.iter().map(|item| format!("{path}/{} {}", item["metadata"]["name"], item["metadata"]["resourceVersion"])));
+        all.extend(
+            items
+                .iter()
+                .map(|item| format!("{path}/{} {}", item["metadata"]["name"], item["metadata"]["resourceVersion"])),
+        );
     }
     // Whenever the namespace's controller makes it.
     all.retain(|name| !name.contains("kube-root-ca.crt"));
@@ -160,14 +349,26 @@ async fn stored(client: &kube::Client) -> Result<Vec<String>> {
 }
 
 /// One request: the code, the warnings, the body.
-async fn send(client: &kube::Client, method: Method, path: &str, media: &str, headers: &[(&str, &str)], body: String) -> Result<(u16, Vec<String>, Value)> {
+async fn send(
+    client: &kube::Client,
+    method: Method,
+    path: &str,
+    media: &str,
+    headers: &[(&str, &str)],
+    body: String,
+) -> Result<(u16, Vec<String>, Value)> {
     let mut request = Request::builder().method(method).uri(path).header("content-type", media);
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let response = client.send(request.body(Body::from(body.into_bytes()))?).await?;
     let code = response.status().as_u16();
-    let warnings = response.headers().get_all("warning").iter().map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect();
+    let warnings = response
+        .headers()
+        .get_all("warning")
+        .iter()
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+        .collect();
     let bytes = response.into_body().collect_bytes().await?;
     Ok((code, warnings, serde_json::from_slice(&bytes).with_context(|| String::from_utf8_lossy(&bytes).into_owned())?))
 }
@@ -189,7 +390,9 @@ pub(crate) fn as_kubectl_tells_it(s: &Scene) -> Result<()> {
     refuses(
         "apply -f -",
         unknown,
-        &["Error from server (BadRequest): error when creating \"STDIN\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].imagee\", unknown field \"spec.nope\""],
+        &[
+            "Error from server (BadRequest): error when creating \"STDIN\": Pod in version \"v1\" cannot be handled as a Pod: strict decoding error: unknown field \"spec.containers[0].imagee\", unknown field \"spec.nope\"",
+        ],
     )?;
     let unknown = format!("# YAML\n{unknown}");
     let warned = s.kubectl.feed("create --dry-run=server --validate=warn -f -", &unknown)?;
@@ -211,19 +414,45 @@ pub(crate) fn as_kubectl_tells_it(s: &Scene) -> Result<()> {
         "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: i, resources: {limits: {cpu: lots}}}]}}",
         &["(BadRequest)", "quantities must match the regular expression"],
     )?;
-    refuses("apply -f -", "{apiVersion: v1, kind: Secret, metadata: {name: p}, data: {a: 'not base64!'}}", &["(BadRequest)", "illegal base64 data at input byte 3"])?;
+    refuses(
+        "apply -f -",
+        "{apiVersion: v1, kind: Secret, metadata: {name: p}, data: {a: 'not base64!'}}",
+        &["(BadRequest)", "illegal base64 data at input byte 3"],
+    )?;
     refuses(
         "apply -f -",
         "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {clusterIP: 8.8.8.8, ports: [{port: 80}]}}",
-        &["The Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: \"8.8.8.8\": failed to allocate IP 8.8.8.8", "The range of valid IPs is 10.96.0.0/16"],
+        &[
+            "The Service \"s\" is invalid: spec.clusterIPs[0]: Invalid value: \"8.8.8.8\": failed to allocate IP 8.8.8.8",
+            "The range of valid IPs is 10.96.0.0/16",
+        ],
     )?;
-    refuses("create -f -", "{apiVersion: v1, kind: Namespace, metadata: {name: default}}", &["(AlreadyExists)", "namespaces \"default\" already exists"])?;
-    refuses("create -f - -n none", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p}}", &["namespaces \"none\" not found"])?;
-    refuses("create -f -", "{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: default}}", &["the namespace from the provided object \"default\" does not match the namespace"])?;
+    refuses(
+        "create -f -",
+        "{apiVersion: v1, kind: Namespace, metadata: {name: default}}",
+        &["(AlreadyExists)", "namespaces \"default\" already exists"],
+    )?;
+    refuses(
+        "create -f - -n none",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: p}}",
+        &["namespaces \"none\" not found"],
+    )?;
+    refuses(
+        "create -f -",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: p, namespace: default}}",
+        &["the namespace from the provided object \"default\" does not match the namespace"],
+    )?;
     s.refuses("get pods --field-selector=a=b", &["(BadRequest)", "field label not supported: a"])?;
-    s.refuses("delete namespace default", &["(Forbidden)", "namespaces \"default\" is forbidden: this namespace may not be deleted"])?;
-    s.refuses("get nodes --as bob", &["nodes is forbidden: User \"bob\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"])?;
-    s.refuses("create deployment d --image=", &["spec.template.spec.containers"]).or_else(|_| s.refuses("create deployment d --image=", &["image"]))?;
+    s.refuses(
+        "delete namespace default",
+        &["(Forbidden)", "namespaces \"default\" is forbidden: this namespace may not be deleted"],
+    )?;
+    s.refuses(
+        "get nodes --as bob",
+        &["nodes is forbidden: User \"bob\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"],
+    )?;
+    s.refuses("create deployment d --image=", &["spec.template.spec.containers"])
+        .or_else(|_| s.refuses("create deployment d --image=", &["image"]))?;
     s.says("get all,secrets", &["No resources found"])?;
     Ok(())
 }

@@ -11,12 +11,18 @@ pub(crate) fn cascades(s: &Scene) -> Result<()> {
     }
     s.wait("--for=condition=Available deployment --all")?;
     for name in ["background", "foreground"] {
-        s.says(&format!("delete deployment {name} --cascade={name} --timeout=60s"), &[&format!("deployment.apps \"{name}\" deleted")])?;
+        s.says(
+            &format!("delete deployment {name} --cascade={name} --timeout=60s"),
+            &[&format!("deployment.apps \"{name}\" deleted")],
+        )?;
         s.wait(&format!("--for=delete rs,pods -l app={name}"))?;
     }
     s.says("delete deployment orphan --cascade=orphan", &["deployment.apps \"orphan\" deleted"])?;
     s.prints("get rs -l app=orphan -o jsonpath={.items[*].status.readyReplicas}", "1")?;
-    s.prints("get rs -l app=orphan -o jsonpath={.items[*].metadata.ownerReferences}{.items[*].metadata.finalizers}", "")?;
+    s.prints(
+        "get rs -l app=orphan -o jsonpath={.items[*].metadata.ownerReferences}{.items[*].metadata.finalizers}",
+        "",
+    )?;
     // A Deployment of the same selector takes the orphan up again.
     let pod = s.kubectl.ok("get pods -l app=orphan -o name")?;
     s.kubectl.apply(&deployment("orphan", HELLO, 1))?;
@@ -31,7 +37,10 @@ pub(crate) fn cascades(s: &Scene) -> Result<()> {
     }
     s.says("delete configmap a --dry-run=server", &["configmap \"a\" deleted", "(server dry run)"])?;
     s.says("delete configmap a b", &["configmap \"a\" deleted", "configmap \"b\" deleted"])?;
-    s.refuses("delete configmap a c", &["configmap \"c\" deleted", "Error from server (NotFound): configmaps \"a\" not found"])?;
+    s.refuses(
+        "delete configmap a c",
+        &["configmap \"c\" deleted", "Error from server (NotFound): configmaps \"a\" not found"],
+    )?;
     s.says("delete configmap a --ignore-not-found", &[])?;
     s.kubectl.ok("create service clusterip one --tcp=80")?;
     s.says("delete services --all", &["service \"one\" deleted"])?;

@@ -43,10 +43,18 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
         )?;
         s.says(
             &format!("describe service {kind}"),
-            &["Type:                     NodePort", "IP Family Policy:         SingleStack", ":8080\n", "Session Affinity:         None"],
+            &[
+                "Type:                     NodePort",
+                "IP Family Policy:         SingleStack",
+                ":8080\n",
+                "Session Affinity:         None",
+            ],
         )?;
     }
-    s.says("describe rs -l app=wasm", &["Controlled By:  Deployment/wasm", "1 Running / 0 Waiting / 0 Succeeded / 0 Failed"])?;
+    s.says(
+        "describe rs -l app=wasm",
+        &["Controlled By:  Deployment/wasm", "1 Running / 0 Waiting / 0 Succeeded / 0 Failed"],
+    )?;
     s.says(
         "describe nodes",
         &[
@@ -59,7 +67,10 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
             &s.namespace,
         ],
     )?;
-    s.says(&format!("describe namespace {}", s.namespace), &["Status:       Active", "No resource quota.", "No LimitRange resource."])?;
+    s.says(
+        &format!("describe namespace {}", s.namespace),
+        &["Status:       Active", "No resource quota.", "No LimitRange resource."],
+    )?;
     s.kubectl.ok("create configmap settings --from-literal color=blue")?;
     s.says("describe configmap settings", &["Data\n====\ncolor:\n----\nblue"])?;
     s.kubectl.ok("create secret generic pass --from-literal word=hidden")?;

@@ -10,12 +10,32 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
     let table = s.kubectl.ok("api-resources -o wide")?;
     ensure!(row(&table, "deployments")?[1..5] == ["deploy", "apps/v1", "true", "Deployment"], "{table}");
     ensure!(row(&table, "nodes")?[1..5] == ["no", "v1", "false", "Node"], "{table}");
-    ensure!(row(&table, "pods")?[5] == "create,delete,deletecollection,get,list,patch,update,watch" && row(&table, "pods")?[6] == "all", "{table}");
-    s.prints("api-resources --api-group=apps -o name --sort-by=name", "controllerrevisions.apps\ndaemonsets.apps\ndeployments.apps\nreplicasets.apps\nstatefulsets.apps\n")?;
+    ensure!(
+        row(&table, "pods")?[5] == "create,delete,deletecollection,get,list,patch,update,watch"
+            && row(&table, "pods")?[6] == "all",
+        "{table}"
+    );
+    s.prints(
+        "api-resources --api-group=apps -o name --sort-by=name",
+        "controllerrevisions.apps\ndaemonsets.apps\ndeployments.apps\nreplicasets.apps\nstatefulsets.apps\n",
+    )?;
     let namespaced = s.kubectl.ok("api-resources --namespaced=true --verbs=list -o name")?;
-    ensure!(namespaced.lines().any(|name| name == "pods") && !namespaced.lines().any(|name| name == "nodes" || name == "bindings"), "{namespaced}");
+    ensure!(
+        namespaced.lines().any(|name| name == "pods")
+            && !namespaced.lines().any(|name| name == "nodes" || name == "bindings"),
+        "{namespaced}"
+    );
     let versions = s.kubectl.ok("api-versions")?;
-    for version in ["v1", "apps/v1", "batch/v1", "autoscaling/v1", "autoscaling/v2", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1"] {
+    for version in [
+        "v1",
+        "apps/v1",
+        "batch/v1",
+        "autoscaling/v1",
+        "autoscaling/v2",
+        "networking.k8s.io/v1",
+        "policy/v1",
+        "rbac.authorization.k8s.io/v1",
+    ] {
         ensure!(versions.lines().any(|line| line == version), "{version} is not in {versions}");
     }
     s.says("cluster-info", &["Kubernetes control plane", "is running at", "https://127.0.0.1:"])?;

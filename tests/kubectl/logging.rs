@@ -22,7 +22,10 @@ pub(crate) fn streams(s: &Scene) -> Result<()> {
     ensure!(s.kubectl.ok("logs ticker --since=1h")?.starts_with("tick 1\n"));
     let stamped = s.kubectl.ok("logs ticker --timestamps")?;
     let (stamp, rest) = stamped.lines().next().unwrap().split_once(' ').unwrap();
-    ensure!(stamp.len() == "2026-01-01T00:00:00.000000000Z".len() && stamp.ends_with('Z') && rest == "tick 1", "{stamped}");
+    ensure!(
+        stamp.len() == "2026-01-01T00:00:00.000000000Z".len() && stamp.ends_with('Z') && rest == "tick 1",
+        "{stamped}"
+    );
     s.says("logs ticker --all-containers --prefix", &["[pod/ticker/ticker] tick 1\n"])?;
     s.refuses("logs ticker -c other", &["container other is not valid for pod ticker"])?;
     s.refuses("logs ticker --previous", &["previous terminated container \"ticker\" in pod \"ticker\" not found"])?;
@@ -32,7 +35,12 @@ pub(crate) fn streams(s: &Scene) -> Result<()> {
         s.kubectl.apply(&deployment(kind, image, 1))?;
         s.kubectl.ok(&format!("expose deployment {kind} --port=80 --target-port=http"))?;
         s.wait(&format!("--for=condition=Available deployment/{kind}"))?;
-        for what in [format!("deployment/{kind}"), format!("-l app={kind}"), format!("service/{kind} -c c"), format!("deploy/{kind} --all-pods")] {
+        for what in [
+            format!("deployment/{kind}"),
+            format!("-l app={kind}"),
+            format!("service/{kind} -c c"),
+            format!("deploy/{kind} --all-pods"),
+        ] {
             s.says(&format!("logs {what} --tail=1"), &["GET /\n"])?;
         }
     }
@@ -58,7 +66,10 @@ pub(crate) fn previous(s: &Scene) -> Result<()> {
         s.says(&format!("logs {kind} --previous"), &["GET /crash\n", "crashing\n"])?;
         let present = s.kubectl.ok(&format!("logs {kind}"))?;
         ensure!(!present.contains("crash"), "{present}");
-        s.says(&format!("describe pod {kind}"), &["Last State:     Terminated\n      Reason:       Error\n      Exit Code:    1\n", "Restart Count:  1"])?;
+        s.says(
+            &format!("describe pod {kind}"),
+            &["Last State:     Terminated\n      Reason:       Error\n      Exit Code:    1\n", "Restart Count:  1"],
+        )?;
     }
     Ok(())
 }

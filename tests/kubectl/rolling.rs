@@ -9,7 +9,8 @@ const DONE: &str = "deployment \"web\" successfully rolled out\n";
 
 /// From Wasm to a container, back, again, with pauses.
 pub(crate) fn out_and_back(s: &Scene) -> Result<()> {
-    let images = "get pods -l app=web --field-selector=status.phase=Running -o jsonpath={.items[*].spec.containers[0].image}";
+    let images =
+        "get pods -l app=web --field-selector=status.phase=Running -o jsonpath={.items[*].spec.containers[0].image}";
     s.kubectl.apply(&deployment("web", ECHO[0].1, 2))?;
     s.says(STATUS, &[DONE])?;
     s.prints(&format!("set image deployment/web c={}", ECHO[1].1), "deployment.apps/web image updated\n")?;
@@ -43,7 +44,10 @@ pub(crate) fn out_and_back(s: &Scene) -> Result<()> {
     let before = s.kubectl.ok("get pods -l app=web -o jsonpath={.items[*].metadata.uid}")?;
     s.prints("rollout restart deployment/web", "deployment.apps/web restarted\n")?;
     s.says(STATUS, &[DONE])?;
-    s.says("get deployment web -o jsonpath={.spec.template.metadata.annotations}", &["kubectl.kubernetes.io/restartedAt"])?;
+    s.says(
+        "get deployment web -o jsonpath={.spec.template.metadata.annotations}",
+        &["kubectl.kubernetes.io/restartedAt"],
+    )?;
     let after = s.kubectl.ok("get pods -l app=web -o jsonpath={.items[*].metadata.uid}")?;
     ensure!(before.split(' ').all(|uid| !after.contains(uid)), "{before} {after}");
     // A rollout that cannot end is told of.
@@ -65,19 +69,36 @@ pub(crate) fn set_and_scale(s: &Scene) -> Result<()> {
     s.prints("set env deployment/web COLOR=blue SIZE=1", "deployment.apps/web env updated\n")?;
     s.says("set env deployment/web --list", &["COLOR=blue\nSIZE=1\n"])?;
     s.prints("set env deployment/web SIZE-", "deployment.apps/web env updated\n")?;
-    s.prints("get deployment web -o jsonpath={.spec.template.spec.containers[0].env}", r#"[{"name":"COLOR","value":"blue"}]"#)?;
+    s.prints(
+        "get deployment web -o jsonpath={.spec.template.spec.containers[0].env}",
+        r#"[{"name":"COLOR","value":"blue"}]"#,
+    )?;
     s.kubectl.ok("create configmap settings --from-literal=shape=round")?;
     s.kubectl.ok("set env deployment/web --from=configmap/settings")?;
-    s.prints("set resources deployment/web --limits=cpu=100m,memory=32Mi --requests=cpu=50m", "deployment.apps/web resource requirements updated\n")?;
-    s.prints("get deployment web -o jsonpath={.spec.template.spec.containers[0].resources}", r#"{"limits":{"cpu":"100m","memory":"32Mi"},"requests":{"cpu":"50m","memory":"8Mi"}}"#)?;
+    s.prints(
+        "set resources deployment/web --limits=cpu=100m,memory=32Mi --requests=cpu=50m",
+        "deployment.apps/web resource requirements updated\n",
+    )?;
+    s.prints(
+        "get deployment web -o jsonpath={.spec.template.spec.containers[0].resources}",
+        r#"{"limits":{"cpu":"100m","memory":"32Mi"},"requests":{"cpu":"50m","memory":"8Mi"}}"#,
+    )?;
     s.kubectl.ok("create serviceaccount robot")?;
     s.prints("set serviceaccount deployment web robot", "deployment.apps/web serviceaccount updated\n")?;
     s.says(STATUS, &[DONE])?;
-    s.prints("get pods -l app=web --field-selector=status.phase=Running -o jsonpath={.items[0].spec.serviceAccountName}", "robot").or_else(|_| s.says("get pods -o yaml", &["serviceAccountName: robot"]).map(drop))?;
+    s.prints(
+        "get pods -l app=web --field-selector=status.phase=Running -o jsonpath={.items[0].spec.serviceAccountName}",
+        "robot",
+    )
+    .or_else(|_| s.says("get pods -o yaml", &["serviceAccountName: robot"]).map(drop))?;
     s.kubectl.ok("expose deployment web --port=80")?;
     s.prints("set selector service web app=other", "service/web selector updated\n")?;
     s.prints("get service web -o jsonpath={.spec.selector}", r#"{"app":"other"}"#)?;
 
-    s.says("wait --for=delete pod/none --timeout=5s", &[]).or_else(|_| s.refuses("wait --for=delete pod/none --timeout=5s", &["not found"]).map(|()| String::new()))?;
-    s.refuses("wait --for=condition=Nothing deployment/web --timeout=1s", &["timed out waiting for the condition on deployments/web"])
+    s.says("wait --for=delete pod/none --timeout=5s", &[])
+        .or_else(|_| s.refuses("wait --for=delete pod/none --timeout=5s", &["not found"]).map(|()| String::new()))?;
+    s.refuses(
+        "wait --for=condition=Nothing deployment/web --timeout=1s",
+        &["timed out waiting for the condition on deployments/web"],
+    )
 }

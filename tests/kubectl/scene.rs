@@ -132,4 +132,5 @@ pub(crate) const HELLO: &str = "samples.wherry.dev/hello:1";
 /// Logs a line each second.
 pub(crate) const TICKER: &str = "samples.wherry.dev/ticker:1";
 /// Of both kinds.
-pub(crate) const ECHO: [(&str, &str); 2] = [("wasm", "samples.wherry.dev/echo:wasm"), ("container", "samples.wherry.dev/echo:container")];
+pub(crate) const ECHO: [(&str, &str); 2] =
+    [("wasm", "samples.wherry.dev/echo:wasm"), ("container", "samples.wherry.dev/echo:container")];

@@ -10,10 +10,20 @@ pub(crate) fn apply_and_replace(s: &Scene) -> Result<()> {
     ensure!(s.kubectl.apply(&manifest)? == "deployment.apps/web created\n");
     ensure!(s.kubectl.apply(&manifest)? == "deployment.apps/web unchanged\n");
     ensure!(s.kubectl.ok_with("diff -f -", &manifest)?.is_empty());
-    let changed = manifest.replace("memory: 64Mi", "memory: 32Mi").replace("labels: {app: web}}\nspec", "labels: {color: blue}}\nspec");
+    let changed = manifest
+        .replace("memory: 64Mi", "memory: 32Mi")
+        .replace("labels: {app: web}}\nspec", "labels: {color: blue}}\nspec");
     let diff = s.kubectl.feed("diff -f -", &changed)?;
-    ensure!(!diff.success && diff.stdout.contains("-            memory: 64Mi") && diff.stdout.contains("+            memory: 32Mi"), "{diff:?}");
-    ensure!(s.kubectl.ok_with("apply --dry-run=server -f -", &changed)? == "deployment.apps/web configured (server dry run)\n");
+    ensure!(
+        !diff.success
+            && diff.stdout.contains("-            memory: 64Mi")
+            && diff.stdout.contains("+            memory: 32Mi"),
+        "{diff:?}"
+    );
+    ensure!(
+        s.kubectl.ok_with("apply --dry-run=server -f -", &changed)?
+            == "deployment.apps/web configured (server dry run)\n"
+    );
     s.prints("get deployment web -o jsonpath={.metadata.generation}", "1")?;
     ensure!(s.kubectl.apply(&changed)? == "deployment.apps/web configured\n");
     // The label that the manifest no longer has is gone, the one that it has is there, the spec is the new one.
@@ -24,18 +34,32 @@ pub(crate) fn apply_and_replace(s: &Scene) -> Result<()> {
     let stored = s.kubectl.ok("get deployment web -o json")?;
     let next = stored.replace("\"color\": \"blue\"", "\"color\": \"red\"");
     ensure!(s.kubectl.ok_with("replace -f -", &next)? == "deployment.apps/web replaced\n");
-    s.refuses_input("replace -f -", &next, &["Error from server (Conflict)", "the object has been modified; please apply your changes to the latest version and try again"])?;
+    s.refuses_input(
+        "replace -f -",
+        &next,
+        &[
+            "Error from server (Conflict)",
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ],
+    )?;
     // kubectl keeps what was last applied in an annotation, which counts as a new generation.
     s.prints("get deployment web -o jsonpath={.metadata.labels.color}{.metadata.generation}", "red3")?;
     let uid = s.kubectl.ok("get deployment web -o jsonpath={.metadata.uid}")?;
     ensure!(s.kubectl.ok_with("replace --force -f -", &manifest)?.ends_with("deployment.apps/web replaced\n"));
     ensure!(s.kubectl.ok("get deployment web -o jsonpath={.metadata.uid}")? != uid);
-    s.refuses_input("replace -f -", &manifest.replace("name: web", "name: none"), &["(NotFound)", "deployments.apps \"none\" not found"])?;
+    s.refuses_input(
+        "replace -f -",
+        &manifest.replace("name: web", "name: none"),
+        &["(NotFound)", "deployments.apps \"none\" not found"],
+    )?;
 
     // Several objects, then without those that went from the set.
     let pair = "# Two.\n{apiVersion: v1, kind: ConfigMap, metadata: {name: a, labels: {set: s}}}\n---\n{apiVersion: v1, kind: ConfigMap, metadata: {name: b, labels: {set: s}}}\n";
     ensure!(s.kubectl.apply(pair)? == "configmap/a created\nconfigmap/b created\n");
-    let pruned = s.kubectl.ok_with("apply -f - --prune -l set=s --prune-allowlist=core/v1/ConfigMap", pair.split("---").next().unwrap())?;
+    let pruned = s.kubectl.ok_with(
+        "apply -f - --prune -l set=s --prune-allowlist=core/v1/ConfigMap",
+        pair.split("---").next().unwrap(),
+    )?;
     ensure!(pruned == "configmap/a unchanged\nconfigmap/b pruned\n", "{pruned}");
     s.refuses("get configmap b", &["configmaps \"b\" not found"])
 }
@@ -48,7 +72,8 @@ pub(crate) fn patch_label_annotate(s: &Scene) -> Result<()> {
     s.prints(r#"patch deployment web -p {"spec":{"template":{"spec":{"containers":[{"name":"c","env":[{"name":"B","value":"2"}]}]}}}}"#, patched)?;
     // Merged by name: the image is still there, and the first variable.
     let path = "{.spec.template.spec.containers[*].image}{.spec.template.spec.containers[0].env[*].name}";
-    s.prints(&format!("get deployment web -o jsonpath={path}"), &format!("{HELLO}B A")).or_else(|_| s.prints(&format!("get deployment web -o jsonpath={path}"), &format!("{HELLO}A B")))?;
+    s.prints(&format!("get deployment web -o jsonpath={path}"), &format!("{HELLO}B A"))
+        .or_else(|_| s.prints(&format!("get deployment web -o jsonpath={path}"), &format!("{HELLO}A B")))?;
     s.prints(r#"patch deployment web -p {"spec":{"template":{"spec":{"containers":[{"name":"c","env":[{"name":"A","$patch":"delete"}]}]}}}}"#, patched)?;
     s.prints("get deployment web -o jsonpath={.spec.template.spec.containers[0].env[*].name}", "B")?;
     s.prints(r#"patch deployment web --type=merge -p {"metadata":{"labels":{"m":"1","app":null}}}"#, patched)?;
@@ -56,10 +81,22 @@ pub(crate) fn patch_label_annotate(s: &Scene) -> Result<()> {
     s.prints(r#"patch deployment web --type=json -p [{"op":"test","path":"/spec/replicas","value":0},{"op":"add","path":"/spec/minReadySeconds","value":3}]"#, patched)?;
     s.prints("get deployment web -o jsonpath={.spec.minReadySeconds}", "3")?;
     s.prints(r#"patch deployment web -p {"spec":{"minReadySeconds":3}}"#, "deployment.apps/web patched (no change)\n")?;
-    s.refuses(r#"patch deployment web --type=json -p [{"op":"test","path":"/spec/replicas","value":7}]"#, &["the server rejected our request due to an error in our request"])?;
-    s.refuses(r#"patch deployment web -p {"metadata":{"name":"other"}}"#, &["(BadRequest)", "the name of the object (other) does not match the name on the URL (web)"])?;
-    s.refuses(r#"patch deployment web -p {"spec":{"selector":{"matchLabels":{"app":"other"}}}}"#, &["spec.selector: Invalid value", "field is immutable"])?;
-    s.prints(r#"patch deployment web --subresource=scale --type=merge -p {"spec":{"replicas":1}}"#, "scale.autoscaling/web patched\n")?;
+    s.refuses(
+        r#"patch deployment web --type=json -p [{"op":"test","path":"/spec/replicas","value":7}]"#,
+        &["the server rejected our request due to an error in our request"],
+    )?;
+    s.refuses(
+        r#"patch deployment web -p {"metadata":{"name":"other"}}"#,
+        &["(BadRequest)", "the name of the object (other) does not match the name on the URL (web)"],
+    )?;
+    s.refuses(
+        r#"patch deployment web -p {"spec":{"selector":{"matchLabels":{"app":"other"}}}}"#,
+        &["spec.selector: Invalid value", "field is immutable"],
+    )?;
+    s.prints(
+        r#"patch deployment web --subresource=scale --type=merge -p {"spec":{"replicas":1}}"#,
+        "scale.autoscaling/web patched\n",
+    )?;
     s.prints("get deployment web -o jsonpath={.spec.replicas}", "1")?;
     s.prints("get deployment web --subresource=scale -o jsonpath={.kind}{.status.selector}", "Scaleapp=web")?;
     s.kubectl.ok("create configmap c")?;
@@ -86,7 +123,10 @@ pub(crate) fn edit(s: &Scene) -> Result<()> {
     ensure!(output.success && output.stdout == "deployment.apps/web edited\n", "{output:?}");
     s.prints("get deployment web -o jsonpath={.spec.progressDeadlineSeconds}", "300")?;
     let output = s.edit("deployment/web", "s/a/a/")?;
-    ensure!(output.success && format!("{}{}", output.stdout, output.stderr).contains("Edit cancelled, no changes made."), "{output:?}");
+    ensure!(
+        output.success && format!("{}{}", output.stdout, output.stderr).contains("Edit cancelled, no changes made."),
+        "{output:?}"
+    );
     let output = s.edit("deployment/web", "s/progressDeadlineSeconds: 300/progressDeadlineSeconds: -1/")?;
     ensure!(!output.success && output.stderr.contains("deployments.apps \"web\" is invalid"), "{output:?}");
     s.prints("get deployment web -o jsonpath={.spec.progressDeadlineSeconds}", "300")

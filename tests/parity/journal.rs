@@ -50,7 +50,9 @@ impl Journal {
             let mut changes = watcher(pods, watcher::Config::default()).boxed();
             while let Some(change) = changes.next().await {
                 let seen = match change {
-                    Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => Seen { pod: serde_json::to_value(pod).unwrap(), deleted: false },
+                    Ok(watcher::Event::Apply(pod) | watcher::Event::InitApply(pod)) => {
+                        Seen { pod: serde_json::to_value(pod).unwrap(), deleted: false }
+                    }
                     Ok(watcher::Event::Delete(pod)) => Seen { pod: serde_json::to_value(pod).unwrap(), deleted: true },
                     _ => continue,
                 };
@@ -63,7 +65,12 @@ impl Journal {
             let mut changes = watcher(events, watcher::Config::default()).boxed();
             while let Some(change) = changes.next().await {
                 if let Ok(watcher::Event::Apply(event) | watcher::Event::InitApply(event)) = change {
-                    journal.told.lock().unwrap_or_else(PoisonError::into_inner).events.push(serde_json::to_value(event).unwrap());
+                    journal
+                        .told
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .events
+                        .push(serde_json::to_value(event).unwrap());
                     journal.more.notify_all();
                 }
             }
@@ -72,7 +79,12 @@ impl Journal {
     }
 
     /// Waits until what has been told satisfies `found`.
-    pub(crate) fn until<T>(&self, limit: Duration, what: &str, mut found: impl FnMut(&Told) -> Option<T>) -> anyhow::Result<T> {
+    pub(crate) fn until<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        mut found: impl FnMut(&Told) -> Option<T>,
+    ) -> anyhow::Result<T> {
         let end = std::time::Instant::now() + limit;
         let mut told = self.shared.told.lock().ok().context("the journal is broken")?;
         loop {

@@ -8,7 +8,19 @@ use wherry_test::{Answer, Cluster, Options, PATIENCE, get, is_root, root, sample
 
 const SERVED: [(&str, &[&str]); 3] = [
     ("hello", &["/", "/none"]),
-    ("echo", &["/healthz", "/env?name=NAME", "/env?name=NONE", "/sleep?ms=1", "/alloc?mb=2", "/read?path=/none", "/spin?ms=0", "/none"]),
+    (
+        "echo",
+        &[
+            "/healthz",
+            "/env?name=NAME",
+            "/env?name=NONE",
+            "/sleep?ms=1",
+            "/alloc?mb=2",
+            "/read?path=/none",
+            "/spin?ms=0",
+            "/none",
+        ],
+    ),
     // Without its redis.
     ("guestbook", &["/", "/none"]),
 ];

@@ -80,7 +80,8 @@ impl<'a> Stage<'a> {
     pub(crate) fn set(place: Place<'a>, scenario: &str, kind: Kind, manifest: &str) -> anyhow::Result<Self> {
         let namespace = format!("{scenario}-{}", kind.name());
         let mut stage = Self { place, kind, namespace, address: String::new(), end: Cell::new(0) };
-        let namespace = format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n---{SERVICE}", stage.namespace);
+        let namespace =
+            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n---{SERVICE}", stage.namespace);
         stage.apply(&namespace)?;
         let service = place.cluster.kubectl().json(&format!("get service echo -n {}", stage.namespace))?;
         let port = service["spec"]["ports"][0]["nodePort"].as_u64().context("no node port")?;
@@ -106,7 +107,8 @@ impl<'a> Stage<'a> {
 
     /// Follows the Pod's log until a line; then a request has arrived.
     pub(crate) fn until_logged(&self, line: &str) -> anyhow::Result<()> {
-        let mut command = self.place.cluster.kubectl().command(["-n", &self.namespace, "logs", "-f", "echo", "-c", "echo"]);
+        let mut command =
+            self.place.cluster.kubectl().command(["-n", &self.namespace, "logs", "-f", "echo", "-c", "echo"]);
         Child::start("kubectl logs -f", &mut command)?.wait_for_line(PATIENCE, |found| found == line)?;
         Ok(())
     }
@@ -197,16 +199,29 @@ impl<'a> Stage<'a> {
         ];
         let mut traces = Vec::new();
         for uid in &uids {
-            let history: Vec<Seen> = here.iter().filter(|seen| seen.pod["metadata"]["uid"] == uid.as_str()).map(|seen| (*seen).clone()).collect();
+            let history: Vec<Seen> = here
+                .iter()
+                .filter(|seen| seen.pod["metadata"]["uid"] == uid.as_str())
+                .map(|seen| (*seen).clone())
+                .collect();
             names.push((uid.clone(), "UID"));
-            names.extend(history.iter().map(|seen| (text(&seen.pod["status"]["podIP"]), "IP")).filter(|(ip, _)| !ip.is_empty()).last());
+            names.extend(
+                history
+                    .iter()
+                    .map(|seen| (text(&seen.pod["status"]["podIP"]), "IP"))
+                    .filter(|(ip, _)| !ip.is_empty())
+                    .last(),
+            );
             if let Some(hash) = history[0].pod["metadata"]["labels"]["pod-template-hash"].as_str() {
                 names.insert(0, (text(&history[0].pod["metadata"]["name"]), "POD"));
                 names.push((hash.to_owned(), "HASH"));
             }
             traces.push(trace::pod(&history, &names));
         }
-        let events = trace::events(told.events.iter().filter(|event| event["metadata"]["namespace"] == self.namespace.as_str()), &names);
+        let events = trace::events(
+            told.events.iter().filter(|event| event["metadata"]["namespace"] == self.namespace.as_str()),
+            &names,
+        );
         (traces.join("\n"), events)
     }
 
@@ -228,13 +243,17 @@ impl<'a> Stage<'a> {
         let states: Vec<&str> = expected.lines().filter(|line| !is_event(line)).collect();
         let same = |told: &Told| {
             let (pods, events) = self.traces(told, self.end.get());
-            let matched = events.len() == wanted.len() && wanted.iter().zip(&events).all(|(wanted, event)| fits(wanted, event));
+            let matched =
+                events.len() == wanted.len() && wanted.iter().zip(&events).all(|(wanted, event)| fits(wanted, event));
             let lines: Vec<&str> = pods.lines().collect();
-            let states = lines.len() == states.len() && states.iter().zip(&lines).all(|(wanted, line)| fits(wanted, line));
+            let states =
+                lines.len() == states.len() && states.iter().zip(&lines).all(|(wanted, line)| fits(wanted, line));
             (matched && states).then_some(())
         };
         // What was seen is settled; Events come a moment later.
-        let Err(error) = self.place.journal.until(Duration::from_secs(15), "the expected trace", same) else { return Ok(()) };
+        let Err(error) = self.place.journal.until(Duration::from_secs(15), "the expected trace", same) else {
+            return Ok(());
+        };
         let found = self.place.journal.until(PATIENCE, "anything", |told| Some(self.traces(told, self.end.get())))?;
         bail!("{error}\n-- expected\n{expected}\n-- found\n{}\n{}", found.0, found.1.join("\n"))
     }
@@ -270,7 +289,9 @@ pub(crate) fn phase(phase: &'static str) -> impl Fn(&Value) -> bool {
 pub(crate) fn ready(status: &'static str) -> impl Fn(&Value) -> bool {
     move |pod| {
         let conditions = pod["status"]["conditions"].as_array();
-        conditions.is_some_and(|all| all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == status))
+        conditions.is_some_and(|all| {
+            all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == status)
+        })
     }
 }
 
@@ -290,7 +311,8 @@ pub(crate) fn waiting(reason: &'static str) -> impl Fn(&Value) -> bool {
 /// `wherry image push`.
 pub(crate) fn push(cluster: &Cluster, file: &Path, reference: &str) -> anyhow::Result<()> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wherry"));
-    let output = command.args(["image", "push", "--data-dir"]).arg(cluster.data_dir()).arg(file).arg(reference).output()?;
+    let output =
+        command.args(["image", "push", "--data-dir"]).arg(cluster.data_dir()).arg(file).arg(reference).output()?;
     ensure!(output.status.success(), "image push: {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

@@ -26,7 +26,8 @@ pub(crate) fn pod(history: &[Seen], names: &Names) -> String {
         }
     }
     for field in ["reason", "message"] {
-        let told: Vec<String> = history.iter().map(|seen| text(&seen.pod["status"][field])).filter(|text| !text.is_empty()).collect();
+        let told: Vec<String> =
+            history.iter().map(|seen| text(&seen.pod["status"][field])).filter(|text| !text.is_empty()).collect();
         if !told.is_empty() {
             lines.push(line(field, told.into_iter()));
         }
@@ -43,8 +44,12 @@ pub(crate) fn events<'a>(all: impl Iterator<Item = &'a Value>, names: &Names) ->
     let mut lines: Vec<String> = Vec::new();
     for event in all {
         let field = event["involvedObject"]["fieldPath"].as_str().map(|path| format!(" {path}")).unwrap_or_default();
-        let line = plain(&format!("{} {}{field}: {}", text(&event["type"]), text(&event["reason"]), text(&event["message"])), names);
-        let early = line.contains(":8080") && ["connection refused", "connection reset"].iter().any(|problem| line.contains(problem));
+        let line = plain(
+            &format!("{} {}{field}: {}", text(&event["type"]), text(&event["reason"]), text(&event["message"])),
+            names,
+        );
+        let early = line.contains(":8080")
+            && ["connection refused", "connection reset"].iter().any(|problem| line.contains(problem));
         if !early && event["source"]["component"] != "default-scheduler" && !lines.contains(&line) {
             lines.push(line);
         }
@@ -70,7 +75,11 @@ fn runs(history: &[Seen], list: &str, container: &str) -> Vec<Moment> {
     let mut told: Vec<Moment> = Vec::new();
     let mut last_end = String::new();
     for seen in history {
-        let Some(status) = seen.pod["status"][list].as_array().into_iter().flatten().find(|status| status["name"] == container) else { continue };
+        let Some(status) =
+            seen.pod["status"][list].as_array().into_iter().flatten().find(|status| status["name"] == container)
+        else {
+            continue;
+        };
         let end = text(&status["lastState"]["terminated"]["containerID"]);
         let restarts = status["restartCount"].as_i64().unwrap_or_default();
         if !end.is_empty() && end != last_end {
@@ -109,7 +118,10 @@ fn state(state: &Value) -> String {
 }
 
 fn terminated(state: &Value) -> String {
-    let message = state["message"].as_str().map(|message| format!(" ({})", message.trim_end().replace('\n', "\\n"))).unwrap_or_default();
+    let message = state["message"]
+        .as_str()
+        .map(|message| format!(" ({})", message.trim_end().replace('\n', "\\n")))
+        .unwrap_or_default();
     format!("{} {}{message}", text(&state["reason"]), state["exitCode"])
 }
 

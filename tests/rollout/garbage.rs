@@ -83,9 +83,12 @@ fn owners_by_reference(cluster: &Cluster) -> anyhow::Result<()> {
     kubectl.ok("create configmap owner")?;
     let uid = kubectl.ok("get configmap owner -o jsonpath={.metadata.uid}")?;
     let owned = |name: &str, owner: &str, uid: &str| {
-        format!("---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, ownerReferences: [{{apiVersion: v1, kind: ConfigMap, name: {owner}, uid: {uid}}}]}}}}\n")
+        format!(
+            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, ownerReferences: [{{apiVersion: v1, kind: ConfigMap, name: {owner}, uid: {uid}}}]}}}}\n"
+        )
     };
-    kubectl.apply(&(owned("owned", "owner", &uid) + &owned("lost", "nobody", "6b2e8a7e-0000-4000-8000-000000000000")))?;
+    kubectl
+        .apply(&(owned("owned", "owner", &uid) + &owned("lost", "nobody", "6b2e8a7e-0000-4000-8000-000000000000")))?;
     kubectl.wait("--for=delete configmap/lost", LONG)?;
     kubectl.ok("get configmap owned")?;
     kubectl.ok("delete configmap owner")?;
@@ -95,7 +98,10 @@ fn owners_by_reference(cluster: &Cluster) -> anyhow::Result<()> {
 fn a_namespace_goes_with_all_in_it(cluster: &Cluster) -> anyhow::Result<()> {
     let kubectl = cluster.kubectl();
     kubectl.ok("create namespace brief")?;
-    let manifests: String = [("native", CONTAINER), ("component", WASM)].iter().map(|(name, image)| deployment(name, image, 2, &[]) + &service(name)).collect();
+    let manifests: String = [("native", CONTAINER), ("component", WASM)]
+        .iter()
+        .map(|(name, image)| deployment(name, image, 2, &[]) + &service(name))
+        .collect();
     kubectl.ok_with("apply -n brief -f -", &manifests)?;
     for name in ["native", "component"] {
         kubectl.ok(&format!("rollout status -n brief --timeout={}s deployment/{name}", LONG.as_secs()))?;

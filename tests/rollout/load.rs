@@ -107,7 +107,12 @@ impl Drop for Load {
 fn work(client: &Client, counters: &Counters, started: Instant) {
     let fail = |text: String| {
         if let Ok(mut failures) = counters.failures.lock() {
-            failures.push(format!("{:.3} s, {:?} {}: {text}", started.elapsed().as_secs_f64(), client.connections, client.address));
+            failures.push(format!(
+                "{:.3} s, {:?} {}: {text}",
+                started.elapsed().as_secs_f64(),
+                client.connections,
+                client.address
+            ));
         }
     };
     if let Some(netns) = &client.netns
@@ -142,7 +147,8 @@ fn ask(address: SocketAddr, connections: Use, kept: &mut Option<Connection>) -> 
             }
         }
     }
-    let mut connection = Connection::open(address).map_err(|error| io::Error::new(error.kind(), format!("connect: {error}")))?;
+    let mut connection =
+        Connection::open(address).map_err(|error| io::Error::new(error.kind(), format!("connect: {error}")))?;
     match connection.ask(connections) {
         Ok(answer) => {
             *kept = Some(connection);
@@ -193,7 +199,9 @@ impl Connection {
         match first {
             Ok(false) => self.answer(connections).map_err(Failure::Io),
             Ok(true) => Err(Failure::Closed),
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => Err(Failure::Closed),
+            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) => {
+                Err(Failure::Closed)
+            }
             Err(error) => Err(Failure::Io(error)),
         }
     }

@@ -21,7 +21,10 @@ fn three_nodes_are_one_network() -> anyhow::Result<()> {
         return Ok(());
     }
     let cluster = cluster(3)?;
-    cluster.load(&image_of("tools", "/bin/busybox", &[("/bin/busybox", "/usr/bin/busybox"), ("/bin/curl", "/usr/bin/curl")])?, TOOLS)?;
+    cluster.load(
+        &image_of("tools", "/bin/busybox", &[("/bin/busybox", "/usr/bin/busybox"), ("/bin/curl", "/usr/bin/curl")])?,
+        TOOLS,
+    )?;
     for (name, image) in [("native", CONTAINER), ("component", WASM)] {
         let apart = APART.replace("NAME", name);
         cluster.kubectl().apply(&(deployment(name, image, 3, &[&apart]) + &service(name) + &headless(name)))?;
@@ -65,7 +68,8 @@ fn every_node_reaches_all(cluster: &Cluster) -> anyhow::Result<()> {
         for node in NODES {
             inside(&netns::node(cluster, node), || {
                 for address in &addresses {
-                    let answer = get(address, "/").map_err(|error| anyhow::anyhow!("{name} at {address} from {node}: {error}"))?;
+                    let answer = get(address, "/")
+                        .map_err(|error| anyhow::anyhow!("{name} at {address} from {node}: {error}"))?;
                     assert_eq!(answer.status, 200, "{name} at {address} from {node}");
                 }
                 let mut answered = BTreeSet::new();
@@ -103,7 +107,8 @@ fn tool(cluster: &Cluster, name: &str, node: &str, script: &str) -> anyhow::Resu
 fn containers_reach_all_by_name(cluster: &Cluster) -> anyhow::Result<()> {
     let api = cluster.kubectl().ok("get service kubernetes -o jsonpath={.spec.clusterIP}")?;
     for node in NODES {
-        let mut script = "set -e; b=/bin/busybox; page() { /bin/curl -sS --fail --max-time 10 http://$1/; }\n".to_owned();
+        let mut script =
+            "set -e; b=/bin/busybox; page() { /bin/curl -sS --fail --max-time 10 http://$1/; }\n".to_owned();
         script += "$b nslookup -type=a kubernetes.default.svc.cluster.local\n";
         for name in ["native", "component"] {
             // Short names by the search path; the full name for what asks for records.
@@ -120,10 +125,15 @@ fn containers_reach_all_by_name(cluster: &Cluster) -> anyhow::Result<()> {
         assert!(output.contains(&api), "{output}");
         for name in ["native", "component"] {
             for ip in pod_ips(cluster, name)? {
-                assert!(output.contains(&format!("Address: {ip}")), "{ip} is no A record of {name}-pods on {node}:\n{output}");
+                assert!(
+                    output.contains(&format!("Address: {ip}")),
+                    "{ip} is no A record of {name}-pods on {node}:\n{output}"
+                );
             }
             assert!(output.contains(&format!("{name}.default.svc.cluster.local\tservice = ")), "{output}");
-            let service = output.lines().filter(|line| line.contains(&format!("_http._tcp.{name}-pods")) && line.contains(" 8080 "));
+            let service = output
+                .lines()
+                .filter(|line| line.contains(&format!("_http._tcp.{name}-pods")) && line.contains(" 8080 "));
             assert_eq!(service.count(), 3, "{output}");
         }
         assert_eq!(output.lines().filter(|line| line.ends_with(" wasm")).count(), 7, "{output}");
@@ -136,7 +146,10 @@ fn containers_reach_all_by_name(cluster: &Cluster) -> anyhow::Result<()> {
 fn a_component_finds_redis_wherever_it_is(cluster: &Cluster) -> anyhow::Result<()> {
     let kubectl = cluster.kubectl();
     cluster.load(&sample("guestbook"), "samples.wherry.dev/guestbook:1")?;
-    cluster.load(&image_of("redis", "/usr/bin/redis-server", &[("/usr/bin/redis-server", "/usr/bin/redis-server")])?, "samples.wherry.dev/redis:1")?;
+    cluster.load(
+        &image_of("redis", "/usr/bin/redis-server", &[("/usr/bin/redis-server", "/usr/bin/redis-server")])?,
+        "samples.wherry.dev/redis:1",
+    )?;
     kubectl.apply(&std::fs::read_to_string(wherry_test::root().join("samples/guestbook/manifest.yaml"))?)?;
     rolled_out(cluster, "redis")?;
     rolled_out(cluster, "guestbook")?;
@@ -189,7 +202,9 @@ fn without_endpoints_connections_are_refused(cluster: &Cluster) -> anyhow::Resul
 }
 
 fn bare_pod(name: &str, image: &str, spec: &str) -> String {
-    format!("---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{{spec}, containers: [{{name: echo, image: \"{image}\", imagePullPolicy: IfNotPresent}}]}}}}\n")
+    format!(
+        "---\n{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: {name}}}}}, spec: {{{spec}, containers: [{{name: echo, image: \"{image}\", imagePullPolicy: IfNotPresent}}]}}}}\n"
+    )
 }
 
 /// Waits until the Pod cannot be scheduled; its condition says the same as its event.
@@ -197,8 +212,12 @@ fn unschedulable(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
     let kubectl = cluster.kubectl();
     let condition = "{.status.conditions[?(@.type==\"PodScheduled\")].reason}";
     kubectl.wait(&format!("--for=jsonpath={condition}=Unschedulable pod/{name}"), LONG)?;
-    let message = kubectl.ok(&format!("get pod {name} -o jsonpath={{.status.conditions[?(@.type==\"PodScheduled\")].message}}"))?;
-    kubectl.wait(&format!("--for=create event --field-selector=involvedObject.name={name},reason=FailedScheduling"), LONG)?;
+    let message = kubectl
+        .ok(&format!("get pod {name} -o jsonpath={{.status.conditions[?(@.type==\"PodScheduled\")].message}}"))?;
+    kubectl.wait(
+        &format!("--for=create event --field-selector=involvedObject.name={name},reason=FailedScheduling"),
+        LONG,
+    )?;
     let described = kubectl.ok(&format!("describe pod {name}"))?;
     assert!(described.contains("FailedScheduling") && described.contains(&message), "{message}\n{described}");
     Ok(message)
@@ -216,16 +235,23 @@ fn pods_are_placed_where_they_may_be(cluster: &Cluster) -> anyhow::Result<()> {
     kubectl.ok("scale deployment/native --replicas=4")?;
     kubectl.wait("--for=jsonpath={.status.unavailableReplicas}=1 deployment/native", LONG)?;
     kubectl.wait("--for=jsonpath={.status.updatedReplicas}=4 deployment/native", LONG)?;
-    let fourth = kubectl.ok("get pods -l app=native --field-selector=spec.nodeName= -o jsonpath={.items[*].metadata.name}")?;
+    let fourth =
+        kubectl.ok("get pods -l app=native --field-selector=spec.nodeName= -o jsonpath={.items[*].metadata.name}")?;
     let message = unschedulable(cluster, &fourth)?;
-    assert!(message.starts_with("0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules"), "{message}");
+    assert!(
+        message.starts_with("0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules"),
+        "{message}"
+    );
     kubectl.ok("scale deployment/native --replicas=3")?;
 
     // nodeSelector: the label comes later.
     for (name, image) in [("picky-wasm", WASM), ("picky-container", CONTAINER)] {
         kubectl.apply(&bare_pod(name, image, "nodeSelector: {disk: fast}"))?;
         let message = unschedulable(cluster, name)?;
-        assert!(message.starts_with("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector"), "{message}");
+        assert!(
+            message.starts_with("0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector"),
+            "{message}"
+        );
     }
     kubectl.ok("label node wherry-1 disk=fast")?;
     for name in ["picky-wasm", "picky-container"] {
@@ -233,7 +259,9 @@ fn pods_are_placed_where_they_may_be(cluster: &Cluster) -> anyhow::Result<()> {
     }
 
     // More than a node has.
-    let huge = bare_pod("huge", WASM, "priority: 0").replace("imagePullPolicy", "resources: {requests: {cpu: 100k}}, imagePullPolicy").replace("priority: 0, ", "");
+    let huge = bare_pod("huge", WASM, "priority: 0")
+        .replace("imagePullPolicy", "resources: {requests: {cpu: 100k}}, imagePullPolicy")
+        .replace("priority: 0, ", "");
     kubectl.apply(&huge)?;
     assert!(unschedulable(cluster, "huge")?.contains("Insufficient cpu"));
     kubectl.ok("delete pod huge")?;
@@ -243,7 +271,10 @@ fn pods_are_placed_where_they_may_be(cluster: &Cluster) -> anyhow::Result<()> {
     kubectl.ok("cordon wherry-1")?;
     kubectl.apply(&bare_pod("homeless", WASM, "terminationGracePeriodSeconds: 5"))?;
     let message = unschedulable(cluster, "homeless")?;
-    assert!(message.contains("1 node(s) were unschedulable") && message.contains("2 node(s) had untolerated taint"), "{message}");
+    assert!(
+        message.contains("1 node(s) were unschedulable") && message.contains("2 node(s) had untolerated taint"),
+        "{message}"
+    );
     kubectl.apply(&bare_pod("tolerant", CONTAINER, "tolerations: [{key: team, operator: Exists}]"))?;
     assert_ne!(runs(cluster, "tolerant")?, "wherry-1");
     kubectl.ok("uncordon wherry-1")?;

@@ -22,10 +22,20 @@ fn a_deployment_changes_kinds_and_no_request_fails() -> anyhow::Result<()> {
 
     let outside = Client { address: cluster.url("echo")?, netns: None, connections: Use::Fresh };
     let service = cluster_address(&cluster, "echo")?;
-    let from = |node| Client { address: service.clone(), netns: Some(netns::node(&cluster, node)), connections: Use::Fresh };
+    let from =
+        |node| Client { address: service.clone(), netns: Some(netns::node(&cluster, node)), connections: Use::Fresh };
     let kept = |client: &Client| Client { connections: Use::Kept, ..client.clone() };
     let (near, far) = (from("wherry-0"), from("wherry-1"));
-    let clients = vec![outside.clone(), outside.clone(), outside.clone(), near.clone(), far.clone(), far, kept(&outside), kept(&near)];
+    let clients = vec![
+        outside.clone(),
+        outside.clone(),
+        outside.clone(),
+        near.clone(),
+        far.clone(),
+        far,
+        kept(&outside),
+        kept(&near),
+    ];
     let load = Load::start(clients);
     let mut images = [WASM, CONTAINER].into_iter().cycle();
     let mut switches = 0;
@@ -38,7 +48,12 @@ fn a_deployment_changes_kinds_and_no_request_fails() -> anyhow::Result<()> {
     }
     let count = load.stop();
     println!("{switches} switches under {} new connections and {} requests on kept ones", count.fresh, count.kept);
-    println!("{} answers of components, {} of containers, {} failures", count.wasm, count.container, count.failures.len());
+    println!(
+        "{} answers of components, {} of containers, {} failures",
+        count.wasm,
+        count.container,
+        count.failures.len()
+    );
     assert!(count.failures.is_empty(), "{} failed:\n{}", count.failures.len(), count.failures.join("\n"));
     assert!(count.fresh >= REQUESTS && count.wasm > 0 && count.container > 0, "{count:?}");
     Ok(())

@@ -47,7 +47,8 @@ fn undo_leads_back_to_the_other_kind(cluster: &Cluster) -> anyhow::Result<()> {
     rolled_out(cluster, "web")?;
     assert_eq!(image(cluster)?, WASM);
     let history = kubectl.ok("rollout history deployment/web")?;
-    let revisions: Vec<_> = history.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u32>().ok()).collect();
+    let revisions: Vec<_> =
+        history.lines().filter_map(|line| line.split_whitespace().next()?.parse::<u32>().ok()).collect();
     assert_eq!(revisions, [1, 2], "{history}");
     let detail = kubectl.ok("rollout history deployment/web --revision=1")?;
     assert!(detail.contains(CONTAINER), "{detail}");
@@ -59,7 +60,14 @@ fn undo_leads_back_to_the_other_kind(cluster: &Cluster) -> anyhow::Result<()> {
     rolled_out(cluster, "web")?;
     assert_eq!(image(cluster)?, WASM);
     // What is gone back to gets a new number; the ReplicaSet is the old one.
-    assert_eq!(words(cluster, "replicasets -l app=web", "{.items[*].metadata.annotations.deployment\\.kubernetes\\.io/revision}")?, ["3", "4"]);
+    assert_eq!(
+        words(
+            cluster,
+            "replicasets -l app=web",
+            "{.items[*].metadata.annotations.deployment\\.kubernetes\\.io/revision}"
+        )?,
+        ["3", "4"]
+    );
     let missing = kubectl.run("rollout undo deployment/web --to-revision=9")?;
     assert!(!missing.success && missing.stderr.contains("unable to find specified revision 9"), "{missing:?}");
 
@@ -113,10 +121,25 @@ fn recreate_never_mixes(cluster: &Cluster) -> anyhow::Result<()> {
         watch.wait_for_line(LONG, |line| line.starts_with("ADDED") && line.contains(WASM))?;
     }
     let output = watch.output();
-    let position = |event: &str, image: &str| output.lines().enumerate().filter(|(_, line)| line.starts_with(event) && line.contains(image)).map(|(n, _)| n).collect::<Vec<_>>();
+    let position = |event: &str, image: &str| {
+        output
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| line.starts_with(event) && line.contains(image))
+            .map(|(n, _)| n)
+            .collect::<Vec<_>>()
+    };
     // A Pod that has ended may be gone a little later; it runs no more.
-    let ended: Vec<_> = output.lines().enumerate().filter(|(_, line)| line.contains(CONTAINER) && (line.starts_with("DELETED") || line.ends_with("Succeeded") || line.ends_with("Failed"))).collect();
-    let names: std::collections::BTreeSet<_> = ended.iter().filter_map(|(_, line)| line.split_whitespace().nth(1)).collect();
+    let ended: Vec<_> = output
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| {
+            line.contains(CONTAINER)
+                && (line.starts_with("DELETED") || line.ends_with("Succeeded") || line.ends_with("Failed"))
+        })
+        .collect();
+    let names: std::collections::BTreeSet<_> =
+        ended.iter().filter_map(|(_, line)| line.split_whitespace().nth(1)).collect();
     assert_eq!(names.len(), 2, "{output}");
     let last = names.iter().map(|name| ended.iter().find(|(_, line)| line.contains(*name)).unwrap().0).max().unwrap();
     assert!(position("ADDED", WASM).iter().all(|added| *added > last), "{output}");
@@ -133,14 +156,18 @@ fn a_bad_image_exceeds_the_deadline_and_is_undone(cluster: &Cluster) -> anyhow::
     kubectl.ok(&format!("set image deployment/web echo={MISSING}"))?;
     let status = kubectl.run(&format!("rollout status --timeout={}s deployment/web", LONG.as_secs()))?;
     assert!(!status.success && status.stderr.contains("exceeded its progress deadline"), "{status:?}");
-    let condition = kubectl.ok("get deployment web -o jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}")?;
+    let condition =
+        kubectl.ok("get deployment web -o jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}")?;
     assert_eq!(condition, "ProgressDeadlineExceeded");
     assert_eq!(images(cluster)?, [MISSING, WASM]);
     assert_eq!(get(&address, "/")?.status, 200);
     kubectl.ok("rollout undo deployment/web")?;
     rolled_out(cluster, "web")?;
     assert_eq!(image(cluster)?, WASM);
-    kubectl.wait("--for=jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}=NewReplicaSetAvailable deployment/web", LONG)
+    kubectl.wait(
+        "--for=jsonpath={.status.conditions[?(@.type==\"Progressing\")].reason}=NewReplicaSetAvailable deployment/web",
+        LONG,
+    )
 }
 
 fn scaling_is_not_noticed(cluster: &Cluster) -> anyhow::Result<()> {

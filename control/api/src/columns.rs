@@ -41,46 +41,22 @@ pub struct Column {
 
 /// A column that is always shown.
 const fn shown(name: &'static str, description: &'static str) -> Column {
-    Column {
-        name,
-        kind: "string",
-        format: "",
-        description,
-        priority: 0,
-    }
+    Column { name, kind: "string", format: "", description, priority: 0 }
 }
 
 /// A column of numbers.
 const fn number(name: &'static str, description: &'static str) -> Column {
-    Column {
-        name,
-        kind: "integer",
-        format: "",
-        description,
-        priority: 0,
-    }
+    Column { name, kind: "integer", format: "", description, priority: 0 }
 }
 
 /// A column of truths.
 const fn truth(name: &'static str, description: &'static str) -> Column {
-    Column {
-        name,
-        kind: "boolean",
-        format: "",
-        description,
-        priority: 0,
-    }
+    Column { name, kind: "boolean", format: "", description, priority: 0 }
 }
 
 /// A column for `-o wide`.
 const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column {
-        name,
-        kind: "string",
-        format: "",
-        description,
-        priority: 1,
-    }
+    Column { name, kind: "string", format: "", description, priority: 1 }
 }
 
 const NAME: Column = Column {
@@ -125,20 +101,13 @@ fn or_none(value: &str) -> Value {
 
 /// A truth as text.
 fn truth_text(value: &Value) -> Value {
-    value
-        .as_bool()
-        .map_or("<unset>", |b| if b { "True" } else { "False" })
-        .into()
+    value.as_bool().map_or("<unset>", |b| if b { "True" } else { "False" }).into()
 }
 
 /// The object's name, marked if an annotation says that it is the default of its kind.
 fn name_or_default(object: &Value, annotation: &str) -> Value {
     let default = crate::meta::annotation(object, annotation) == Some("true");
-    if default {
-        format!("{} (default)", text(&object["metadata"], "name")).into()
-    } else {
-        name(object)
-    }
+    if default { format!("{} (default)", text(&object["metadata"], "name")).into() } else { name(object) }
 }
 
 /// A number, 0 if missing.
@@ -158,15 +127,7 @@ fn shown_or(value: &Value, missing: &str) -> String {
 /// Names of containers and of their images, joined.
 fn containers_and_images(pod_spec: &Value) -> [Value; 2] {
     let containers = crate::validation::items(pod_spec, "containers");
-    let join = |key: &str| {
-        Value::String(
-            containers
-                .iter()
-                .map(|c| text(c, key))
-                .collect::<Vec<_>>()
-                .join(","),
-        )
-    };
+    let join = |key: &str| Value::String(containers.iter().map(|c| text(c, key)).collect::<Vec<_>>().join(","));
     [join("name"), join("image")]
 }
 
@@ -176,19 +137,12 @@ fn selector(selector: &Value) -> Value {
         return "<none>".into();
     }
     let mut parts: Vec<(&str, String)> = crate::validation::entries(&selector["matchLabels"])
-        .map(|(k, v)| {
-            (
-                k.as_str(),
-                format!("{k}={}", v.as_str().unwrap_or_default()),
-            )
-        })
+        .map(|(k, v)| (k.as_str(), format!("{k}={}", v.as_str().unwrap_or_default())))
         .collect();
     for expression in crate::validation::items(selector, "matchExpressions") {
         let key = text(expression, "key");
-        let mut values: Vec<&str> = crate::validation::items(expression, "values")
-            .iter()
-            .filter_map(Value::as_str)
-            .collect();
+        let mut values: Vec<&str> =
+            crate::validation::items(expression, "values").iter().filter_map(Value::as_str).collect();
         values.sort_unstable();
         let values = values.join(",");
         let text = match text(expression, "operator") {
@@ -200,20 +154,13 @@ fn selector(selector: &Value) -> Value {
         parts.push((key, text));
     }
     parts.sort_by_key(|(key, _)| *key);
-    or_none(
-        &parts
-            .into_iter()
-            .map(|(_, text)| text)
-            .collect::<Vec<_>>()
-            .join(","),
-    )
+    or_none(&parts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(","))
 }
 
 /// A map of labels as `a=b,c=d`, or `<none>`.
 fn labels(map: &Value) -> Value {
-    let mut parts: Vec<String> = crate::validation::entries(map)
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-        .collect();
+    let mut parts: Vec<String> =
+        crate::validation::entries(map).map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
     parts.sort_unstable();
     or_none(&parts.join(","))
 }

@@ -76,10 +76,7 @@ pub(crate) fn child_or_new<'a>(object: &'a mut Object, key: &str) -> Option<&'a 
 /// Runs `f` on each object of the list below `key`.
 pub(crate) fn each(object: &mut Object, key: &str, f: impl FnMut(&mut Object)) {
     if let Some(Value::Array(items)) = object.get_mut(key) {
-        items
-            .iter_mut()
-            .filter_map(Value::as_object_mut)
-            .for_each(f);
+        items.iter_mut().filter_map(Value::as_object_mut).for_each(f);
     }
 }
 
@@ -107,9 +104,7 @@ pub(crate) fn resource_list(object: &mut Object, key: &str) {
     for value in list.values_mut() {
         let new = match &*value {
             Value::String(text) => canonical_milli(text),
-            Value::Number(number) => {
-                canonical_milli(&number.to_string()).or_else(|| Some(number.to_string()))
-            }
+            Value::Number(number) => canonical_milli(&number.to_string()).or_else(|| Some(number.to_string())),
             _ => None,
         };
         if let Some(new) = new {

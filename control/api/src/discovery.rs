@@ -16,10 +16,7 @@ pub enum Aggregated {
 
 /// `/api`: the versions of core. `server_address` is where clients reach this server.
 pub fn api_versions(registry: &Registry, server_address: &str) -> Value {
-    let versions: Vec<&str> = core(registry)
-        .flat_map(|g| &g.versions)
-        .map(|v| v.version.as_str())
-        .collect();
+    let versions: Vec<&str> = core(registry).flat_map(|g| &g.versions).map(|v| v.version.as_str()).collect();
     json!({
         "kind": "APIVersions",
         "versions": versions,
@@ -34,9 +31,7 @@ pub fn api_group_list(registry: &Registry) -> Value {
 
 /// `/apis/GROUP`.
 pub fn api_group(registry: &Registry, name: &str) -> Option<Value> {
-    let group = registry
-        .group(name)
-        .filter(|group| !group.name.is_empty())?;
+    let group = registry.group(name).filter(|group| !group.name.is_empty())?;
     let mut value = group_entry(group);
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
@@ -49,12 +44,7 @@ pub fn api_resource_list(registry: &Registry, group: &str, version: &str) -> Opt
     let mut resources = Vec::new();
     for resource in &found.resources {
         resources.push(resource_entry(resource));
-        resources.extend(
-            resource
-                .subresources
-                .iter()
-                .map(|sub| subresource_entry(resource, sub)),
-        );
+        resources.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
     }
     let mut list = json!({
         "kind": "APIResourceList",
@@ -78,17 +68,11 @@ pub fn aggregated_groups(registry: &Registry, form: Aggregated) -> Value {
 }
 
 fn core(registry: &Registry) -> impl Iterator<Item = &Group> {
-    registry
-        .groups()
-        .iter()
-        .filter(|group| group.name.is_empty())
+    registry.groups().iter().filter(|group| group.name.is_empty())
 }
 
 fn named(registry: &Registry) -> impl Iterator<Item = &Group> {
-    registry
-        .groups()
-        .iter()
-        .filter(|group| !group.name.is_empty())
+    registry.groups().iter().filter(|group| !group.name.is_empty())
 }
 
 fn group_entry(group: &Group) -> Value {
@@ -146,11 +130,7 @@ fn subresource_entry(resource: &Resource, sub: &Subresource) -> Value {
 fn aggregated<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggregated) -> Value {
     let items: Vec<Value> = groups
         .map(|group| {
-            let metadata = if group.name.is_empty() {
-                json!({})
-            } else {
-                json!({"name": group.name})
-            };
+            let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
             let versions: Vec<Value> = group.versions.iter().map(version_entry).collect();
             json!({"metadata": metadata, "versions": versions})
         })
@@ -163,11 +143,7 @@ fn aggregated<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggregated) -> 
 }
 
 fn version_entry(version: &Version) -> Value {
-    let resources: Vec<Value> = version
-        .resources
-        .iter()
-        .map(|resource| aggregated_entry(resource))
-        .collect();
+    let resources: Vec<Value> = version.resources.iter().map(|resource| aggregated_entry(resource)).collect();
     json!({"version": version.version, "freshness": "Current", "resources": resources})
 }
 
@@ -196,10 +172,7 @@ fn aggregated_entry(resource: &Resource) -> Value {
             .map(|sub| {
                 let mut entry = Map::new();
                 entry.insert("subresource".into(), sub.name.as_str().into());
-                entry.insert(
-                    "responseKind".into(),
-                    response_kind(resource, &sub.group, &sub.version, &sub.kind),
-                );
+                entry.insert("responseKind".into(), response_kind(resource, &sub.group, &sub.version, &sub.kind));
                 entry.insert("verbs".into(), verbs(&sub.verbs));
                 Value::Object(entry)
             })
@@ -216,38 +189,21 @@ mod tests {
     #[test]
     fn legacy_documents() {
         let registry = Registry::builtin();
-        assert_eq!(
-            api_versions(&registry, "127.0.0.1:6443")["versions"],
-            json!(["v1"])
-        );
+        assert_eq!(api_versions(&registry, "127.0.0.1:6443")["versions"], json!(["v1"]));
         let groups = api_group_list(&registry);
         let groups = groups["groups"].as_array().unwrap();
         assert!(groups.iter().all(|group| group["name"] != ""));
         let autoscaling = api_group(&registry, "autoscaling").unwrap();
-        assert_eq!(
-            autoscaling["preferredVersion"]["groupVersion"],
-            "autoscaling/v2"
-        );
+        assert_eq!(autoscaling["preferredVersion"]["groupVersion"], "autoscaling/v2");
         assert!(api_group(&registry, "").is_none());
         let core = api_resource_list(&registry, "", "v1").unwrap();
-        let find = |name: &str| {
-            core["resources"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .find(|r| r["name"] == name)
-                .cloned()
-                .unwrap()
-        };
+        let find =
+            |name: &str| core["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).cloned().unwrap();
         assert_eq!(find("pods")["shortNames"], json!(["po"]));
         assert_eq!(find("pods")["categories"], json!(["all"]));
         assert_eq!(find("pods/eviction")["group"], "policy");
         assert_eq!(find("pods/log")["kind"], "Pod");
-        assert!(
-            find("componentstatuses")
-                .get("storageVersionHash")
-                .is_none()
-        );
+        assert!(find("componentstatuses").get("storageVersionHash").is_none());
         assert!(api_resource_list(&registry, "apps", "v2").is_none());
     }
 
@@ -260,12 +216,8 @@ mod tests {
         let groups = aggregated_groups(&registry, Aggregated::V2Beta1);
         assert_eq!(groups["apiVersion"], "apidiscovery.k8s.io/v2beta1");
         let apps = &groups["items"][0]["versions"][0];
-        let deployments = apps["resources"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find(|r| r["resource"] == "deployments")
-            .unwrap();
+        let deployments =
+            apps["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "deployments").unwrap();
         assert_eq!(deployments["responseKind"]["kind"], "Deployment");
         assert_eq!(
             deployments["subresources"][0]["responseKind"],

@@ -23,9 +23,7 @@ impl Encoded {
     /// Encodes `object`. Its `metadata` must hold something besides the resource version (every stored object has a
     /// name), else the spliced text would not be JSON.
     pub fn new(object: &Value) -> Result<Self, Status> {
-        let map = object
-            .as_object()
-            .ok_or_else(|| Status::internal("cannot encode what is not an object"))?;
+        let map = object.as_object().ok_or_else(|| Status::internal("cannot encode what is not an object"))?;
         let mut json: Vec<u8> = Vec::with_capacity(1024);
         let mut rv_at = None;
         json.push(b'{');
@@ -40,8 +38,7 @@ impl Encoded {
                     json.push(b'{');
                     let start = json.len();
                     rv_at = Some(start);
-                    for (key, value) in metadata.iter().filter(|(key, _)| *key != "resourceVersion")
-                    {
+                    for (key, value) in metadata.iter().filter(|(key, _)| *key != "resourceVersion") {
                         if json.len() > start {
                             json.push(b',');
                         }
@@ -58,12 +55,8 @@ impl Encoded {
             }
         }
         json.push(b'}');
-        let rv_at =
-            rv_at.ok_or_else(|| Status::internal("cannot encode an object without metadata"))?;
-        Ok(Self {
-            json: json.into(),
-            rv_at,
-        })
+        let rv_at = rv_at.ok_or_else(|| Status::internal("cannot encode an object without metadata"))?;
+        Ok(Self { json: json.into(), rv_at })
     }
 
     /// The JSON with the resource version in its place.
@@ -102,12 +95,7 @@ mod tests {
 
     #[test]
     fn what_could_not_be_spliced_is_refused() {
-        for object in [
-            json!([]),
-            json!({}),
-            json!({"metadata": {}}),
-            json!({"metadata": {"resourceVersion": "1"}}),
-        ] {
+        for object in [json!([]), json!({}), json!({"metadata": {}}), json!({"metadata": {"resourceVersion": "1"}})] {
             assert!(Encoded::new(&object).is_err(), "{object}");
         }
     }

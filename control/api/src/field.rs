@@ -140,18 +140,8 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn build(
-        kind: FieldErrorKind,
-        path: &Path,
-        bad_value: Option<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            kind,
-            path: path.clone(),
-            bad_value,
-            detail: detail.into(),
-        }
+    fn build(kind: FieldErrorKind, path: &Path, bad_value: Option<Value>, detail: impl Into<String>) -> Self {
+        Self { kind, path: path.clone(), bad_value, detail: detail.into() }
     }
 
     /// The field must be there and not empty; `detail` may be empty.
@@ -161,31 +151,17 @@ impl FieldError {
 
     /// The value is malformed or out of range.
     pub fn invalid(path: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
-        Self::build(
-            FieldErrorKind::Invalid,
-            path,
-            Some(bad_value.into()),
-            detail,
-        )
+        Self::build(FieldErrorKind::Invalid, path, Some(bad_value.into()), detail)
     }
 
     /// The value is not one of `supported`.
-    pub fn not_supported<S: AsRef<str>>(
-        path: &Path,
-        bad_value: impl Into<Value>,
-        supported: &[S],
-    ) -> Self {
+    pub fn not_supported<S: AsRef<str>>(path: &Path, bad_value: impl Into<Value>, supported: &[S]) -> Self {
         let mut detail = String::new();
         for (i, value) in supported.iter().enumerate() {
             detail.push_str(if i == 0 { "supported values: " } else { ", " });
             detail.push_str(&quote(value.as_ref()));
         }
-        Self::build(
-            FieldErrorKind::NotSupported,
-            path,
-            Some(bad_value.into()),
-            detail,
-        )
+        Self::build(FieldErrorKind::NotSupported, path, Some(bad_value.into()), detail)
     }
 
     /// The value is there twice.
@@ -201,23 +177,13 @@ impl FieldError {
     /// The value is longer than `max` bytes.
     pub fn too_long(path: &Path, max: usize) -> Self {
         let unit = if max == 1 { "byte" } else { "bytes" };
-        Self::build(
-            FieldErrorKind::TooLong,
-            path,
-            None,
-            format!("may not be more than {max} {unit}"),
-        )
+        Self::build(FieldErrorKind::TooLong, path, None, format!("may not be more than {max} {unit}"))
     }
 
     /// The list has `actual` items and may have `max`.
     pub fn too_many(path: &Path, actual: usize, max: usize) -> Self {
         let unit = if max == 1 { "item" } else { "items" };
-        Self::build(
-            FieldErrorKind::TooMany,
-            path,
-            Some(actual.into()),
-            format!("must have at most {max} {unit}"),
-        )
+        Self::build(FieldErrorKind::TooMany, path, Some(actual.into()), format!("must have at most {max} {unit}"))
     }
 
     /// The value names something that is not there.
@@ -226,17 +192,8 @@ impl FieldError {
     }
 
     /// The value has the wrong type.
-    pub fn type_invalid(
-        path: &Path,
-        bad_value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self::build(
-            FieldErrorKind::TypeInvalid,
-            path,
-            Some(bad_value.into()),
-            detail,
-        )
+    pub fn type_invalid(path: &Path, bad_value: impl Into<Value>, detail: impl Into<String>) -> Self {
+        Self::build(FieldErrorKind::TypeInvalid, path, Some(bad_value.into()), detail)
     }
 
     /// The message without the path: a cause's `message`.
@@ -288,11 +245,7 @@ mod tests {
 
     #[test]
     fn paths_read_as_in_upstream() {
-        let path = Path::new("spec")
-            .child("containers")
-            .index(0)
-            .child("env")
-            .key("a/b");
+        let path = Path::new("spec").child("containers").index(0).child("env").key("a/b");
         assert_eq!(path.to_string(), "spec.containers[0].env[a/b]");
         assert_eq!(Path::root().child("kind").as_str(), "kind");
     }
@@ -300,10 +253,7 @@ mod tests {
     #[test]
     fn messages_read_as_in_upstream() {
         let path = Path::new("spec.type");
-        assert_eq!(
-            FieldError::required(&path, "").to_string(),
-            "spec.type: Required value"
-        );
+        assert_eq!(FieldError::required(&path, "").to_string(), "spec.type: Required value");
         assert_eq!(
             FieldError::not_supported(&path, "X", &["A", "B"]).to_string(),
             "spec.type: Unsupported value: \"X\": supported values: \"A\", \"B\""
@@ -312,17 +262,8 @@ mod tests {
             FieldError::invalid(&path, -1, "must be positive").to_string(),
             "spec.type: Invalid value: -1: must be positive"
         );
-        assert_eq!(
-            FieldError::too_long(&path, 63).to_string(),
-            "spec.type: Too long: may not be more than 63 bytes"
-        );
-        assert_eq!(
-            FieldError::too_many(&path, 4, 3).to_string(),
-            "spec.type: Too many: 4: must have at most 3 items"
-        );
-        assert_eq!(
-            FieldError::duplicate(&path, "a").to_string(),
-            "spec.type: Duplicate value: \"a\""
-        );
+        assert_eq!(FieldError::too_long(&path, 63).to_string(), "spec.type: Too long: may not be more than 63 bytes");
+        assert_eq!(FieldError::too_many(&path, 4, 3).to_string(), "spec.type: Too many: 4: must have at most 3 items");
+        assert_eq!(FieldError::duplicate(&path, "a").to_string(), "spec.type: Duplicate value: \"a\"");
     }
 }

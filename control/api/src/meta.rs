@@ -7,10 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    metadata(object)
-        .and_then(|m| m.get(key))
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    metadata(object).and_then(|m| m.get(key)).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `metadata`, if it is there.
@@ -28,16 +25,12 @@ pub fn map_mut<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String, Valu
     if !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let Value::Object(map) = object else {
-        unreachable!("made an object above")
-    };
+    let Value::Object(map) = object else { unreachable!("made an object above") };
     let child = map.entry(key).or_insert_with(|| Value::Object(Map::new()));
     if !child.is_object() {
         *child = Value::Object(Map::new());
     }
-    let Value::Object(child) = child else {
-        unreachable!("made an object above")
-    };
+    let Value::Object(child) = child else { unreachable!("made an object above") };
     child
 }
 
@@ -68,18 +61,12 @@ pub fn resource_version(object: &Value) -> &str {
 
 /// `apiVersion`.
 pub fn api_version(object: &Value) -> &str {
-    object
-        .get("apiVersion")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.get("apiVersion").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `kind`.
 pub fn kind(object: &Value) -> &str {
-    object
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
 /// `apiVersion` as group and version.
@@ -89,19 +76,12 @@ pub fn split_api_version(api_version: &str) -> (&str, &str) {
 
 /// Group and version as `apiVersion`.
 pub fn join_api_version(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    }
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
 /// `metadata.generation`, 0 if absent.
 pub fn generation(object: &Value) -> i64 {
-    metadata(object)
-        .and_then(|m| m.get("generation"))
-        .and_then(Value::as_i64)
-        .unwrap_or_default()
+    metadata(object).and_then(|m| m.get("generation")).and_then(Value::as_i64).unwrap_or_default()
 }
 
 /// `metadata.creationTimestamp`, if set.
@@ -116,9 +96,7 @@ pub fn deletion_timestamp(object: &Value) -> Option<&str> {
 
 /// `metadata.deletionGracePeriodSeconds`, if set.
 pub fn deletion_grace_period_seconds(object: &Value) -> Option<i64> {
-    metadata(object)?
-        .get("deletionGracePeriodSeconds")?
-        .as_i64()
+    metadata(object)?.get("deletionGracePeriodSeconds")?.as_i64()
 }
 
 /// `metadata.finalizers`.
@@ -133,24 +111,16 @@ pub fn owner_references(object: &Value) -> &[Value] {
 
 /// The owner reference that says `controller: true`.
 pub fn controller_of(object: &Value) -> Option<&Value> {
-    owner_references(object)
-        .iter()
-        .find(|owner| owner["controller"] == true)
+    owner_references(object).iter().find(|owner| owner["controller"] == true)
 }
 
 /// The uids of all owners.
 pub fn owner_uids(object: &Value) -> impl Iterator<Item = &str> {
-    owner_references(object)
-        .iter()
-        .filter_map(|owner| owner["uid"].as_str())
+    owner_references(object).iter().filter_map(|owner| owner["uid"].as_str())
 }
 
 fn list<'a>(object: &'a Value, key: &str) -> &'a [Value] {
-    metadata(object)
-        .and_then(|m| m.get(key))
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default()
+    metadata(object).and_then(|m| m.get(key)).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// The value of a label.
@@ -178,9 +148,7 @@ pub fn string_map(value: Option<&Value>) -> BTreeMap<String, String> {
     let Some(map) = value.and_then(Value::as_object) else {
         return BTreeMap::new();
     };
-    map.iter()
-        .filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned())))
-        .collect()
+    map.iter().filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
 }
 
 /// Sets a string of `metadata`; the empty string removes it.

@@ -34,9 +34,7 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     /// The text has another shape than number and suffix.
-    #[error(
-        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-    )]
+    #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
     /// The number before the suffix is none.
     #[error("unable to parse numeric part of quantity")]
@@ -94,24 +92,13 @@ fn scan(text: &str) -> Result<Parts<'_>, QuantityError> {
             QuantityError::Format
         });
     }
-    let letters = rest
-        .bytes()
-        .take_while(|b| b"eEinumkKMGTP".contains(b))
-        .count();
-    let tail = rest[letters..]
-        .strip_prefix(['-', '+'])
-        .unwrap_or(&rest[letters..]);
+    let letters = rest.bytes().take_while(|b| b"eEinumkKMGTP".contains(b)).count();
+    let tail = rest[letters..].strip_prefix(['-', '+']).unwrap_or(&rest[letters..]);
     if !tail.bytes().all(|b| b.is_ascii_digit()) {
         return Err(QuantityError::Format);
     }
     let (format, exponent) = suffix(rest).ok_or(QuantityError::Suffix)?;
-    Ok(Parts {
-        negative,
-        whole: whole.trim_start_matches('0'),
-        fraction,
-        format,
-        exponent,
-    })
+    Ok(Parts { negative, whole: whole.trim_start_matches('0'), fraction, format, exponent })
 }
 
 fn suffix(text: &str) -> Option<(Format, i64)> {
@@ -132,24 +119,16 @@ fn suffix(text: &str) -> Option<(Format, i64)> {
         "Ti" => (Format::BinarySi, 40),
         "Pi" => (Format::BinarySi, 50),
         "Ei" => (Format::BinarySi, 60),
-        _ => (
-            Format::DecimalExponent,
-            text.strip_prefix(['e', 'E'])?.parse().ok()?,
-        ),
+        _ => (Format::DecimalExponent, text.strip_prefix(['e', 'E'])?.parse().ok()?),
     })
 }
 
 fn number(text: &str) -> i128 {
-    text.bytes().fold(0_i128, |n, b| {
-        n.saturating_mul(10).saturating_add(i128::from(b - b'0'))
-    })
+    text.bytes().fold(0_i128, |n, b| n.saturating_mul(10).saturating_add(i128::from(b - b'0')))
 }
 
 fn pow10(n: i64) -> i128 {
-    u32::try_from(n)
-        .ok()
-        .and_then(|n| 10_i128.checked_pow(n))
-        .unwrap_or(i128::MAX)
+    u32::try_from(n).ok().and_then(|n| 10_i128.checked_pow(n)).unwrap_or(i128::MAX)
 }
 
 /// Division that rounds what is left over up; both are not negative.
@@ -167,16 +146,8 @@ impl Parts<'_> {
         let magnitude = if self.format == Format::BinarySi {
             let factor = 1_i128 << self.exponent;
             let scaled = fraction * factor;
-            let small = if places > 9 {
-                div_up(scaled, pow10(places - 9))
-            } else {
-                scaled * pow10(9 - places)
-            };
-            whole
-                .saturating_mul(factor)
-                .saturating_mul(NANO)
-                .saturating_add(small)
-                .min(MAX_BINARY)
+            let small = if places > 9 { div_up(scaled, pow10(places - 9)) } else { scaled * pow10(9 - places) };
+            whole.saturating_mul(factor).saturating_mul(NANO).saturating_add(small).min(MAX_BINARY)
         } else {
             let scale = |n: i128, exponent: i64| {
                 if n == 0 {
@@ -188,13 +159,9 @@ impl Parts<'_> {
                 }
             };
             let exponent = self.exponent.saturating_add(9);
-            match whole
-                .checked_mul(pow10(places))
-                .and_then(|w| w.checked_add(fraction))
-            {
+            match whole.checked_mul(pow10(places)).and_then(|w| w.checked_add(fraction)) {
                 Some(all) => scale(all, exponent.saturating_sub(places)),
-                None => scale(whole, exponent)
-                    .saturating_add(scale(fraction, exponent.saturating_sub(places))),
+                None => scale(whole, exponent).saturating_add(scale(fraction, exponent.saturating_sub(places))),
             }
         };
         if self.negative { -magnitude } else { magnitude }
@@ -207,9 +174,7 @@ impl Parts<'_> {
             return false;
         }
         if self.format == Format::BinarySi {
-            return self.fraction.is_empty()
-                && length + self.exponent * 3 / 10 < 15
-                && number(self.whole) & 7 != 0;
+            return self.fraction.is_empty() && length + self.exponent * 3 / 10 < 15 && number(self.whole) & 7 != 0;
         }
         let zeros = match trailing_zeros(self.fraction) {
             all if all == self.fraction.len() => all + trailing_zeros(self.whole),
@@ -231,45 +196,27 @@ pub fn canonical(text: &str) -> Result<Cow<'_, str>, QuantityError> {
     if text == "0" || parts.kept_as_written() {
         return Ok(Cow::Borrowed(text));
     }
-    Ok(Cow::Owned(
-        Quantity {
-            nano: parts.nano(),
-            format: parts.format,
-        }
-        .to_string(),
-    ))
+    Ok(Cow::Owned(Quantity { nano: parts.nano(), format: parts.format }.to_string()))
 }
 
 impl Quantity {
     /// Zero.
-    pub const ZERO: Self = Self {
-        nano: 0,
-        format: Format::DecimalSi,
-    };
+    pub const ZERO: Self = Self { nano: 0, format: Format::DecimalSi };
 
     /// A whole number.
     pub const fn new(value: i64, format: Format) -> Self {
-        Self {
-            nano: value as i128 * NANO,
-            format,
-        }
+        Self { nano: value as i128 * NANO, format }
     }
 
     /// A number of thousandths.
     pub const fn milli(value: i64, format: Format) -> Self {
-        Self {
-            nano: value as i128 * (NANO / 1000),
-            format,
-        }
+        Self { nano: value as i128 * (NANO / 1000), format }
     }
 
     /// Reads a quantity.
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let parts = scan(text.trim())?;
-        Ok(Self {
-            nano: parts.nano(),
-            format: parts.format,
-        })
+        Ok(Self { nano: parts.nano(), format: parts.format })
     }
 
     /// Reads a quantity from a JSON string or number.
@@ -321,10 +268,7 @@ impl Quantity {
     pub fn round_up_milli(self) -> Self {
         let unit = NANO / 1000;
         let magnitude = div_up(self.nano.saturating_abs(), unit).saturating_mul(unit);
-        Self {
-            nano: if self.nano < 0 { -magnitude } else { magnitude },
-            format: self.format,
-        }
+        Self { nano: if self.nano < 0 { -magnitude } else { magnitude }, format: self.format }
     }
 
     fn scaled(&self, unit: i128) -> i64 {
@@ -369,11 +313,7 @@ impl Add for Quantity {
     fn add(self, other: Self) -> Self {
         Self {
             nano: self.nano.saturating_add(other.nano),
-            format: if self.is_zero() {
-                other.format
-            } else {
-                self.format
-            },
+            format: if self.is_zero() { other.format } else { self.format },
         }
     }
 }
@@ -385,11 +325,7 @@ impl Sub for Quantity {
     fn sub(self, other: Self) -> Self {
         Self {
             nano: self.nano.saturating_sub(other.nano),
-            format: if self.is_zero() {
-                other.format
-            } else {
-                self.format
-            },
+            format: if self.is_zero() { other.format } else { self.format },
         }
     }
 }
@@ -398,10 +334,7 @@ impl Neg for Quantity {
     type Output = Self;
 
     fn neg(self) -> Self {
-        Self {
-            nano: self.nano.saturating_neg(),
-            format: self.format,
-        }
+        Self { nano: self.nano.saturating_neg(), format: self.format }
     }
 }
 
@@ -417,21 +350,14 @@ impl fmt::Display for Quantity {
             return f.write_str("0");
         }
         // Small or fractional binary quantities are written in decimal, so that nothing is lost.
-        if self.format == Format::BinarySi
-            && self.is_whole()
-            && self.nano.saturating_abs() >= 1024 * NANO
-        {
+        if self.format == Format::BinarySi && self.is_whole() && self.nano.saturating_abs() >= 1024 * NANO {
             let mut value = self.nano / NANO;
             let mut times = 0;
             while value % 1024 == 0 && times < 6 {
                 value /= 1024;
                 times += 1;
             }
-            return write!(
-                f,
-                "{value}{}",
-                ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][times]
-            );
+            return write!(f, "{value}{}", ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"][times]);
         }
         let exponential = self.format == Format::DecimalExponent;
         let mut value = self.nano;
@@ -443,11 +369,9 @@ impl fmt::Display for Quantity {
         match exponent {
             0 => write!(f, "{value}"),
             _ if exponential => write!(f, "{value}e{exponent}"),
-            _ => write!(
-                f,
-                "{value}{}",
-                ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][((exponent + 9) / 3) as usize]
-            ),
+            _ => {
+                write!(f, "{value}{}", ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"][((exponent + 9) / 3) as usize])
+            }
         }
     }
 }

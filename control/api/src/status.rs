@@ -76,10 +76,7 @@ pub struct GroupResource {
 impl GroupResource {
     /// From its two parts.
     pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
-        Self {
-            group: group.into(),
-            resource: resource.into(),
-        }
+        Self { group: group.into(), resource: resource.into() }
     }
 }
 
@@ -138,12 +135,7 @@ pub struct Status {
 impl Status {
     /// A status with no details.
     pub fn new(code: u16, reason: Reason, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            reason,
-            message: message.into(),
-            details: None,
-        }
+        Self { code, reason, message: message.into(), details: None }
     }
 
     fn about(code: u16, reason: Reason, gr: &GroupResource, name: &str, message: String) -> Self {
@@ -178,41 +170,24 @@ impl Status {
 
     /// 404: no such object.
     pub fn not_found(gr: &GroupResource, name: &str) -> Self {
-        Self::about(
-            404,
-            Reason::NotFound,
-            gr,
-            name,
-            format!("{gr} \"{name}\" not found"),
-        )
+        Self::about(404, Reason::NotFound, gr, name, format!("{gr} \"{name}\" not found"))
     }
 
     /// 404: no such path.
     pub fn no_such_path() -> Self {
-        Self::new(
-            404,
-            Reason::NotFound,
-            "the server could not find the requested resource",
-        )
-        .with_details(Details::default())
+        Self::new(404, Reason::NotFound, "the server could not find the requested resource")
+            .with_details(Details::default())
     }
 
     /// 409: there is one of this name.
     pub fn already_exists(gr: &GroupResource, name: &str) -> Self {
-        Self::about(
-            409,
-            Reason::AlreadyExists,
-            gr,
-            name,
-            format!("{gr} \"{name}\" already exists"),
-        )
+        Self::about(409, Reason::AlreadyExists, gr, name, format!("{gr} \"{name}\" already exists"))
     }
 
     /// 409 after every generated name was taken.
     pub fn generate_name_conflict(gr: &GroupResource, name: &str) -> Self {
-        let message = format!(
-            "{gr} \"{name}\" already exists, the server was not able to generate a unique name for the object"
-        );
+        let message =
+            format!("{gr} \"{name}\" already exists, the server was not able to generate a unique name for the object");
         Self::about(409, Reason::AlreadyExists, gr, name, message).with_retry_after(1)
     }
 
@@ -226,11 +201,7 @@ impl Status {
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
         let causes = errors
             .iter()
-            .map(|e| Cause {
-                reason: e.kind.reason().to_owned(),
-                message: e.body(),
-                field: e.path.to_string(),
-            })
+            .map(|e| Cause { reason: e.kind.reason().to_owned(), message: e.body(), field: e.path.to_string() })
             .collect();
         let mut texts: Vec<String> = Vec::with_capacity(errors.len());
         for error in errors {
@@ -282,10 +253,7 @@ impl Status {
 
     /// 406: none of the media types asked for can be produced.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!(
-            "only the following media types are accepted: {}",
-            accepted.join(", ")
-        );
+        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
         Self::new(406, Reason::NotAcceptable, message)
     }
 
@@ -321,29 +289,20 @@ impl Status {
 
     /// 504: the client has seen a later revision than this server has.
     pub fn resource_version_too_large(asked: u64, current: u64) -> Self {
-        Self::timeout(format_args!(
-            "Too large resource version: {asked}, current: {current}"
-        ))
-        .with_retry_after(1)
-        .with_cause(Cause {
-            reason: "ResourceVersionTooLarge".into(),
-            message: "Too large resource version".into(),
-            field: String::new(),
-        })
+        Self::timeout(format_args!("Too large resource version: {asked}, current: {current}"))
+            .with_retry_after(1)
+            .with_cause(Cause {
+                reason: "ResourceVersionTooLarge".into(),
+                message: "Too large resource version".into(),
+                field: String::new(),
+            })
     }
 
     /// 500: our own fault.
     pub fn internal(error: impl fmt::Display) -> Self {
         let error = error.to_string();
-        Self::new(
-            500,
-            Reason::InternalError,
-            format!("Internal error occurred: {error}"),
-        )
-        .with_cause(Cause {
-            message: error,
-            ..Cause::default()
-        })
+        Self::new(500, Reason::InternalError, format!("Internal error occurred: {error}"))
+            .with_cause(Cause { message: error, ..Cause::default() })
     }
 
     /// 503: not now.
@@ -384,12 +343,7 @@ impl Status {
 impl Details {
     fn to_value(&self) -> Value {
         let mut map = Map::new();
-        for (key, text) in [
-            ("name", &self.name),
-            ("group", &self.group),
-            ("kind", &self.kind),
-            ("uid", &self.uid),
-        ] {
+        for (key, text) in [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)] {
             if !text.is_empty() {
                 map.insert(key.to_owned(), text.as_str().into());
             }
@@ -397,11 +351,7 @@ impl Details {
         if !self.causes.is_empty() {
             let causes = self.causes.iter().map(|cause| {
                 let mut map = Map::new();
-                for (key, text) in [
-                    ("reason", &cause.reason),
-                    ("message", &cause.message),
-                    ("field", &cause.field),
-                ] {
+                for (key, text) in [("reason", &cause.reason), ("message", &cause.message), ("field", &cause.field)] {
                     if !text.is_empty() {
                         map.insert(key.to_owned(), text.as_str().into());
                     }
@@ -411,10 +361,7 @@ impl Details {
             map.insert("causes".to_owned(), causes.collect());
         }
         if self.retry_after_seconds > 0 {
-            map.insert(
-                "retryAfterSeconds".to_owned(),
-                self.retry_after_seconds.into(),
-            );
+            map.insert("retryAfterSeconds".to_owned(), self.retry_after_seconds.into());
         }
         Value::Object(map)
     }
@@ -428,10 +375,7 @@ mod tests {
     #[test]
     fn texts_are_upstreams() {
         let deployments = GroupResource::new("apps", "deployments");
-        assert_eq!(
-            Status::not_found(&deployments, "x").message,
-            "deployments.apps \"x\" not found"
-        );
+        assert_eq!(Status::not_found(&deployments, "x").message, "deployments.apps \"x\" not found");
         assert_eq!(
             Status::conflict(&GroupResource::new("", "pods"), "x", MODIFIED).message,
             format!("Operation cannot be fulfilled on pods \"x\": {MODIFIED}")
@@ -442,20 +386,13 @@ mod tests {
             Status::invalid("", "Pod", "x", &one).message,
             "Pod \"x\" is invalid: spec.containers[0].image: Required value"
         );
-        let two = [
-            one[0].clone(),
-            one[0].clone(),
-            FieldError::forbidden(&image, "no"),
-        ];
+        let two = [one[0].clone(), one[0].clone(), FieldError::forbidden(&image, "no")];
         let status = Status::invalid("apps", "Deployment", "x", &two);
         assert_eq!(
             status.message,
             "Deployment.apps \"x\" is invalid: [spec.containers[0].image: Required value, spec.containers[0].image: Forbidden: no]"
         );
-        assert_eq!(
-            status.to_value()["details"]["causes"][0]["field"],
-            "spec.containers[0].image"
-        );
+        assert_eq!(status.to_value()["details"]["causes"][0]["field"], "spec.containers[0].image");
     }
 
     #[test]

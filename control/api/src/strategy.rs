@@ -99,10 +99,7 @@ pub struct Strategy {
 
 /// The strategy of a kind; a generic one if the kind has none of its own.
 pub fn strategy(group: &str, kind: &str) -> &'static Strategy {
-    table::TABLE
-        .iter()
-        .find(|(g, k, _)| *g == group && *k == kind)
-        .map_or(&CUSTOM, |(_, _, strategy)| strategy)
+    table::TABLE.iter().find(|(g, k, _)| *g == group && *k == kind).map_or(&CUSTOM, |(_, _, strategy)| strategy)
 }
 
 impl Strategy {
@@ -172,8 +169,7 @@ impl Strategy {
 
     /// Whether a field selector may name `field`.
     pub fn is_selectable(&self, field: &str) -> bool {
-        matches!(field, "metadata.name" | "metadata.namespace")
-            || self.fields.iter().any(|f| f.name == field)
+        matches!(field, "metadata.name" | "metadata.namespace") || self.fields.iter().any(|f| f.name == field)
     }
 
     /// The seconds an object is given before it is gone; 0 means at once. `asked` is what the delete options say.

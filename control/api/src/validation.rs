@@ -41,34 +41,22 @@ enum Step<'a> {
 impl<'a> At<'a> {
     /// A field of the object itself.
     pub(crate) fn root(name: &'a str) -> Self {
-        Self {
-            up: None,
-            step: Step::Field(name),
-        }
+        Self { up: None, step: Step::Field(name) }
     }
 
     /// A field below.
     pub(crate) fn field(&'a self, name: &'a str) -> Self {
-        Self {
-            up: Some(self),
-            step: Step::Field(name),
-        }
+        Self { up: Some(self), step: Step::Field(name) }
     }
 
     /// An item of this list.
     pub(crate) fn index(&'a self, index: usize) -> Self {
-        Self {
-            up: Some(self),
-            step: Step::Index(index),
-        }
+        Self { up: Some(self), step: Step::Index(index) }
     }
 
     /// An entry of this map.
     pub(crate) fn key(&'a self, key: &'a str) -> Self {
-        Self {
-            up: Some(self),
-            step: Step::Key(key),
-        }
+        Self { up: Some(self), step: Step::Key(key) }
     }
 
     fn write(&self, text: &mut String) {
@@ -112,8 +100,7 @@ impl Errors {
     }
 
     pub(crate) fn not_supported(&mut self, at: &At, value: impl Into<Value>, supported: &[&str]) {
-        self.0
-            .push(FieldError::not_supported(&at.path(), value, supported));
+        self.0.push(FieldError::not_supported(&at.path(), value, supported));
     }
 
     pub(crate) fn duplicate(&mut self, at: &At, value: impl Into<Value>) {

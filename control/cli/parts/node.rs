@@ -46,7 +46,9 @@ impl Containers {
             Some(_) => node.to_owned(),
             None => format!("{node}-{:08x}", crc32c::crc32c(dir.as_os_str().as_encoded_bytes())),
         };
-        let runtime = ContainerRuntime::connect(options).await.with_context(|| format!("containerd at {}", self.socket.display()))?;
+        let runtime = ContainerRuntime::connect(options)
+            .await
+            .with_context(|| format!("containerd at {}", self.socket.display()))?;
         self.runtimes.push(runtime.clone());
         Ok(runtime)
     }
@@ -93,7 +95,12 @@ pub(crate) struct Node {
 
 impl Node {
     /// Starts the agent of the `index`th node.
-    pub(crate) async fn start(index: u16, root: &Path, parts: NodeParts<'_>, cancel: CancellationToken) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        index: u16,
+        root: &Path,
+        parts: NodeParts<'_>,
+        cancel: CancellationToken,
+    ) -> anyhow::Result<Self> {
         let NodeParts { nodes, control, cluster, images, wasm, containers } = parts;
         let name = format!("wherry-{index}");
         let dir = root.join("nodes").join(&name);

@@ -83,19 +83,14 @@ pub(crate) async fn discover(client: &Client) -> Result<Vec<Arc<Resource>>, kube
 }
 
 /// [`discover`], tried until it succeeds; none once cancelled.
-pub(crate) async fn discover_until(
-    client: &Client,
-    cancel: &CancellationToken,
-) -> Option<Vec<Arc<Resource>>> {
+pub(crate) async fn discover_until(client: &Client, cancel: &CancellationToken) -> Option<Vec<Arc<Resource>>> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(10));
     loop {
         match cancel.run_until_cancelled(discover(client)).await? {
             Ok(resources) => return Some(resources),
             Err(error) => warn!(%error, "the server's resources could not be discovered"),
         }
-        cancel
-            .run_until_cancelled(tokio::time::sleep(backoff.next_delay()))
-            .await?;
+        cancel.run_until_cancelled(tokio::time::sleep(backoff.next_delay())).await?;
     }
 }
 
@@ -114,11 +109,7 @@ pub(crate) async fn watch_all(
 ) {
     let mut feeds = JoinSet::new();
     for resource in resources.iter().filter(|resource| resource.is_watched()) {
-        let feed = Feed {
-            resource: resource.clone(),
-            observers: observers.clone(),
-            cancel: cancel.clone(),
-        };
+        let feed = Feed { resource: resource.clone(), observers: observers.clone(), cancel: cancel.clone() };
         let informers = &context.informers;
         match (&*resource.api.group, &*resource.api.kind) {
             ("", "Pod") => feeds.spawn(feed.run(informers.get::<Pod>())),
@@ -128,9 +119,7 @@ pub(crate) async fn watch_all(
             ("", "Namespace") => feeds.spawn(feed.run(informers.get::<Namespace>())),
             ("apps", "ReplicaSet") => feeds.spawn(feed.run(informers.get::<ReplicaSet>())),
             ("apps", "Deployment") => feeds.spawn(feed.run(informers.get::<Deployment>())),
-            ("discovery.k8s.io", "EndpointSlice") => {
-                feeds.spawn(feed.run(informers.get::<EndpointSlice>()))
-            }
+            ("discovery.k8s.io", "EndpointSlice") => feeds.spawn(feed.run(informers.get::<EndpointSlice>())),
             _ => feeds.spawn(feed.run(informers.metadata(&resource.api))),
         };
     }

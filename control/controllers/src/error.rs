@@ -51,11 +51,7 @@ pub(crate) fn already_exists(error: &kube::Error) -> bool {
 /// The namespace is being deleted: creating something in it is pointless, and nobody's fault.
 pub(crate) fn is_namespace_terminating(error: &kube::Error) -> bool {
     status(error).is_some_and(|status| {
-        status
-            .details
-            .iter()
-            .flat_map(|details| &details.causes)
-            .any(|cause| cause.reason == "NamespaceTerminating")
+        status.details.iter().flat_map(|details| &details.causes).any(|cause| cause.reason == "NamespaceTerminating")
     })
 }
 

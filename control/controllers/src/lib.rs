@@ -47,11 +47,7 @@ pub struct Config {
 
 /// Runs all controllers until `cancel`, and returns once all have ended.
 pub async fn run(config: Config, cancel: CancellationToken) {
-    let context = Context {
-        client: config.client,
-        informers: config.informers,
-        recorders: config.recorders,
-    };
+    let context = Context { client: config.client, informers: config.informers, recorders: config.recorders };
     let mut controllers = JoinSet::new();
     macro_rules! start {
         ($run:path $(, $argument:expr)*) => {
@@ -86,9 +82,5 @@ async fn run_catalog(context: Context, cancel: CancellationToken) {
     let namespaces = namespace::Controller::new(context.clone(), resources.clone());
     let observers: Vec<Arc<dyn Observer>> = vec![garbage.clone(), namespaces.clone()];
     let watch = catalog::watch_all(&context, &resources, observers, &cancel);
-    tokio::join!(
-        watch,
-        garbage.run(cancel.clone()),
-        namespaces.run(cancel.clone())
-    );
+    tokio::join!(watch, garbage.run(cancel.clone()), namespaces.run(cancel.clone()));
 }

@@ -60,33 +60,15 @@ pub(crate) async fn run(context: Context, root_ca_pem: String, cancel: Cancellat
         }
     };
     let namespaces = feed(controller.namespaces.subscribe(), &cancel, |change| {
-        wake(
-            change
-                .object()
-                .and_then(|namespace| namespace.metadata.name.as_ref()),
-        );
+        wake(change.object().and_then(|namespace| namespace.metadata.name.as_ref()));
     });
     let accounts = feed(controller.accounts.subscribe(), &cancel, |change| {
-        wake(
-            change
-                .object()
-                .and_then(|account| account.metadata.namespace.as_ref()),
-        );
+        wake(change.object().and_then(|account| account.metadata.namespace.as_ref()));
     });
     let certificates = feed(controller.certificates.subscribe(), &cancel, |change| {
-        wake(
-            change
-                .object()
-                .and_then(|map| map.metadata.namespace.as_ref()),
-        );
+        wake(change.object().and_then(|map| map.metadata.namespace.as_ref()));
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(namespaces, accounts, certificates, work);
 }
 
@@ -115,17 +97,10 @@ impl Controller {
             Some(known) => {
                 // A merge patch removes a key by null: keys that do not belong here go too.
                 let mut patch = json!({ "data": data });
-                for key in known
-                    .data
-                    .iter()
-                    .flat_map(|data| data.keys())
-                    .filter(|key| *key != CERTIFICATE)
-                {
+                for key in known.data.iter().flat_map(|data| data.keys()).filter(|key| *key != CERTIFICATE) {
                     patch["data"][key] = serde_json::Value::Null;
                 }
-                let patched = api
-                    .patch(ROOT_CA, &PatchParams::default(), &Patch::Merge(patch))
-                    .await;
+                let patched = api.patch(ROOT_CA, &PatchParams::default(), &Patch::Merge(patch)).await;
                 error::gone_is_fine(patched).map(drop)
             }
             None => {
@@ -133,9 +108,7 @@ impl Controller {
                     metadata: ObjectMeta {
                         name: Some(ROOT_CA.into()),
                         namespace: Some(namespace.into()),
-                        annotations: Some(
-                            [(DESCRIPTION.0.to_owned(), DESCRIPTION.1.to_owned())].into(),
-                        ),
+                        annotations: Some([(DESCRIPTION.0.to_owned(), DESCRIPTION.1.to_owned())].into()),
                         ..ObjectMeta::default()
                     },
                     data: Some(data),
@@ -151,9 +124,7 @@ impl Controller {
 fn created<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
     match result {
         Ok(_) => Ok(()),
-        Err(error) if error::already_exists(&error) || error::is_namespace_terminating(&error) => {
-            Ok(())
-        }
+        Err(error) if error::already_exists(&error) || error::is_namespace_terminating(&error) => Ok(()),
         Err(error) => error::gone_is_fine(Err::<(), _>(error)).map(drop),
     }
 }

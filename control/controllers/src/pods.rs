@@ -17,13 +17,9 @@ pub(crate) const BY_NODE: &str = "node";
 pub(crate) fn index(pods: &Informer<Pod>) {
     pods.index(BY_CONTROLLER, |pod| match controller_of(&pod.metadata) {
         Some(owner) => vec![owner.uid.clone()],
-        None => vec![orphans(
-            pod.metadata.namespace.as_deref().unwrap_or_default(),
-        )],
+        None => vec![orphans(pod.metadata.namespace.as_deref().unwrap_or_default())],
     });
-    pods.index(BY_NODE, |pod| {
-        node_of(pod).map(str::to_owned).into_iter().collect()
-    });
+    pods.index(BY_NODE, |pod| node_of(pod).map(str::to_owned).into_iter().collect());
 }
 
 /// The key under which [`BY_CONTROLLER`] holds the Pods of a namespace that have no controller.
@@ -45,19 +41,11 @@ pub(crate) fn node_of(pod: &Pod) -> Option<&str> {
 }
 
 pub(crate) fn phase(pod: &Pod) -> &str {
-    pod.status
-        .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        .unwrap_or_default()
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
 }
 
 pub(crate) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == kind)
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == kind)
 }
 
 /// The condition Ready, if it is true.
@@ -75,11 +63,7 @@ pub(crate) fn ready_since(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// How long until a Ready Pod counts as available; none if it is not Ready.
-pub(crate) fn until_available(
-    pod: &Pod,
-    min_ready_seconds: i32,
-    now: Timestamp,
-) -> Option<Duration> {
+pub(crate) fn until_available(pod: &Pod, min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
     let ready = ready(pod)?;
     if min_ready_seconds <= 0 {
         return Some(Duration::ZERO);

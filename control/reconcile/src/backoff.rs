@@ -16,11 +16,7 @@ pub struct Backoff {
 impl Backoff {
     /// Delays that begin at `base` and never exceed `max` (before jitter).
     pub fn new(base: Duration, max: Duration) -> Self {
-        Self {
-            base,
-            max,
-            failures: 0,
-        }
+        Self { base, max, failures: 0 }
     }
 
     /// The delay after one more failure.

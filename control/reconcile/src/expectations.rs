@@ -33,20 +33,11 @@ impl Expectations {
     /// Notes that the server accepted the deletion of the object with this UID.
     pub fn deleted(&self, key: &ObjectKey, uid: impl Into<String>) {
         let mut expected = self.expected.lock();
-        expected
-            .entry(key.clone())
-            .or_default()
-            .deletions
-            .insert(uid.into());
+        expected.entry(key.clone()).or_default().deletions.insert(uid.into());
     }
 
     /// Whether a cache at `revision` shows all writes; `is_live(uid)` tells whether it still holds an object unmarked.
-    pub fn satisfied(
-        &self,
-        key: &ObjectKey,
-        revision: u64,
-        is_live: impl Fn(&str) -> bool,
-    ) -> bool {
+    pub fn satisfied(&self, key: &ObjectKey, revision: u64, is_live: impl Fn(&str) -> bool) -> bool {
         let mut expected = self.expected.lock();
         let Some(entry) = expected.get_mut(key) else {
             return true;
@@ -83,9 +74,6 @@ mod tests {
         expectations.deleted(&key, "b");
         assert!(!expectations.satisfied(&key, 9, |uid| uid == "b"));
         assert!(expectations.satisfied(&key, 9, |_| false));
-        assert!(
-            expectations.satisfied(&key, 0, |_| true),
-            "nothing is expected any more"
-        );
+        assert!(expectations.satisfied(&key, 0, |_| true), "nothing is expected any more");
     }
 }

@@ -23,9 +23,7 @@ pub fn pod_template_hash(template: &PodTemplateSpec, collisions: Option<i32>) ->
 
 /// Each byte replaced by one of [`ALPHABET`].
 pub fn safe_encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()]))
-        .collect()
+    text.bytes().map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).collect()
 }
 
 /// FNV-1a of 32 bits: not secure, and it need not be; collisions are counted, not feared.

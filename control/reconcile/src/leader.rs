@@ -55,12 +55,7 @@ impl Election {
 }
 
 /// What to write into the lease that was observed; none while it is another's.
-fn claim(
-    election: &Election,
-    spec: &LeaseSpec,
-    expired: bool,
-    now: Timestamp,
-) -> Option<LeaseSpec> {
+fn claim(election: &Election, spec: &LeaseSpec, expired: bool, now: Timestamp) -> Option<LeaseSpec> {
     let holder = spec.holder_identity.as_deref().unwrap_or_default();
     let ours = holder == election.identity;
     if !ours && !holder.is_empty() && !expired {
@@ -75,11 +70,7 @@ fn claim(
             false => Some(MicroTime(now)),
         },
         renew_time: Some(MicroTime(now)),
-        lease_transitions: Some(if ours {
-            transitions
-        } else {
-            transitions.saturating_add(1)
-        }),
+        lease_transitions: Some(if ours { transitions } else { transitions.saturating_add(1) }),
         ..spec.clone()
     })
 }
@@ -97,13 +88,8 @@ impl Candidate {
         let now = Timestamp::now();
         let Some(mut lease) = self.api.get_opt(&self.election.name).await? else {
             let spec = claim(&self.election, &LeaseSpec::default(), true, now);
-            let lease = Lease {
-                metadata: ObjectMeta {
-                    name: Some(self.election.name.clone()),
-                    ..Default::default()
-                },
-                spec,
-            };
+            let lease =
+                Lease { metadata: ObjectMeta { name: Some(self.election.name.clone()), ..Default::default() }, spec };
             self.api.create(&PostParams::default(), &lease).await?;
             return Ok(true);
         };
@@ -114,18 +100,11 @@ impl Candidate {
         };
         self.observed = Some((version, since));
         let expired = since.elapsed() >= self.election.lease;
-        match claim(
-            &self.election,
-            lease.spec.as_ref().unwrap_or(&LeaseSpec::default()),
-            expired,
-            now,
-        ) {
+        match claim(&self.election, lease.spec.as_ref().unwrap_or(&LeaseSpec::default()), expired, now) {
             None => Ok(false),
             Some(spec) => {
                 lease.spec = Some(spec);
-                self.api
-                    .replace(&self.election.name, &PostParams::default(), &lease)
-                    .await?;
+                self.api.replace(&self.election.name, &PostParams::default(), &lease).await?;
                 Ok(true)
             }
         }
@@ -141,9 +120,7 @@ impl Candidate {
         }
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
-        self.api
-            .replace(&self.election.name, &PostParams::default(), &lease)
-            .await?;
+        self.api.replace(&self.election.name, &PostParams::default(), &lease).await?;
         Ok(())
     }
 
@@ -152,10 +129,7 @@ impl Candidate {
         let mut renewed = Instant::now();
         while renewed.elapsed() < self.election.renew_deadline {
             tokio::time::sleep(self.election.retry).await;
-            let left = self
-                .election
-                .renew_deadline
-                .saturating_sub(renewed.elapsed());
+            let left = self.election.renew_deadline.saturating_sub(renewed.elapsed());
             match tokio::time::timeout(left, self.try_hold()).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) | Err(_) => return,
@@ -172,11 +146,7 @@ where
     F: Future<Output = ()>,
     W: Fn(CancellationToken) -> F,
 {
-    let mut candidate = Candidate {
-        api: Api::namespaced(client, &election.namespace),
-        election,
-        observed: None,
-    };
+    let mut candidate = Candidate { api: Api::namespaced(client, &election.namespace), election, observed: None };
     while !cancel.is_cancelled() {
         match cancel.run_until_cancelled(candidate.try_hold()).await {
             None => break,
@@ -223,20 +193,9 @@ mod tests {
         };
         assert!(claim(&election, &held("other"), false, now).is_none());
         let taken = claim(&election, &held("other"), true, now).unwrap();
-        assert_eq!(
-            (taken.holder_identity.as_deref(), taken.lease_transitions),
-            (Some("me"), Some(4))
-        );
-        assert_eq!(
-            claim(&election, &held(""), false, now)
-                .unwrap()
-                .lease_transitions,
-            Some(4)
-        );
+        assert_eq!((taken.holder_identity.as_deref(), taken.lease_transitions), (Some("me"), Some(4)));
+        assert_eq!(claim(&election, &held(""), false, now).unwrap().lease_transitions, Some(4));
         let renewed = claim(&election, &held("me"), false, now).unwrap();
-        assert_eq!(
-            (renewed.acquire_time, renewed.lease_transitions),
-            (None, Some(3))
-        );
+        assert_eq!((renewed.acquire_time, renewed.lease_transitions), (None, Some(3)));
     }
 }

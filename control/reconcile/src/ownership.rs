@@ -18,10 +18,7 @@ use serde_json::json;
 
 /// The owner reference of the object's controller.
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true))
+    meta.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
 /// Whether the object is controlled by the owner with this UID.
@@ -45,8 +42,7 @@ pub fn owner_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReferen
 /// Whether labels satisfy a selector. A selector that is not valid matches nothing; the server refuses those.
 pub fn selects(selector: &LabelSelector, labels: Option<&BTreeMap<String, String>>) -> bool {
     let empty = BTreeMap::new();
-    Selector::try_from(selector.clone())
-        .is_ok_and(|selector| selector.matches(labels.unwrap_or(&empty)))
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels.unwrap_or(&empty)))
 }
 
 /// What to do about one object.
@@ -75,9 +71,7 @@ impl Claimer<'_> {
     /// What to do about the object described by `meta`.
     pub fn decide(&self, meta: &ObjectMeta) -> Claim {
         let empty = BTreeMap::new();
-        let matches = self
-            .selector
-            .matches(meta.labels.as_ref().unwrap_or(&empty));
+        let matches = self.selector.matches(meta.labels.as_ref().unwrap_or(&empty));
         let deleting = self.owner.deletion_timestamp.is_some();
         match controller_of(meta) {
             Some(owner) if Some(&owner.uid) != self.owner.uid.as_ref() => Claim::Ignore,
@@ -115,17 +109,12 @@ where
     }
 }
 
-async fn patch_owners<K>(
-    api: &Api<K>,
-    object: &K,
-    patch: serde_json::Value,
-) -> Result<K, kube::Error>
+async fn patch_owners<K>(api: &Api<K>, object: &K, patch: serde_json::Value) -> Result<K, kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let name = object.meta().name.as_deref().unwrap_or_default();
-    api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))
-        .await
+    api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await
 }
 
 #[cfg(test)]
@@ -140,13 +129,8 @@ mod tests {
             namespace: Some("default".into()),
             uid: Some("owner".into()),
             labels: Some([("app".to_owned(), app.to_owned())].into()),
-            owner_references: controller.map(|uid| {
-                vec![OwnerReference {
-                    uid: uid.into(),
-                    controller: Some(true),
-                    ..Default::default()
-                }]
-            }),
+            owner_references: controller
+                .map(|uid| vec![OwnerReference { uid: uid.into(), controller: Some(true), ..Default::default() }]),
             deletion_timestamp: deleting.then_some(Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH)),
             ..Default::default()
         }
@@ -167,10 +151,7 @@ mod tests {
         ];
         for (deleting, object, expected) in table {
             let owner = meta("web", None, deleting);
-            let claimer = Claimer {
-                owner: &owner,
-                selector: &selector,
-            };
+            let claimer = Claimer { owner: &owner, selector: &selector };
             assert_eq!(claimer.decide(&object), expected, "{object:?}");
         }
     }

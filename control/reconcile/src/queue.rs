@@ -96,9 +96,7 @@ pub struct Queue<T> {
 
 impl<T> Clone for Queue<T> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-        }
+        Self { shared: self.shared.clone() }
     }
 }
 
@@ -159,13 +157,7 @@ impl<T: Key> Queue<T> {
 
     /// How often a key has failed since it was last forgotten.
     pub fn failures(&self, key: &T) -> u32 {
-        self.shared
-            .state
-            .lock()
-            .failures
-            .get(key)
-            .copied()
-            .unwrap_or(0)
+        self.shared.state.lock().failures.get(key).copied().unwrap_or(0)
     }
 
     /// Keys that are ready to be worked.

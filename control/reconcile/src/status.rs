@@ -69,9 +69,7 @@ where
     }
     let patch = json!({ "metadata": metadata, "status": change });
     let name = meta.name.as_deref().unwrap_or_default();
-    let updated = api
-        .patch_status(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await?;
+    let updated = api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
     Ok(Some(updated))
 }
 
@@ -103,10 +101,7 @@ mod tests {
 
     /// Trees without nulls, as serialized status structs are.
     fn tree() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            any::<bool>().prop_map(Value::from),
-            any::<u8>().prop_map(Value::from)
-        ];
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), any::<u8>().prop_map(Value::from)];
         let inner = leaf.prop_recursive(3, 12, 3, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
@@ -114,8 +109,7 @@ mod tests {
                     .prop_map(|fields| Value::Object(fields.into_iter().collect())),
             ]
         });
-        prop::collection::btree_map("[a-c]", inner, 0..3)
-            .prop_map(|fields| Value::Object(fields.into_iter().collect()))
+        prop::collection::btree_map("[a-c]", inner, 0..3).prop_map(|fields| Value::Object(fields.into_iter().collect()))
     }
 
     proptest! {

@@ -62,12 +62,7 @@ pub async fn run<T: Key + Display, R: Reconciler<T>>(
     while running.join_next().await.is_some() {}
 }
 
-async fn work_one<T: Key + Display, R: Reconciler<T>>(
-    name: &'static str,
-    queue: Queue<T>,
-    key: T,
-    reconciler: Arc<R>,
-) {
+async fn work_one<T: Key + Display, R: Reconciler<T>>(name: &'static str, queue: Queue<T>, key: T, reconciler: Arc<R>) {
     let pass = AssertUnwindSafe(reconciler.reconcile(key.clone())).catch_unwind();
     match pass.await {
         Ok(Ok(outcome)) => {
@@ -133,10 +128,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let queue = Queue::new();
         let cancel = CancellationToken::new();
-        let flaky = Arc::new(Flaky {
-            tries: Mutex::default(),
-            succeeded: sender,
-        });
+        let flaky = Arc::new(Flaky { tries: Mutex::default(), succeeded: sender });
         (1..=3).for_each(|key| queue.add(key));
         let runner = tokio::spawn(run("test", queue, 2, flaky, cancel.clone()));
         let mut succeeded = Vec::new();

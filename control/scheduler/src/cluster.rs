@@ -37,19 +37,14 @@ impl NodeInfo {
         self.labels = node.metadata.labels.clone().unwrap_or_default();
         self.taints = spec.taints.unwrap_or_default();
         self.unschedulable = spec.unschedulable.unwrap_or_default();
-        self.allocatable =
-            Resources::read(status.allocatable.as_ref().or(status.capacity.as_ref()));
+        self.allocatable = Resources::read(status.allocatable.as_ref().or(status.capacity.as_ref()));
         self.images = status
             .images
             .iter()
             .flatten()
             .flat_map(|image| {
                 let size = image.size_bytes.unwrap_or_default();
-                image
-                    .names
-                    .iter()
-                    .flatten()
-                    .map(move |name| (name.clone(), size))
+                image.names.iter().flatten().map(move |name| (name.clone(), size))
             })
             .collect();
         self.node = Some(node);
@@ -73,9 +68,7 @@ impl NodeInfo {
 
     /// Whether it runs Wasm alone.
     pub(crate) fn is_wasm_only(&self) -> bool {
-        self.labels
-            .get(CONTAINERS)
-            .is_some_and(|value| value == "false")
+        self.labels.get(CONTAINERS).is_some_and(|value| value == "false")
     }
 }
 
@@ -108,10 +101,7 @@ impl Cluster {
             self.nodes.remove(name);
         } else {
             let pods = std::mem::take(&mut info.pods);
-            *info = NodeInfo {
-                name: name.to_owned(),
-                ..NodeInfo::default()
-            };
+            *info = NodeInfo { name: name.to_owned(), ..NodeInfo::default() };
             pods.into_values().for_each(|pod| info.add(pod));
         }
     }
@@ -142,11 +132,7 @@ impl Cluster {
         let Some(info) = self.nodes.get_mut(&node) else {
             return false;
         };
-        if info
-            .pods
-            .get(uid)
-            .is_some_and(|pod| !pod.anti_affinity.is_empty())
-        {
+        if info.pods.get(uid).is_some_and(|pod| !pod.anti_affinity.is_empty()) {
             self.repelling -= 1;
         }
         info.remove(uid);

@@ -32,10 +32,7 @@ pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
     let nodes: Vec<&NodeInfo> = cluster.known().collect();
     if nodes.is_empty() {
         let wake = BTreeSet::from([Wake::Node]);
-        return Decision::None {
-            message: "no nodes available to schedule pods".into(),
-            wake,
-        };
+        return Decision::None { message: "no nodes available to schedule pods".into(), wake };
     }
     let cycle = Cycle::new(cluster, pod);
     let wanted = sample(nodes.len());
@@ -59,29 +56,19 @@ pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
     }
     match best(&cycle, &feasible, turn) {
         Some(node) => Decision::Node(node.name.clone()),
-        None => Decision::None {
-            message: message(nodes.len(), &reasons),
-            wake,
-        },
+        None => Decision::None { message: message(nodes.len(), &reasons), wake },
     }
 }
 
 /// How many fitting nodes suffice: in large clusters a share of the nodes is compared, not all.
 fn sample(nodes: usize) -> usize {
     let percent = 50_usize.saturating_sub(nodes / 125).max(5);
-    if nodes < ENOUGH {
-        nodes
-    } else {
-        (nodes * percent / 100).max(ENOUGH)
-    }
+    if nodes < ENOUGH { nodes } else { (nodes * percent / 100).max(ENOUGH) }
 }
 
 /// Upstream's text.
 fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
-    let mut parts: Vec<_> = reasons
-        .iter()
-        .map(|(reason, count)| format!("{count} {reason}"))
-        .collect();
+    let mut parts: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     parts.sort();
     format!("0/{nodes} nodes are available: {}.", parts.join(", "))
 }
@@ -92,11 +79,7 @@ fn best<'a>(cycle: &Cycle<'_>, feasible: &[&'a NodeInfo], turn: u64) -> Option<&
     }
     let totals = scores::total(cycle, feasible);
     let top = totals.iter().max()?;
-    let equals: Vec<_> = feasible
-        .iter()
-        .zip(&totals)
-        .filter(|(_, total)| *total == top)
-        .collect();
+    let equals: Vec<_> = feasible.iter().zip(&totals).filter(|(_, total)| *total == top).collect();
     let chosen = usize::try_from(turn % equals.len() as u64).unwrap_or_default();
     equals.get(chosen).map(|(node, _)| **node)
 }

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
-    api::core::v1::{
-        NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Taint, Toleration,
-    },
+    api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, Taint, Toleration},
     apimachinery::pkg::apis::meta::v1::LabelSelector as ObjectSelector,
 };
 use wherry_api::selector::{LabelSelector, Operator, Requirement};
@@ -26,11 +24,8 @@ fn operator(text: &str) -> Option<Operator> {
 
 /// A selector from (key, operator, values); one that cannot be valid matches nothing.
 fn compile<'a>(terms: impl Iterator<Item = (&'a str, &'a str, Vec<String>)>) -> LabelSelector {
-    let requirements =
-        terms.map(|(key, op, values)| Requirement::new(key, operator(op)?, values).ok());
-    requirements
-        .collect::<Option<Vec<_>>>()
-        .map_or_else(LabelSelector::nothing, LabelSelector::of)
+    let requirements = terms.map(|(key, op, values)| Requirement::new(key, operator(op)?, values).ok());
+    requirements.collect::<Option<Vec<_>>>().map_or_else(LabelSelector::nothing, LabelSelector::of)
 }
 
 /// A label selector object, ready to match. None matches nothing, as upstream has it.
@@ -38,18 +33,12 @@ pub(crate) fn selector(object: Option<&ObjectSelector>) -> LabelSelector {
     let Some(object) = object else {
         return LabelSelector::nothing();
     };
-    let labels = object
-        .match_labels
+    let labels = object.match_labels.iter().flatten().map(|(k, v)| (k.as_str(), "In", vec![v.clone()]));
+    let expressions = object
+        .match_expressions
         .iter()
         .flatten()
-        .map(|(k, v)| (k.as_str(), "In", vec![v.clone()]));
-    let expressions = object.match_expressions.iter().flatten().map(|e| {
-        (
-            e.key.as_str(),
-            e.operator.as_str(),
-            e.values.clone().unwrap_or_default(),
-        )
-    });
+        .map(|e| (e.key.as_str(), e.operator.as_str(), e.values.clone().unwrap_or_default()));
     compile(labels.chain(expressions))
 }
 
@@ -76,11 +65,7 @@ pub(crate) fn selector_with(
             }
         }
     }
-    if base == LabelSelector::nothing() {
-        base
-    } else {
-        LabelSelector::of(requirements)
-    }
+    if base == LabelSelector::nothing() { base } else { LabelSelector::of(requirements) }
 }
 
 /// A term of a node selector: labels and fields, all of which must match.
@@ -94,34 +79,24 @@ impl NodeTerm {
     /// None for an empty term, which matches no node.
     pub(crate) fn new(term: &NodeSelectorTerm) -> Self {
         let read = |list: &Option<Vec<NodeSelectorRequirement>>| {
-            compile(list.iter().flatten().map(|e| {
-                (
-                    e.key.as_str(),
-                    e.operator.as_str(),
-                    e.values.clone().unwrap_or_default(),
-                )
-            }))
+            compile(
+                list.iter()
+                    .flatten()
+                    .map(|e| (e.key.as_str(), e.operator.as_str(), e.values.clone().unwrap_or_default())),
+            )
         };
         let empty = term.match_expressions.as_ref().is_none_or(Vec::is_empty)
             && term.match_fields.as_ref().is_none_or(Vec::is_empty);
         if empty {
-            return Self {
-                labels: LabelSelector::nothing(),
-                fields: LabelSelector::nothing(),
-            };
+            return Self { labels: LabelSelector::nothing(), fields: LabelSelector::nothing() };
         }
-        Self {
-            labels: read(&term.match_expressions),
-            fields: read(&term.match_fields),
-        }
+        Self { labels: read(&term.match_expressions), fields: read(&term.match_fields) }
     }
 
     pub(crate) fn matches(&self, name: &str, labels: &Labels) -> bool {
         self.labels.matches(labels)
             && (self.fields.is_everything()
-                || self
-                    .fields
-                    .matches(&Labels::from([("metadata.name".into(), name.into())])))
+                || self.fields.matches(&Labels::from([("metadata.name".into(), name.into())])))
     }
 }
 
@@ -155,17 +130,9 @@ impl PodTerm {
     }
 
     /// Whether it speaks of a Pod with these labels in a namespace with those.
-    pub(crate) fn matches(
-        &self,
-        namespace: &str,
-        namespace_labels: &Labels,
-        labels: &Labels,
-    ) -> bool {
+    pub(crate) fn matches(&self, namespace: &str, namespace_labels: &Labels, labels: &Labels) -> bool {
         let here = self.namespaces.iter().any(|n| n == namespace)
-            || self
-                .namespace_selector
-                .as_ref()
-                .is_some_and(|s| s.matches(namespace_labels));
+            || self.namespace_selector.as_ref().is_some_and(|s| s.matches(namespace_labels));
         here && self.selector.matches(labels)
     }
 }
@@ -204,9 +171,5 @@ pub(crate) fn untolerated<'a>(
     taints
         .iter()
         .filter(|taint| effects.contains(&taint.effect.as_str()))
-        .filter(|taint| {
-            !tolerations
-                .iter()
-                .any(|toleration| tolerates(toleration, taint))
-        })
+        .filter(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)))
 }

@@ -82,20 +82,12 @@ impl PodInfo {
         let with = affinity.pod_affinity.unwrap_or_default();
         let without = affinity.pod_anti_affinity.unwrap_or_default();
         let term = |term: &_| PodTerm::new(term, &key.namespace, &labels);
-        let near = with
-            .preferred_during_scheduling_ignored_during_execution
-            .unwrap_or_default();
-        let apart = without
-            .preferred_during_scheduling_ignored_during_execution
-            .unwrap_or_default();
+        let near = with.preferred_during_scheduling_ignored_during_execution.unwrap_or_default();
+        let apart = without.preferred_during_scheduling_ignored_during_execution.unwrap_or_default();
         let preferred = near
             .iter()
             .map(|w| (i64::from(w.weight), term(&w.pod_affinity_term)))
-            .chain(
-                apart
-                    .iter()
-                    .map(|w| (-i64::from(w.weight), term(&w.pod_affinity_term))),
-            )
+            .chain(apart.iter().map(|w| (-i64::from(w.weight), term(&w.pod_affinity_term))))
             .collect();
         let required = |terms: Option<Vec<_>>| terms.iter().flatten().map(term).collect();
         Self {
@@ -110,23 +102,12 @@ impl PodInfo {
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             node_required: node
                 .required_during_scheduling_ignored_during_execution
-                .map(|selector| {
-                    selector
-                        .node_selector_terms
-                        .iter()
-                        .map(NodeTerm::new)
-                        .collect()
-                }),
+                .map(|selector| selector.node_selector_terms.iter().map(NodeTerm::new).collect()),
             node_preferred: node
                 .preferred_during_scheduling_ignored_during_execution
                 .iter()
                 .flatten()
-                .map(|preferred| {
-                    (
-                        i64::from(preferred.weight),
-                        NodeTerm::new(&preferred.preference),
-                    )
-                })
+                .map(|preferred| (i64::from(preferred.weight), NodeTerm::new(&preferred.preference)))
                 .collect(),
             affinity: required(with.required_during_scheduling_ignored_during_execution),
             anti_affinity: required(without.required_during_scheduling_ignored_during_execution),
@@ -155,30 +136,14 @@ impl PodInfo {
 }
 
 fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<HostPort> {
-    let sidecars = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec
-        .containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten());
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
     ports
         .filter_map(|port| {
             // Validation sets the host's port to the container's where the Pod shares the host's network.
             let number = port.host_port.filter(|number| *number > 0)?;
-            let ip = port
-                .host_ip
-                .clone()
-                .filter(|ip| ip != "0.0.0.0" && ip != "::")
-                .unwrap_or_default();
-            Some(HostPort {
-                port: number,
-                protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()),
-                ip,
-            })
+            let ip = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
+            Some(HostPort { port: number, protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()), ip })
         })
         .collect()
 }
@@ -191,12 +156,7 @@ fn spreads(spec: &k8s_openapi::api::core::v1::PodSpec, labels: &Labels) -> Vec<S
             max_skew: i64::from(c.max_skew),
             min_domains: i64::from(c.min_domains.unwrap_or(1)),
             required: c.when_unsatisfiable == "DoNotSchedule",
-            selector: selector_with(
-                c.label_selector.as_ref(),
-                labels,
-                c.match_label_keys.as_ref(),
-                None,
-            ),
+            selector: selector_with(c.label_selector.as_ref(), labels, c.match_label_keys.as_ref(), None),
             honor_affinity: c.node_affinity_policy.as_deref() != Some("Ignore"),
             honor_taints: c.node_taints_policy.as_deref() == Some("Honor"),
         })

@@ -70,27 +70,16 @@ impl Queue {
     pub(crate) fn set(&mut self, info: Arc<PodInfo>, now: Instant) {
         let key = info.key.clone();
         let gated = is_gated(&info);
-        let known = self
-            .pods
-            .get(&key)
-            .filter(|waiting| waiting.info.uid == info.uid);
+        let known = self.pods.get(&key).filter(|waiting| waiting.info.uid == info.uid);
         let Some(known) = known else {
             self.remove(&key);
             self.arrivals += 1;
             let place = if gated { Place::Gated } else { Place::Active };
             if !gated {
-                self.active
-                    .insert((Reverse(info.priority), self.arrivals, key.clone()));
+                self.active.insert((Reverse(info.priority), self.arrivals, key.clone()));
             }
             let arrival = self.arrivals;
-            let waiting = Waiting {
-                info,
-                arrival,
-                place,
-                attempts: 0,
-                not_before: None,
-                needs_containers: None,
-            };
+            let waiting = Waiting { info, arrival, place, attempts: 0, not_before: None, needs_containers: None };
             self.pods.insert(key, waiting);
             return;
         };
@@ -118,8 +107,7 @@ impl Queue {
     fn leave(&mut self, key: &ObjectKey, waiting: &Waiting) {
         match waiting.place {
             Place::Active => {
-                self.active
-                    .remove(&(Reverse(waiting.info.priority), waiting.arrival, key.clone()));
+                self.active.remove(&(Reverse(waiting.info.priority), waiting.arrival, key.clone()));
             }
             Place::Backoff(until) => {
                 self.backoff.remove(&(until, key.clone()));
@@ -146,13 +134,7 @@ impl Queue {
     }
 
     /// No node takes a Pod in flight: it waits for one of these events.
-    pub(crate) fn unschedulable(
-        &mut self,
-        key: &ObjectKey,
-        uid: &str,
-        wake: BTreeSet<Wake>,
-        now: Instant,
-    ) {
+    pub(crate) fn unschedulable(&mut self, key: &ObjectKey, uid: &str, wake: BTreeSet<Wake>, now: Instant) {
         let Some(waiting) = self.in_flight(key, uid) else {
             return;
         };
@@ -205,8 +187,7 @@ impl Queue {
             return;
         };
         waiting.place = Place::Active;
-        self.active
-            .insert((Reverse(waiting.info.priority), waiting.arrival, key.clone()));
+        self.active.insert((Reverse(waiting.info.priority), waiting.arrival, key.clone()));
     }
 
     /// Makes those active whose backoff has passed, and says when the next one's will.
@@ -222,20 +203,14 @@ impl Queue {
 
 impl Waiting {
     fn failed(&mut self, now: Instant) {
-        let delay = BACKOFF_FIRST
-            .saturating_mul(2_u32.saturating_pow(self.attempts))
-            .min(BACKOFF_MOST);
+        let delay = BACKOFF_FIRST.saturating_mul(2_u32.saturating_pow(self.attempts)).min(BACKOFF_MOST);
         self.attempts += 1;
         self.not_before = Some(now + delay);
     }
 }
 
 fn is_gated(info: &PodInfo) -> bool {
-    let gates = info
-        .pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.scheduling_gates.as_ref());
+    let gates = info.pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
     gates.is_some_and(|gates| !gates.is_empty())
 }
 
@@ -267,36 +242,22 @@ mod tests {
         queue.unschedulable(&info.key, &info.uid, BTreeSet::from([Wake::Node]), now);
         queue.set(info.clone(), now);
         queue.wake(Wake::PodGone, now);
-        assert_eq!(
-            (queue.release(now), queue.pop().is_none()),
-            (None, true),
-            "nothing happened that helps"
-        );
+        assert_eq!((queue.release(now), queue.pop().is_none()), (None, true), "nothing happened that helps");
         queue.wake(Wake::Node, now);
         let due = queue.release(now).unwrap();
-        assert!(
-            due == now + BACKOFF_FIRST && queue.pop().is_none(),
-            "not before its backoff"
-        );
+        assert!(due == now + BACKOFF_FIRST && queue.pop().is_none(), "not before its backoff");
         queue.release(due);
         let (info, _) = queue.pop().unwrap();
         queue.unschedulable(&info.key, &info.uid, BTreeSet::from([Wake::Node]), due);
         let later = due + 2 * BACKOFF_FIRST;
         queue.wake(Wake::Node, later);
-        assert_eq!(
-            names(&mut queue),
-            ["a"],
-            "at once when the backoff has passed"
-        );
+        assert_eq!(names(&mut queue), ["a"], "at once when the backoff has passed");
     }
 
     #[test]
     fn a_gated_pod_waits_for_its_gates() {
         let (mut queue, now) = (Queue::default(), Instant::now());
-        queue.set(
-            Arc::new(pod_with("a", json!({"schedulingGates": [{"name": "g"}]}))),
-            now,
-        );
+        queue.set(Arc::new(pod_with("a", json!({"schedulingGates": [{"name": "g"}]}))), now);
         queue.wake(Wake::Node, now);
         assert!(queue.pop().is_none());
         queue.set(Arc::new(pod("a")), now);

@@ -69,19 +69,11 @@ impl Resources {
 }
 
 fn of(container: &Container) -> Resources {
-    Resources::read(
-        container
-            .resources
-            .as_ref()
-            .and_then(|r| r.requests.as_ref()),
-    )
+    Resources::read(container.resources.as_ref().and_then(|r| r.requests.as_ref()))
 }
 
 fn with_defaults(mut requests: Resources, container: &Container) -> Resources {
-    let listed = container
-        .resources
-        .as_ref()
-        .and_then(|r| r.requests.as_ref());
+    let listed = container.resources.as_ref().and_then(|r| r.requests.as_ref());
     if listed.is_none_or(|list| !list.contains_key("cpu")) {
         requests.milli_cpu = DEFAULT_MILLI_CPU;
     }
@@ -127,10 +119,7 @@ fn needed(spec: &PodSpec, amount: impl Fn(&Container) -> Resources) -> Resources
 
 /// What a Pod requests. It takes one place of the node's Pods.
 pub(crate) fn requests(spec: &PodSpec) -> Resources {
-    Resources {
-        pods: 1,
-        ..needed(spec, of)
-    }
+    Resources { pods: 1, ..needed(spec, of) }
 }
 
 /// CPU and memory that a Pod counts as when nodes are compared.

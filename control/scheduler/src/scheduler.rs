@@ -76,16 +76,8 @@ pub struct Scheduler {
 
 /// What came of a task.
 enum Done {
-    Bound {
-        pod: Arc<PodInfo>,
-        node: String,
-        result: Result<(), kube::Error>,
-    },
-    Asked {
-        key: ObjectKey,
-        uid: String,
-        needs: bool,
-    },
+    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
+    Asked { key: ObjectKey, uid: String, needs: bool },
     Reported,
 }
 
@@ -93,14 +85,7 @@ impl Scheduler {
     /// A scheduler that has not begun.
     pub fn new(config: Config) -> Self {
         let classes = config.informers.get();
-        Self {
-            config,
-            classes,
-            cluster: Cluster::default(),
-            queue: Queue::default(),
-            tasks: JoinSet::new(),
-            turn: 0,
-        }
+        Self { config, classes, cluster: Cluster::default(), queue: Queue::default(), tasks: JoinSet::new(), turn: 0 }
     }
 
     /// Schedules until `cancel`. Bindings that are under way then are given up; the next start sees what came of them.
@@ -110,11 +95,8 @@ impl Scheduler {
 
     async fn drive(mut self) {
         let informers = &self.config.informers;
-        let (all_pods, all_nodes, all_namespaces) = (
-            informers.get::<Pod>(),
-            informers.get::<Node>(),
-            informers.get::<Namespace>(),
-        );
+        let (all_pods, all_nodes, all_namespaces) =
+            (informers.get::<Pod>(), informers.get::<Node>(), informers.get::<Namespace>());
         // A decision on half of the picture could be wrong.
         let synced = [
             all_nodes.synced().await,
@@ -125,11 +107,8 @@ impl Scheduler {
         if synced.contains(&false) {
             return;
         }
-        let (mut nodes, mut namespaces, mut pods) = (
-            all_nodes.subscribe(),
-            all_namespaces.subscribe(),
-            all_pods.subscribe(),
-        );
+        let (mut nodes, mut namespaces, mut pods) =
+            (all_nodes.subscribe(), all_namespaces.subscribe(), all_pods.subscribe());
         loop {
             while let Some(change) = nodes.try_next() {
                 self.node(change);
@@ -167,14 +146,8 @@ impl Scheduler {
             return self.cluster.remove_node(&key.name);
         };
         let relevant = change.old.is_none_or(|old| {
-            let status = |node: &Node| {
-                node.status
-                    .as_ref()
-                    .map(|status| status.allocatable.clone())
-            };
-            old.metadata.labels != node.metadata.labels
-                || old.spec != node.spec
-                || status(&old) != status(&node)
+            let status = |node: &Node| node.status.as_ref().map(|status| status.allocatable.clone());
+            old.metadata.labels != node.metadata.labels || old.spec != node.spec || status(&old) != status(&node)
         });
         self.cluster.set_node(node);
         if relevant {
@@ -184,8 +157,7 @@ impl Scheduler {
 
     fn namespace(&mut self, change: Change<Namespace>) {
         let key = change.key();
-        let labels =
-            |namespace: &Arc<Namespace>| namespace.metadata.labels.clone().unwrap_or_default();
+        let labels = |namespace: &Arc<Namespace>| namespace.metadata.labels.clone().unwrap_or_default();
         let new = change.new.as_ref().map(labels);
         let changed = change.old.as_ref().map(labels) != new;
         self.cluster.set_namespace(&key.name, new);
@@ -197,19 +169,12 @@ impl Scheduler {
     fn pod(&mut self, change: Change<Pod>) {
         let (now, key) = (Instant::now(), change.key());
         let uid = |pod: &Arc<Pod>| pod.metadata.uid.clone().unwrap_or_default();
-        let replaced = change
-            .old
-            .as_ref()
-            .map(uid)
-            .filter(|old| change.new.as_ref().map(uid).as_ref() != Some(old));
+        let replaced = change.old.as_ref().map(uid).filter(|old| change.new.as_ref().map(uid).as_ref() != Some(old));
         if let Some(old) = replaced {
             self.leave(&key, &old, now);
         }
         let Some(pod) = change.new else { return };
-        let phase = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.phase.as_deref());
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let info = Arc::new(PodInfo::new(pod.clone()));
         if matches!(phase, Some("Succeeded" | "Failed")) {
             return self.leave(&key, &info.uid, now);
@@ -217,20 +182,14 @@ impl Scheduler {
         if let Some(node) = info.node_name.clone() {
             self.queue.remove(&key);
             let moved = self.cluster.place_of(&info.uid) != Some(&*node)
-                || change
-                    .old
-                    .is_none_or(|old| old.metadata.labels != pod.metadata.labels);
+                || change.old.is_none_or(|old| old.metadata.labels != pod.metadata.labels);
             self.cluster.place(info, &node);
             if moved {
                 self.queue.wake(Wake::PodPlaced, now);
             }
             return;
         }
-        let name = pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.scheduler_name.as_deref())
-            .unwrap_or("default-scheduler");
+        let name = pod.spec.as_ref().and_then(|spec| spec.scheduler_name.as_deref()).unwrap_or("default-scheduler");
         if info.terminating || name != self.config.name {
             return self.leave(&key, &info.uid, now);
         }
@@ -253,10 +212,7 @@ impl Scheduler {
         let Some((pod, needs)) = self.queue.pop() else {
             return false;
         };
-        if needs.is_none()
-            && self.cluster.known().any(|node| node.is_wasm_only())
-            && !self.is_wasm(&pod)
-        {
+        if needs.is_none() && self.cluster.known().any(|node| node.is_wasm_only()) && !self.is_wasm(&pod) {
             self.ask(&pod);
             return true;
         }
@@ -268,8 +224,7 @@ impl Scheduler {
         match decide(&self.cluster, &pod, self.turn) {
             Decision::Node(node) => self.bind(pod, node),
             Decision::None { message, wake } => {
-                self.queue
-                    .unschedulable(&pod.key, &pod.uid, wake, Instant::now());
+                self.queue.unschedulable(&pod.key, &pod.uid, wake, Instant::now());
                 self.report(pod, message);
             }
         }
@@ -278,11 +233,7 @@ impl Scheduler {
 
     /// Whether the Pod's RuntimeClass says Wasm.
     fn is_wasm(&self, pod: &PodInfo) -> bool {
-        let name = pod
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.runtime_class_name.as_deref());
+        let name = pod.pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
         let class = name.and_then(|name| self.classes.get("", name));
         class.is_some_and(|class| wherry_api::runtime_class::is_wasm(&class.handler))
     }
@@ -316,12 +267,7 @@ impl Scheduler {
     }
 
     fn report(&mut self, pod: Arc<PodInfo>, message: String) {
-        self.config.recorder.on(
-            &*pod.pod,
-            EventType::Warning,
-            "FailedScheduling",
-            message.clone(),
-        );
+        self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message.clone());
         let Some(patch) = bind::condition(&pod.pod, &message, Timestamp::now()) else {
             return;
         };
@@ -340,34 +286,19 @@ impl Scheduler {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Bound {
-                pod,
-                node,
-                result: Ok(()),
-            }) => {
+            Ok(Done::Bound { pod, node, result: Ok(()) }) => {
                 debug!(pod = %pod.key, node, "bound");
                 let message = format!("Successfully assigned {} to {node}", pod.key);
-                self.config
-                    .recorder
-                    .on(&*pod.pod, EventType::Normal, "Scheduled", message);
+                self.config.recorder.on(&*pod.pod, EventType::Normal, "Scheduled", message);
             }
-            Ok(Done::Bound {
-                pod,
-                result: Err(error),
-                ..
-            }) => {
+            Ok(Done::Bound { pod, result: Err(error), .. }) => {
                 warn!(pod = %pod.key, %error, "cannot bind");
                 if self.cluster.remove(&pod.uid) {
                     self.queue.wake(Wake::PodGone, now);
                 }
                 if !bind::is_stale(&error) {
                     let message = format!("binding rejected: {error}");
-                    self.config.recorder.on(
-                        &*pod.pod,
-                        EventType::Warning,
-                        "FailedScheduling",
-                        message,
-                    );
+                    self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message);
                 }
                 self.queue.retry(&pod.key, &pod.uid, now);
             }

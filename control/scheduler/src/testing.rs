@@ -23,20 +23,14 @@ pub(crate) fn labelled(name: &str, labels: Value, spec: Value) -> PodInfo {
         "metadata": {"name": name, "namespace": "default", "uid": format!("uid-{name}"), "labels": labels},
         "spec": {"containers": [{"name": "c", "image": "example/c:1"}]},
     });
-    object["spec"]
-        .as_object_mut()
-        .unwrap()
-        .extend(spec.as_object().unwrap().clone());
+    object["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     PodInfo::new(Arc::new(serde_json::from_value(object).unwrap()))
 }
 
 /// A Pod that requests CPU (thousandths) and memory (MiB).
 pub(crate) fn requesting(name: &str, cpu: i64, memory: i64) -> PodInfo {
     let requests = json!({"cpu": format!("{cpu}m"), "memory": format!("{memory}Mi")});
-    pod_with(
-        name,
-        json!({"containers": [{"name": "c", "image": "c", "resources": {"requests": requests}}]}),
-    )
+    pod_with(name, json!({"containers": [{"name": "c", "image": "c", "resources": {"requests": requests}}]}))
 }
 
 /// Puts a node of 4 CPUs, 8 GiB and 110 Pods into the cluster, with its own name as hostname.
@@ -46,10 +40,7 @@ pub(crate) fn add_node(cluster: &mut Cluster, name: &str, labels: Value, spec: V
         "spec": spec,
         "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}},
     });
-    object["metadata"]["labels"]
-        .as_object_mut()
-        .unwrap()
-        .extend(labels.as_object().unwrap().clone());
+    object["metadata"]["labels"].as_object_mut().unwrap().extend(labels.as_object().unwrap().clone());
     cluster.set_node(Arc::new(serde_json::from_value(object).unwrap()));
 }
 

@@ -15,13 +15,7 @@ const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-no
 
 pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), ServerError> {
     for name in NAMESPACES {
-        ensure(
-            client,
-            "",
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}),
-            false,
-        )
-        .await?;
+        ensure(client, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), false).await?;
     }
     ensure(client, "default", service(cluster), false).await?;
     ensure(client, "default", endpoints(cluster), true).await?;
@@ -52,40 +46,24 @@ pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), 
 }
 
 /// Makes `object` where it is missing; brings it up to date if it is there and `follow` says so.
-async fn ensure(
-    client: &kube::Client,
-    namespace: &str,
-    object: Value,
-    follow: bool,
-) -> Result<(), ServerError> {
+async fn ensure(client: &kube::Client, namespace: &str, object: Value, follow: bool) -> Result<(), ServerError> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let (api_version, kind, name) = (
-        text(&object["apiVersion"]),
-        text(&object["kind"]),
-        text(&object["metadata"]["name"]),
-    );
+    let (api_version, kind, name) =
+        (text(&object["apiVersion"]), text(&object["kind"]), text(&object["metadata"]["name"]));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let resource = ApiResource::from_gvk_with_plural(
-        &GroupVersionKind::gvk(group, version, &kind),
-        &plural(&kind),
-    );
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, &kind), &plural(&kind));
     let api: Api<DynamicObject> = match namespace {
         "" => Api::all_with(client.clone(), &resource),
         namespace => Api::namespaced_with(client.clone(), namespace, &resource),
     };
-    let failed = |source: kube::Error| ServerError::Bootstrap {
-        what: format!("{kind} {name}"),
-        source: Box::new(source),
-    };
+    let failed =
+        |source: kube::Error| ServerError::Bootstrap { what: format!("{kind} {name}"), source: Box::new(source) };
     let parsed: DynamicObject =
         serde_json::from_value(object.clone()).map_err(|e| failed(kube::Error::SerdeError(e)))?;
     // Looked for first: to create a Service anew fails at its address, which is taken, not at its name.
     let done = match api.get_metadata_opt(&name).await.map_err(failed)? {
         None => api.create(&PostParams::default(), &parsed).await.map(drop),
-        Some(_) if follow => api
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&object))
-            .await
-            .map(drop),
+        Some(_) if follow => api.patch(&name, &PatchParams::default(), &Patch::Merge(&object)).await.map(drop),
         Some(_) => Ok(()),
     };
     match done {
@@ -109,10 +87,7 @@ fn labels() -> Value {
 }
 
 fn port(cluster: &Cluster) -> u16 {
-    cluster
-        .api_endpoints
-        .first()
-        .map_or(6443, std::net::SocketAddr::port)
+    cluster.api_endpoints.first().map_or(6443, std::net::SocketAddr::port)
 }
 
 fn service(cluster: &Cluster) -> Value {
@@ -127,11 +102,7 @@ fn service(cluster: &Cluster) -> Value {
 }
 
 fn endpoints(cluster: &Cluster) -> Value {
-    let addresses: Vec<Value> = cluster
-        .api_endpoints
-        .iter()
-        .map(|a| json!({"ip": a.ip()}))
-        .collect();
+    let addresses: Vec<Value> = cluster.api_endpoints.iter().map(|a| json!({"ip": a.ip()})).collect();
     let subsets = if addresses.is_empty() {
         json!([])
     } else {
@@ -149,11 +120,8 @@ fn endpoints(cluster: &Cluster) -> Value {
 
 fn endpoint_slice(cluster: &Cluster) -> Value {
     let ready = json!({"ready": true});
-    let endpoints: Vec<Value> = cluster
-        .api_endpoints
-        .iter()
-        .map(|a| json!({"addresses": [a.ip()], "conditions": ready}))
-        .collect();
+    let endpoints: Vec<Value> =
+        cluster.api_endpoints.iter().map(|a| json!({"addresses": [a.ip()], "conditions": ready})).collect();
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {

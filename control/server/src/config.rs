@@ -93,8 +93,7 @@ impl Default for Cluster {
 impl Cluster {
     /// The names that the API server's certificate needs, given where else it listens.
     pub fn api_names(&self, extra: impl IntoIterator<Item = IpAddr>) -> crate::pki::Names {
-        let known = std::iter::once(IpAddr::V4(self.api_ip))
-            .chain(self.api_endpoints.iter().map(SocketAddr::ip));
+        let known = std::iter::once(IpAddr::V4(self.api_ip)).chain(self.api_endpoints.iter().map(SocketAddr::ip));
         crate::pki::Names::of_api_server(&self.domain, known.chain(extra))
     }
 }

@@ -39,53 +39,26 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
 
 async fn api(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
     if let Some((form, media)) = aggregated(request.headers()) {
-        return discovered(
-            request.headers(),
-            media,
-            &discovery::aggregated_core(&engine.registry, form),
-        );
+        return discovered(request.headers(), media, &discovery::aggregated_core(&engine.registry, form));
     }
-    let host = request
-        .headers()
-        .get(http::header::HOST)
-        .and_then(|h| h.to_str().ok())
-        .unwrap_or_default();
-    document(
-        request.headers(),
-        &discovery::api_versions(&engine.registry, host),
-    )
+    let host = request.headers().get(http::header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    document(request.headers(), &discovery::api_versions(&engine.registry, host))
 }
 
 async fn apis(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
     if let Some((form, media)) = aggregated(request.headers()) {
-        return discovered(
-            request.headers(),
-            media,
-            &discovery::aggregated_groups(&engine.registry, form),
-        );
+        return discovered(request.headers(), media, &discovery::aggregated_groups(&engine.registry, form));
     }
-    document(
-        request.headers(),
-        &discovery::api_group_list(&engine.registry),
-    )
+    document(request.headers(), &discovery::api_group_list(&engine.registry))
 }
 
-async fn group(
-    State(engine): State<Arc<Engine>>,
-    Path(group): Path<String>,
-    request: Request,
-) -> Answer {
+async fn group(State(engine): State<Arc<Engine>>, Path(group): Path<String>, request: Request) -> Answer {
     let found = discovery::api_group(&engine.registry, &group).ok_or_else(Status::no_such_path)?;
     document(request.headers(), &found)
 }
 
-async fn core_resources(
-    State(engine): State<Arc<Engine>>,
-    Path(version): Path<String>,
-    request: Request,
-) -> Answer {
-    let found = discovery::api_resource_list(&engine.registry, "", &version)
-        .ok_or_else(Status::no_such_path)?;
+async fn core_resources(State(engine): State<Arc<Engine>>, Path(version): Path<String>, request: Request) -> Answer {
+    let found = discovery::api_resource_list(&engine.registry, "", &version).ok_or_else(Status::no_such_path)?;
     document(request.headers(), &found)
 }
 
@@ -94,8 +67,7 @@ async fn group_resources(
     Path((group, version)): Path<(String, String)>,
     request: Request,
 ) -> Answer {
-    let found = discovery::api_resource_list(&engine.registry, &group, &version)
-        .ok_or_else(Status::no_such_path)?;
+    let found = discovery::api_resource_list(&engine.registry, &group, &version).ok_or_else(Status::no_such_path)?;
     document(request.headers(), &found)
 }
 
@@ -104,10 +76,7 @@ const V2_BETA_1: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=API
 
 /// The aggregated form that the client prefers to all else, with its media type.
 fn aggregated(headers: &HeaderMap) -> Option<(Aggregated, &'static str)> {
-    for range in ranges(headers)
-        .iter()
-        .filter(|r| matches!(r.media, "application/json" | "*/*"))
-    {
+    for range in ranges(headers).iter().filter(|r| matches!(r.media, "application/json" | "*/*")) {
         let of_discovery = range.parameter("as") == Some("APIGroupDiscoveryList")
             && range.parameter("g") == Some("apidiscovery.k8s.io");
         match range.parameter("v") {
@@ -125,13 +94,9 @@ fn aggregated(headers: &HeaderMap) -> Option<(Aggregated, &'static str)> {
 fn discovered(headers: &HeaderMap, media: &'static str, value: &Value) -> Answer {
     let bytes = Bytes::from(serde_json::to_vec(value).map_err(Status::internal)?);
     let mut response = tagged(headers, bytes);
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("Accept"));
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
     if response.status() == StatusCode::OK {
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(media));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     }
     Ok(response)
 }
@@ -139,12 +104,8 @@ fn discovered(headers: &HeaderMap, media: &'static str, value: &Value) -> Answer
 /// JSON with an ETag; 304 if the client has it.
 fn tagged(headers: &HeaderMap, bytes: Bytes) -> Response {
     let tag = format!("\"{}\"", hex::encode_upper(Sha256::digest(&bytes)));
-    let has = |v: &HeaderValue| {
-        v.to_str().is_ok_and(|v| {
-            v.split(',')
-                .any(|t| t.trim().trim_start_matches("W/") == tag)
-        })
-    };
+    let has =
+        |v: &HeaderValue| v.to_str().is_ok_and(|v| v.split(',').any(|t| t.trim().trim_start_matches("W/") == tag));
     let mut response = if headers.get_all(IF_NONE_MATCH).iter().any(has) {
         let mut empty = respond::text(StatusCode::NOT_MODIFIED, "");
         empty.headers_mut().remove(CONTENT_TYPE);
@@ -162,23 +123,12 @@ async fn openapi_index(State(engine): State<Arc<Engine>>, request: Request) -> A
     Ok(tagged(request.headers(), openapi::index(&engine.registry)))
 }
 
-async fn openapi_document(
-    State(engine): State<Arc<Engine>>,
-    Path(path): Path<String>,
-    request: Request,
-) -> Answer {
+async fn openapi_document(State(engine): State<Arc<Engine>>, Path(path): Path<String>, request: Request) -> Answer {
     let bytes = openapi::document(&engine.registry, &path).ok_or_else(Status::no_such_path)?;
     let mut response = tagged(request.headers(), bytes);
     // An address with a hash names this very document: it need not be asked for again.
-    if request
-        .uri()
-        .query()
-        .is_some_and(|q| q.starts_with("hash="))
-    {
-        response.headers_mut().insert(
-            CACHE_CONTROL,
-            HeaderValue::from_static("public, immutable, max-age=31536000"),
-        );
+    if request.uri().query().is_some_and(|q| q.starts_with("hash=")) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable, max-age=31536000"));
     }
     Ok(response)
 }
@@ -190,17 +140,14 @@ const OPENAPI_V2_PROTOBUF: [&str; 2] = [
 ];
 
 async fn openapi_v2(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
-    let wants_protobuf = ranges(request.headers())
-        .first()
-        .is_some_and(|range| OPENAPI_V2_PROTOBUF.contains(&range.media));
+    let wants_protobuf =
+        ranges(request.headers()).first().is_some_and(|range| OPENAPI_V2_PROTOBUF.contains(&range.media));
     if !wants_protobuf {
         return Ok(tagged(request.headers(), openapi::v2(&engine.registry)));
     }
     let mut response = tagged(request.headers(), openapi::v2_protobuf(&engine.registry));
     if response.status() == StatusCode::OK {
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(OPENAPI_V2_PROTOBUF[0]));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPENAPI_V2_PROTOBUF[0]));
     }
     Ok(response)
 }

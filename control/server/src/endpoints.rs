@@ -32,28 +32,11 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
 
 async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
     let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-    for group in engine
-        .registry
-        .groups()
-        .iter()
-        .filter(|g| !g.name.is_empty())
-    {
+    for group in engine.registry.groups().iter().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
-        paths.extend(
-            group
-                .versions
-                .iter()
-                .map(|v| format!("/apis/{}/{}", group.name, v.version)),
-        );
+        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
     }
-    for path in [
-        "/healthz",
-        "/livez",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/readyz",
-        "/version",
-    ] {
+    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
         paths.push(path.to_owned());
     }
     document(request.headers(), &json!({"paths": paths}))
@@ -121,13 +104,7 @@ async fn check(State(engine): State<Arc<Engine>>, Path(check): Path<String>) -> 
 
 /// Any other document.
 pub(crate) fn document(headers: &HeaderMap, value: &Value) -> Answer {
-    let accepted = accept(
-        headers,
-        Offers {
-            transformable: false,
-            watch: false,
-        },
-    );
+    let accepted = accept(headers, Offers { transformable: false, watch: false });
     // Clients that only know the aggregated forms of other groups fall back to what they get.
     let format = accepted.map_or(Format::Json, |a| a.format);
     Ok(respond::value(StatusCode::OK, value, format, headers)?)

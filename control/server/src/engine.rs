@@ -79,11 +79,7 @@ impl Call {
 
     /// The namespace in the path, empty for cluster-scoped resources.
     pub(crate) fn namespace(&self) -> &str {
-        if self.resource.namespaced {
-            self.info.namespace.as_deref().unwrap_or_default()
-        } else {
-            ""
-        }
+        if self.resource.namespaced { self.info.namespace.as_deref().unwrap_or_default() } else { "" }
     }
 
     /// Where the object that the path names is stored.
@@ -92,11 +88,7 @@ impl Call {
     }
 
     pub(crate) fn key_of(&self, name: &str) -> Key {
-        Key::new(
-            Arc::clone(&self.resource.storage.resource),
-            self.namespace(),
-            name,
-        )
+        Key::new(Arc::clone(&self.resource.storage.resource), self.namespace(), name)
     }
 
     /// The objects that the path names.
@@ -138,35 +130,15 @@ pub(crate) async fn dispatch(State(engine): State<Arc<Engine>>, request: Request
 async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Status> {
     let (parts, body) = request.into_parts();
     let extension = |missing: &str| Status::internal(format!("the request carries no {missing}"));
-    let info = parts
-        .extensions
-        .get::<Arc<RequestInfo>>()
-        .cloned()
-        .ok_or_else(|| extension("request info"))?;
-    let user = parts
-        .extensions
-        .get::<User>()
-        .cloned()
-        .ok_or_else(|| extension("user"))?;
+    let info = parts.extensions.get::<Arc<RequestInfo>>().cloned().ok_or_else(|| extension("request info"))?;
+    let user = parts.extensions.get::<User>().cloned().ok_or_else(|| extension("user"))?;
     if !info.is_resource || !info.rest.is_empty() && info.subresource.as_deref() != Some("proxy") {
         return Err(Status::no_such_path());
     }
-    let resource = engine
-        .registry
-        .find(&info.group, &info.version, &info.resource)
-        .ok_or_else(Status::no_such_path)?;
+    let resource = engine.registry.find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
     let closing = parts.extensions.get::<Peer>().map(|p| p.closing.clone());
     let stored = stored_row(&engine.registry, &resource);
-    let call = Call {
-        engine,
-        info,
-        user,
-        resource,
-        stored,
-        headers: parts.headers,
-        uri: parts.uri,
-        closing,
-    };
+    let call = Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing };
     check_scope(&call)?;
     if let Some(subresource) = call.info.subresource.as_deref() {
         return subresources::dispatch(&call, subresource, body).await;
@@ -180,12 +152,7 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     if reviews::is_review(&call.resource) {
         return reviews::dispatch(&call, body).await;
     }
-    if !call
-        .resource
-        .verbs
-        .iter()
-        .any(|v| v.as_str() == call.info.verb.as_str())
-    {
+    if !call.resource.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
         return Err(call.not_supported());
     }
     match call.info.verb {
@@ -206,10 +173,7 @@ fn stored_row(registry: &Registry, resource: &Arc<Resource>) -> Arc<Resource> {
     if !converts(resource) {
         return Arc::clone(resource);
     }
-    registry
-        .stored(&resource.storage.resource)
-        .unwrap_or(resource)
-        .clone()
+    registry.stored(&resource.storage.resource).unwrap_or(resource).clone()
 }
 
 /// Whether objects are stored in another version than this row's.
@@ -226,11 +190,7 @@ fn check_scope(call: &Call) -> Result<(), Status> {
         }
         // POST to all namespaces at once, or an object outside of any.
         let collection = info.name.is_none() && info.subresource.is_none();
-        return Err(if collection {
-            call.not_supported()
-        } else {
-            Status::no_such_path()
-        });
+        return Err(if collection { call.not_supported() } else { Status::no_such_path() });
     }
     if info.namespace.is_some() && info.resource != "namespaces" {
         return Err(Status::no_such_path());
@@ -244,8 +204,6 @@ pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
     match collected.map_err(|_| Status::timeout("the request's body did not arrive in time"))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_LIMIT)),
-        Err(error) => Err(Status::bad_request(format!(
-            "read the request's body: {error}"
-        ))),
+        Err(error) => Err(Status::bad_request(format!("read the request's body: {error}"))),
     }
 }

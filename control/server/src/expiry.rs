@@ -38,23 +38,12 @@ pub(crate) async fn run(engine: Arc<Engine>, lifetime: Duration, cancel: Cancell
     }
 }
 
-async fn follow(
-    engine: &Arc<Engine>,
-    lifetime: Duration,
-    cancel: &CancellationToken,
-) -> Result<(), StoreError> {
+async fn follow(engine: &Arc<Engine>, lifetime: Duration, cancel: &CancellationToken) -> Result<(), StoreError> {
     let list = engine.store.list(&Range::all(EVENTS), At::Latest)?;
     let mut watch: Watch = engine.store.watch(Range::all(EVENTS), list.revision)?;
     let now = Instant::now();
-    let mut due: VecDeque<Due> = list
-        .entries
-        .iter()
-        .map(|e| Due {
-            at: now + lifetime,
-            key: e.key.clone(),
-            revision: e.revision,
-        })
-        .collect();
+    let mut due: VecDeque<Due> =
+        list.entries.iter().map(|e| Due { at: now + lifetime, key: e.key.clone(), revision: e.revision }).collect();
     loop {
         let next = due.front().map(|d| d.at);
         tokio::select! {
@@ -86,11 +75,7 @@ async fn until(at: Option<Instant>) {
 }
 
 async fn expire(engine: &Engine, due: &Due) {
-    let Some(entry) = engine
-        .store
-        .get(&due.key)
-        .filter(|e| e.revision == due.revision)
-    else {
+    let Some(entry) = engine.store.get(&due.key).filter(|e| e.revision == due.revision) else {
         return;
     };
     let Ok(last) = objects::stored_tree(&entry).and_then(|tree| Encoded::new(&tree)) else {

@@ -56,12 +56,7 @@ impl Encoder {
     }
 
     /// Appends an event about a stored object.
-    pub(crate) fn event(
-        &mut self,
-        out: &mut Vec<u8>,
-        kind: Kind,
-        entry: &Entry,
-    ) -> Result<(), Status> {
+    pub(crate) fn event(&mut self, out: &mut Vec<u8>, kind: Kind, entry: &Entry) -> Result<(), Status> {
         out.extend_from_slice(kind.head());
         match self.view {
             View::Whole => out.extend_from_slice(&objects::bytes(&self.resource, entry)?),
@@ -73,12 +68,7 @@ impl Encoder {
     }
 
     /// Appends the DELETED of an object that the selectors no longer match: as it was, at the revision of the change.
-    pub(crate) fn left(
-        &mut self,
-        out: &mut Vec<u8>,
-        previous: &Entry,
-        revision: u64,
-    ) -> Result<(), Status> {
+    pub(crate) fn left(&mut self, out: &mut Vec<u8>, previous: &Entry, revision: u64) -> Result<(), Status> {
         let mut object = objects::tree(&self.resource, previous)?;
         meta::set(&mut object, "resourceVersion", &revision.to_string());
         out.extend_from_slice(Kind::Deleted.head());
@@ -95,12 +85,7 @@ impl Encoder {
     }
 
     /// Appends a bookmark.
-    pub(crate) fn bookmark(
-        &mut self,
-        out: &mut Vec<u8>,
-        revision: u64,
-        initial_end: bool,
-    ) -> Result<(), Status> {
+    pub(crate) fn bookmark(&mut self, out: &mut Vec<u8>, revision: u64, initial_end: bool) -> Result<(), Status> {
         let mut metadata = json!({"resourceVersion": revision.to_string()});
         if initial_end {
             metadata["annotations"] = json!({INITIAL_EVENTS_END: "true"});
@@ -117,17 +102,14 @@ impl Encoder {
                 json!({"kind": "Table", "apiVersion": tables::api_version(beta), "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
-        serde_json::to_writer(&mut *out, &json!({"type": "BOOKMARK", "object": object}))
-            .map_err(Status::internal)?;
+        serde_json::to_writer(&mut *out, &json!({"type": "BOOKMARK", "object": object})).map_err(Status::internal)?;
         out.push(b'\n');
         Ok(())
     }
 
     /// An ERROR event.
     pub(crate) fn error(&mut self, status: &Status) -> Vec<u8> {
-        let mut line = json!({"type": "ERROR", "object": status.to_value()})
-            .to_string()
-            .into_bytes();
+        let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string().into_bytes();
         line.push(b'\n');
         line
     }

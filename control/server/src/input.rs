@@ -18,38 +18,19 @@ pub(crate) fn field_validation(query: &Query<'_>) -> Result<FieldValidation, Sta
     let text = query.get("fieldValidation").unwrap_or_default();
     FieldValidation::parse(text).ok_or_else(|| {
         let supported = ["Ignore", "Strict", "Warn"];
-        invalid(
-            "CreateOptions",
-            FieldError::not_supported(&Path::new("fieldValidation"), text, &supported),
-        )
+        invalid("CreateOptions", FieldError::not_supported(&Path::new("fieldValidation"), text, &supported))
     })
 }
 
 /// The object in `body`, of the kind that the path is about.
-pub(crate) fn object(
-    call: &Call,
-    body: &[u8],
-    validation: FieldValidation,
-) -> Result<Decoded, Status> {
-    decode::decode(
-        body,
-        body_format(&call.headers)?,
-        &call.resource,
-        validation,
-    )
+pub(crate) fn object(call: &Call, body: &[u8], validation: FieldValidation) -> Result<Decoded, Status> {
+    decode::decode(body, body_format(&call.headers)?, &call.resource, validation)
 }
 
 /// A document of the machinery in `body` (delete options, a binding, ...); what is unknown in it is dropped.
 pub(crate) fn document(call: &Call, body: &[u8], schema: Option<Schema>) -> Result<Value, Status> {
-    let schema =
-        schema.ok_or_else(|| Status::internal("the type of the request's body is not known"))?;
-    Ok(decode::decode_as(
-        body,
-        body_format(&call.headers)?,
-        &schema,
-        FieldValidation::Ignore,
-    )?
-    .object)
+    let schema = schema.ok_or_else(|| Status::internal("the type of the request's body is not known"))?;
+    Ok(decode::decode_as(body, body_format(&call.headers)?, &schema, FieldValidation::Ignore)?.object)
 }
 
 /// The object's namespace is the path's, said or not.

@@ -10,11 +10,7 @@ use wherry_api::decode::ContentType;
 use wherry_api::status::Status;
 
 /// What bodies may be.
-const READ: [&str; 3] = [
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-];
+const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 /// What answers may be.
 const WRITTEN: [&str; 2] = ["application/json", "application/yaml"];
 /// What watches may be.
@@ -58,22 +54,14 @@ impl<'a> MediaRange<'a> {
     fn parse(text: &'a str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
-        let mut range = Self {
-            media,
-            quality: 1000,
-            parameters: Vec::new(),
-        };
+        let mut range = Self { media, quality: 1000, parameters: Vec::new() };
         for parameter in parts {
             let Some((key, value)) = parameter.split_once('=') else {
                 continue;
             };
             let (key, value) = (key.trim(), value.trim().trim_matches('"'));
             match key {
-                "q" => {
-                    range.quality = value
-                        .parse::<f32>()
-                        .map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16)
-                }
+                "q" => range.quality = value.parse::<f32>().map_or(0, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16),
                 _ => range.parameters.push((key, value)),
             }
         }
@@ -81,10 +69,7 @@ impl<'a> MediaRange<'a> {
     }
 
     pub(crate) fn parameter(&self, key: &str) -> Option<&'a str> {
-        self.parameters
-            .iter()
-            .find(|(k, _)| *k == key)
-            .map(|(_, v)| *v)
+        self.parameters.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
     }
 }
 
@@ -120,9 +105,7 @@ pub(crate) fn accept(headers: &HeaderMap, offers: Offers) -> Result<Accepted, St
     for range in ranges(headers) {
         let format = match range.media {
             "application/json" | "*/*" | "application/*" => Format::Json,
-            "application/yaml" | "application/x-yaml" | "text/yaml" if !offers.watch => {
-                Format::Yaml
-            }
+            "application/yaml" | "application/x-yaml" | "text/yaml" if !offers.watch => Format::Yaml,
             _ => continue,
         };
         let version = range.parameter("v");
@@ -135,25 +118,15 @@ pub(crate) fn accept(headers: &HeaderMap, offers: Offers) -> Result<Accepted, St
                 Some(_) => continue,
             },
             Some("PartialObjectMetadata" | "PartialObjectMetadataList")
-                if offers.transformable
-                    && meta
-                    && matches!(version, Some("v1" | "v1beta1") | None) =>
+                if offers.transformable && meta && matches!(version, Some("v1" | "v1beta1") | None) =>
             {
                 View::Metadata
             }
             Some(_) => continue,
         };
-        return Ok(Accepted {
-            format,
-            view,
-            stream: range.parameter("stream") == Some("watch"),
-        });
+        return Ok(Accepted { format, view, stream: range.parameter("stream") == Some("watch") });
     }
-    Err(Status::not_acceptable(if offers.watch {
-        &STREAMED
-    } else {
-        &WRITTEN
-    }))
+    Err(Status::not_acceptable(if offers.watch { &STREAMED } else { &WRITTEN }))
 }
 
 /// How the request's body is written; 415 for what is not understood.
@@ -168,10 +141,7 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<ContentType, Status> {
 
 /// The media type of the body without parameters, empty if there is none.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
-    let value = headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
+    let value = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -185,15 +155,7 @@ mod tests {
         if !accept_header.is_empty() {
             headers.insert(ACCEPT, accept_header.parse().unwrap());
         }
-        accept(
-            &headers,
-            Offers {
-                transformable,
-                watch,
-            },
-        )
-        .ok()
-        .map(|a| (a.format, a.view))
+        accept(&headers, Offers { transformable, watch }).ok().map(|a| (a.format, a.view))
     }
 
     #[test]
@@ -206,36 +168,18 @@ mod tests {
             ("application/json", Some((Json, View::Whole))),
             ("application/yaml", Some((Yaml, View::Whole))),
             ("application/vnd.kubernetes.protobuf", None),
-            (
-                "application/vnd.kubernetes.protobuf,application/json",
-                Some((Json, View::Whole)),
-            ),
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Json, View::Whole))),
             ("text/html", None),
-            (
-                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json",
-                Some((Json, table)),
-            ),
-            (
-                "application/json;as=Table;v=v9;g=meta.k8s.io,application/json",
-                Some((Json, View::Whole)),
-            ),
+            ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Json, table))),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Json, View::Whole))),
             ("application/json;as=Table;v=v1;g=other", None),
-            (
-                "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-                Some((Json, View::Metadata)),
-            ),
-            (
-                "application/json;q=0.1, application/yaml;q=0.9",
-                Some((Yaml, View::Whole)),
-            ),
+            ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", Some((Json, View::Metadata))),
+            ("application/json;q=0.1, application/yaml;q=0.9", Some((Yaml, View::Whole))),
             ("application/json;q=0", None),
         ] {
             assert_eq!(chosen(header, true, false), expected, "{header}");
         }
-        assert_eq!(
-            chosen("application/json;as=Table;v=v1;g=meta.k8s.io", false, false),
-            None
-        );
+        assert_eq!(chosen("application/json;as=Table;v=v1;g=meta.k8s.io", false, false), None);
         assert_eq!(chosen("application/yaml", true, true), None);
     }
 }

@@ -27,8 +27,7 @@ pub(crate) fn tree(resource: &Resource, entry: &Entry) -> Result<Value, Status> 
 
 /// An entry as a tree, as it is stored.
 pub(crate) fn stored_tree(entry: &Entry) -> Result<Value, Status> {
-    serde_json::from_slice(&entry.json)
-        .map_err(|e| Status::internal(format!("stored object {}: {e}", entry.key)))
+    serde_json::from_slice(&entry.json).map_err(|e| Status::internal(format!("stored object {}: {e}", entry.key)))
 }
 
 /// An entry's bytes in the version that `resource` serves: the store's own where that is the stored version.
@@ -36,9 +35,7 @@ pub(crate) fn bytes(resource: &Resource, entry: &Entry) -> Result<Bytes, Status>
     if !converts(resource) {
         return Ok(entry.json.clone());
     }
-    serde_json::to_vec(&tree(resource, entry)?)
-        .map(Bytes::from)
-        .map_err(Status::internal)
+    serde_json::to_vec(&tree(resource, entry)?).map(Bytes::from).map_err(Status::internal)
 }
 
 /// The `metadata` of a stored object without reading the rest.
@@ -56,20 +53,12 @@ pub(crate) fn raw_metadata(entry: &Entry) -> Result<&RawValue, Status> {
 /// A stored object as `PartialObjectMetadata`.
 pub(crate) fn partial(entry: &Entry) -> Result<String, Status> {
     let metadata = raw_metadata(entry)?.get();
-    Ok(format!(
-        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata}}}"
-    ))
+    Ok(format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata}}}"))
 }
 
 /// Whether somebody asked for a representation that exists; to be known before anything is written.
 pub(crate) fn negotiate(call: &Call) -> Result<Accepted, Status> {
-    accept(
-        &call.headers,
-        Offers {
-            transformable: true,
-            watch: false,
-        },
-    )
+    accept(&call.headers, Offers { transformable: true, watch: false })
 }
 
 /// An object as the answer.
@@ -80,18 +69,12 @@ pub(crate) fn entry_response(
     entry: &Arc<Entry>,
 ) -> Result<Response, Status> {
     match (accepted.view, accepted.format) {
-        (View::Whole, Format::Json) => Ok(respond::written(
-            code,
-            bytes(&call.resource, entry)?,
-            Format::Json,
-            &call.headers,
-        )),
-        (View::Metadata, Format::Json) => Ok(respond::written(
-            code,
-            partial(entry)?.into(),
-            Format::Json,
-            &call.headers,
-        )),
+        (View::Whole, Format::Json) => {
+            Ok(respond::written(code, bytes(&call.resource, entry)?, Format::Json, &call.headers))
+        }
+        (View::Metadata, Format::Json) => {
+            Ok(respond::written(code, partial(entry)?.into(), Format::Json, &call.headers))
+        }
         _ => tree_response(call, accepted, code, tree(&call.resource, entry)?),
     }
 }
@@ -147,16 +130,7 @@ impl Engine {
             attributes: resource.attributes(object),
             uid: Arc::from(meta::uid(object)),
         };
-        self.write(
-            Write {
-                key,
-                precondition,
-                op,
-                durable: resource.durable,
-            },
-            reservation,
-        )
-        .await
+        self.write(Write { key, precondition, op, durable: resource.durable }, reservation).await
     }
 
     /// Removes the object; `last` is what watchers see of it.
@@ -167,27 +141,12 @@ impl Engine {
         last: &Value,
         reservation: Option<Reservation>,
     ) -> Result<Written, Status> {
-        let op = Op::Delete {
-            object: Encoded::new(last)?,
-        };
+        let op = Op::Delete { object: Encoded::new(last)? };
         let precondition = Precondition::Revision(entry.revision);
-        self.write(
-            Write {
-                key: entry.key.clone(),
-                precondition,
-                op,
-                durable: resource.durable,
-            },
-            reservation,
-        )
-        .await
+        self.write(Write { key: entry.key.clone(), precondition, op, durable: resource.durable }, reservation).await
     }
 
-    async fn write(
-        self: &Arc<Self>,
-        write: Write,
-        reservation: Option<Reservation>,
-    ) -> Result<Written, Status> {
+    async fn write(self: &Arc<Self>, write: Write, reservation: Option<Reservation>) -> Result<Written, Status> {
         let Some(reservation) = reservation else {
             return outcome(self.store.write(write).await);
         };
@@ -198,9 +157,9 @@ impl Engine {
             let result = store.write(write).await;
             match &result {
                 Ok(_) => reservation.commit(),
-                Err(
-                    StoreError::Conflict { .. } | StoreError::Exists { .. } | StoreError::NotFound,
-                ) => drop(reservation),
+                Err(StoreError::Conflict { .. } | StoreError::Exists { .. } | StoreError::NotFound) => {
+                    drop(reservation)
+                }
                 Err(_) => reservation.keep(),
             }
             result
@@ -215,9 +174,7 @@ impl Engine {
 
     /// All objects of a resource, newest state.
     pub(crate) fn everything(&self, storage: &str) -> Result<Vec<Arc<Entry>>, Status> {
-        let list = self
-            .store
-            .list(&Range::all(storage), wherry_store::At::Latest);
+        let list = self.store.list(&Range::all(storage), wherry_store::At::Latest);
         list.map(|list| list.entries).map_err(|e| store_status(&e))
     }
 }
@@ -235,12 +192,8 @@ fn outcome(result: Result<Arc<Entry>, StoreError>) -> Result<Written, Status> {
 /// A store's failure as clients see it.
 pub(crate) fn store_status(error: &StoreError) -> Status {
     match error {
-        StoreError::ReadOnly(_) | StoreError::Closed => {
-            Status::server_unavailable(error.to_string())
-        }
-        StoreError::Compacted { .. } => {
-            Status::expired("The resourceVersion for the provided list is too old.")
-        }
+        StoreError::ReadOnly(_) | StoreError::Closed => Status::server_unavailable(error.to_string()),
+        StoreError::Compacted { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         other => Status::internal(other),
     }
 }

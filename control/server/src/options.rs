@@ -15,18 +15,11 @@ impl<'a> Query<'a> {
 
     /// The first value of `key`; an empty one counts as none.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, v)| v.as_ref())
-            .filter(|v| !v.is_empty())
+        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_ref()).filter(|v| !v.is_empty())
     }
 
     pub(crate) fn all<'s>(&'s self, key: &'s str) -> impl Iterator<Item = &'s str> {
-        self.0
-            .iter()
-            .filter(move |(k, _)| k == key)
-            .map(|(_, v)| v.as_ref())
+        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_ref())
     }
 
     /// A flag: present without a value, or with anything but a false one.
@@ -43,9 +36,7 @@ impl<'a> Query<'a> {
         self.get(key)
             .map(|v| {
                 v.parse().map_err(|_| {
-                    Status::bad_request(format!(
-                        "strconv.ParseInt: parsing {v:?}: invalid syntax (parameter {key})"
-                    ))
+                    Status::bad_request(format!("strconv.ParseInt: parsing {v:?}: invalid syntax (parameter {key})"))
                 })
             })
             .transpose()
@@ -67,10 +58,7 @@ pub(crate) fn check_dry_run(value: &str) -> Result<(), Status> {
     if value == "All" {
         return Ok(());
     }
-    Err(invalid(
-        "DeleteOptions",
-        FieldError::not_supported(&Path::new("dryRun"), value, &["All"]),
-    ))
+    Err(invalid("DeleteOptions", FieldError::not_supported(&Path::new("dryRun"), value, &["All"])))
 }
 
 /// 422 about an options object.

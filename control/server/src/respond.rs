@@ -7,9 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING,
-};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
 use wherry_api::status::Status;
@@ -41,30 +39,20 @@ impl IntoResponse for Failure {
 pub(crate) fn failure(status: &Status) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json(code, Bytes::from(status.to_value().to_string()));
-    if let Some(seconds) = status
-        .details
-        .as_ref()
-        .map(|d| d.retry_after_seconds)
-        .filter(|s| *s > 0)
-    {
+    if let Some(seconds) = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
     if code == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(
-            http::header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Basic realm=\"kubernetes-master\""),
-        );
+        response
+            .headers_mut()
+            .insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"kubernetes-master\""));
     }
     response
 }
 
 /// JSON bytes as they are.
 pub(crate) fn json(code: StatusCode, bytes: Bytes) -> Response {
-    body(
-        code,
-        HeaderValue::from_static("application/json"),
-        Body::from(bytes),
-    )
+    body(code, HeaderValue::from_static("application/json"), Body::from(bytes))
 }
 
 /// Any body.
@@ -79,36 +67,20 @@ pub(crate) fn body(code: StatusCode, content_type: HeaderValue, body: Body) -> R
 
 /// Plain text.
 pub(crate) fn text(code: StatusCode, text: impl Into<String>) -> Response {
-    body(
-        code,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-        Body::from(text.into()),
-    )
+    body(code, HeaderValue::from_static("text/plain; charset=utf-8"), Body::from(text.into()))
 }
 
 /// A tree, written as asked for and compressed where that pays.
-pub(crate) fn value(
-    code: StatusCode,
-    value: &Value,
-    format: Format,
-    headers: &HeaderMap,
-) -> Result<Response, Status> {
+pub(crate) fn value(code: StatusCode, value: &Value, format: Format, headers: &HeaderMap) -> Result<Response, Status> {
     let bytes = match format {
         Format::Json => serde_json::to_vec(value).map_err(Status::internal)?,
-        Format::Yaml => serde_yaml::to_string(value)
-            .map_err(Status::internal)?
-            .into_bytes(),
+        Format::Yaml => serde_yaml::to_string(value).map_err(Status::internal)?.into_bytes(),
     };
     Ok(written(code, bytes.into(), format, headers))
 }
 
 /// Bytes that hold JSON or YAML already.
-pub(crate) fn written(
-    code: StatusCode,
-    bytes: Bytes,
-    format: Format,
-    headers: &HeaderMap,
-) -> Response {
+pub(crate) fn written(code: StatusCode, bytes: Bytes, format: Format, headers: &HeaderMap) -> Response {
     let content_type = HeaderValue::from_static(match format {
         Format::Json => "application/json",
         Format::Yaml => "application/yaml",
@@ -127,25 +99,16 @@ pub(crate) fn written(
 
 /// Whether the client takes gzip.
 pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(ACCEPT_ENCODING)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|coding| {
-            let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
-            name.trim() == "gzip" && !matches!(quality.trim(), "q=0" | "q=0.0")
-        })
+    headers.get_all(ACCEPT_ENCODING).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|coding| {
+        let (name, quality) = coding.split_once(';').unwrap_or((coding, ""));
+        name.trim() == "gzip" && !matches!(quality.trim(), "q=0" | "q=0.0")
+    })
 }
 
 /// Says that the body is compressed.
 pub(crate) fn mark_gzip(mut response: Response) -> Response {
-    response
-        .headers_mut()
-        .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     response
 }
 
@@ -177,20 +140,14 @@ mod tests {
     fn warnings_are_quoted() {
         let mut response = text(StatusCode::OK, "");
         warn(&mut response, &["unknown field \"spec.x\"\n".to_owned()]);
-        assert_eq!(
-            response.headers()[WARNING],
-            "299 - \"unknown field \\\"spec.x\\\" \""
-        );
+        assert_eq!(response.headers()[WARNING], "299 - \"unknown field \\\"spec.x\\\" \"");
     }
 
     #[test]
     fn gzip_is_read_from_the_header() {
-        for (value, expected) in [
-            ("gzip, deflate", true),
-            ("gzip;q=0", false),
-            ("br", false),
-            ("deflate, gzip;q=0.5", true),
-        ] {
+        for (value, expected) in
+            [("gzip, deflate", true), ("gzip;q=0", false), ("br", false), ("deflate, gzip;q=0.5", true)]
+        {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT_ENCODING, value.parse().unwrap());
             assert_eq!(accepts_gzip(&headers), expected, "{value}");

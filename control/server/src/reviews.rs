@@ -20,31 +20,19 @@ use crate::{User, input, respond, times};
 
 /// Whether objects of this resource are questions.
 pub(crate) fn is_review(resource: &Resource) -> bool {
-    matches!(
-        resource.group.as_str(),
-        "authentication.k8s.io" | "authorization.k8s.io"
-    )
+    matches!(resource.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io")
 }
 
 pub(crate) async fn dispatch(call: &Call, body: Body) -> Result<Response, Status> {
     // A table of a question has no meaning: 406 when only that is accepted.
-    let accepted = accept(
-        &call.headers,
-        Offers {
-            transformable: false,
-            watch: false,
-        },
-    )?;
+    let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
     if call.info.verb != Verb::Create || call.info.name.is_some() {
         return Err(call.not_supported());
     }
     let query = call.query();
     query.dry_run()?;
     let validation = input::field_validation(&query)?;
-    let input::Decoded {
-        mut object,
-        warnings,
-    } = input::object(call, &read_body(body).await?, validation)?;
+    let input::Decoded { mut object, warnings } = input::object(call, &read_body(body).await?, validation)?;
     input::check_namespace(call, &mut object)?;
     let status = match call.resource.kind.as_str() {
         "SelfSubjectReview" => {
@@ -62,8 +50,7 @@ pub(crate) async fn dispatch(call: &Call, body: Body) -> Result<Response, Status
         _ => return Err(call.not_supported()),
     };
     object["status"] = status;
-    let mut response =
-        respond::value(StatusCode::CREATED, &object, accepted.format, &call.headers)?;
+    let mut response = respond::value(StatusCode::CREATED, &object, accepted.format, &call.headers)?;
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -84,39 +71,22 @@ fn invalid(call: &Call, error: FieldError) -> Status {
 fn subject(call: &Call, review: &Value) -> Result<User, Status> {
     let spec = &review["spec"];
     let name = spec["user"].as_str().unwrap_or_default();
-    let groups: Vec<String> = spec["groups"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|g| g.as_str().map(str::to_owned))
-        .collect();
+    let groups: Vec<String> =
+        spec["groups"].as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
     if name.is_empty() && groups.is_empty() {
-        let error = FieldError::invalid(
-            &Path::new("spec.user"),
-            "",
-            "at least one of user or group must be specified",
-        );
+        let error = FieldError::invalid(&Path::new("spec.user"), "", "at least one of user or group must be specified");
         return Err(invalid(call, error));
     }
     let uid = spec["uid"].as_str().unwrap_or_default().to_owned();
     // The question names all groups: none is added.
-    Ok(User {
-        name: name.to_owned(),
-        uid,
-        groups,
-    })
+    Ok(User { name: name.to_owned(), uid, groups })
 }
 
 fn check_local(call: &Call, review: &Value) -> Result<(), Status> {
-    let asked = review["spec"]["resourceAttributes"]["namespace"]
-        .as_str()
-        .unwrap_or_default();
+    let asked = review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
     if call.resource.namespaced && asked != call.namespace() {
         let path = Path::new("spec.resourceAttributes.namespace");
-        return Err(invalid(
-            call,
-            FieldError::invalid(&path, asked, "must match metadata.namespace"),
-        ));
+        return Err(invalid(call, FieldError::invalid(&path, asked, "must match metadata.namespace")));
     }
     Ok(())
 }
@@ -132,22 +102,11 @@ fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
         } else {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified"
         };
-        return Err(invalid(
-            call,
-            FieldError::invalid(&path, Value::Null, detail),
-        ));
+        return Err(invalid(call, FieldError::invalid(&path, Value::Null, detail)));
     }
     let from = if objects.is_object() { objects } else { paths };
-    let [verb, group, resource, subresource, namespace, name, path] = [
-        "verb",
-        "group",
-        "resource",
-        "subresource",
-        "namespace",
-        "name",
-        "path",
-    ]
-    .map(|key| text(from, key));
+    let [verb, group, resource, subresource, namespace, name, path] =
+        ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|key| text(from, key));
     let attributes = Attributes {
         is_resource: objects.is_object(),
         verb: &verb,
@@ -179,32 +138,25 @@ fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
         return Err(Status::bad_request("no namespace on request"));
     }
     let (rules, incomplete) = call.engine.authorizer.rules(&call.user, namespace);
-    let (paths, objects): (Vec<&Rule>, Vec<&Rule>) =
-        rules.iter().partition(|r| !r.paths.is_empty());
+    let (paths, objects): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|r| !r.paths.is_empty());
     let objects: Vec<Value> = objects
         .iter()
         .map(|r| {
-            let mut rule =
-                json!({"verbs": r.verbs, "apiGroups": r.groups, "resources": r.resources});
+            let mut rule = json!({"verbs": r.verbs, "apiGroups": r.groups, "resources": r.resources});
             if !r.names.is_empty() {
                 rule["resourceNames"] = json!(r.names);
             }
             rule
         })
         .collect();
-    let paths: Vec<Value> = paths
-        .iter()
-        .map(|r| json!({"verbs": r.verbs, "nonResourceURLs": r.paths}))
-        .collect();
+    let paths: Vec<Value> = paths.iter().map(|r| json!({"verbs": r.verbs, "nonResourceURLs": r.paths})).collect();
     Ok(json!({"resourceRules": objects, "nonResourceRules": paths, "incomplete": incomplete}))
 }
 
 async fn token(call: &Call, review: &Value) -> Result<Value, Status> {
     let token = review["spec"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
-        return Err(Status::bad_request(
-            "token is required for TokenReview in authentication",
-        ));
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     for authenticator in call.engine.tokens.iter() {
         if let Some(user) = authenticator.authenticate(token).await? {

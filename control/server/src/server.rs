@@ -49,16 +49,7 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config {
-            store,
-            registry,
-            nodes,
-            authorizer,
-            tokens,
-            cluster,
-            bookmark_interval,
-            event_lifetime,
-        } = config;
+        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval, event_lifetime } = config;
         let tokens: authenticate::Tokens = tokens.into();
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
@@ -76,9 +67,7 @@ impl Server {
             tasks: TaskTracker::new(),
         });
         for entry in engine.everything("services").map_err(ServerError::Store)? {
-            engine
-                .services
-                .recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
+            engine.services.recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
         }
         // The last layer is the outermost.
         let router = endpoints::router()
@@ -86,14 +75,8 @@ impl Server {
             .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
-            .layer(middleware::from_fn_with_state(
-                Arc::clone(&authorizer),
-                authorize::layer,
-            ))
-            .layer(middleware::from_fn_with_state(
-                authorizer,
-                impersonate::layer,
-            ))
+            .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
+            .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
             .layer(middleware::from_fn_with_state(Limits::new(), limit::layer))
             .layer(middleware::from_fn_with_state(tokens, authenticate::layer))
             .layer(middleware::from_fn(read_info))

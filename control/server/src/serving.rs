@@ -69,10 +69,7 @@ pub(crate) async fn serve(
     let abort = CancellationToken::new();
     loop {
         let next = async {
-            let permit = Arc::clone(&permits)
-                .acquire_owned()
-                .await
-                .map_err(std::io::Error::other)?;
+            let permit = Arc::clone(&permits).acquire_owned().await.map_err(std::io::Error::other)?;
             let (stream, _) = listener.accept().await?;
             Ok::<_, std::io::Error>((stream, permit))
         };
@@ -83,14 +80,8 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, permit)) => {
-                let connection = connection(
-                    stream,
-                    permit,
-                    acceptor.clone(),
-                    router.clone(),
-                    Arc::clone(&builder),
-                    cancel.clone(),
-                );
+                let connection =
+                    connection(stream, permit, acceptor.clone(), router.clone(), Arc::clone(&builder), cancel.clone());
                 tracker.spawn(abort.clone().run_until_cancelled_owned(connection));
             }
             Err(error) => {
@@ -102,10 +93,7 @@ pub(crate) async fn serve(
     drop(listener);
     tracker.close();
     if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
-        tracing::info!(
-            connections = tracker.len(),
-            "closing connections that are still busy"
-        );
+        tracing::info!(connections = tracker.len(), "closing connections that are still busy");
         abort.cancel();
     }
     Ok(())
@@ -113,11 +101,7 @@ pub(crate) async fn serve(
 
 fn builder(executor: Tracked) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(executor);
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
-        .max_buf_size(256 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(256 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -148,20 +132,12 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
-    let user = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(crate::pki::tls::peer_user);
-    let peer = Peer {
-        user,
-        closing: cancel.clone(),
-    };
+    let user = stream.get_ref().1.peer_certificates().and_then(crate::pki::tls::peer_user);
+    let peer = Peer { user, closing: cancel.clone() };
     let service = axum::Extension(peer)
         .layer(router.into_service())
         .map_request(|r: http::Request<_>| r.map(axum::body::Body::new));
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(connection);
     let result = tokio::select! {
         biased;

@@ -28,18 +28,11 @@ const CHUNK: usize = 64 << 10;
 pub(crate) fn list(call: &Call, view: View, page: Page) -> Result<Response, Status> {
     let (api_version, kind) = list_type(call, view);
     let metadata = Value::Object(page.metadata());
-    let head = format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
-    );
+    let head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":[");
     let size: usize = page.entries.iter().map(|e| e.json.len() + 1).sum();
     let compress = size >= respond::COMPRESS_FROM && respond::accepts_gzip(&call.headers);
-    let mut writer = ListWriter {
-        resource: Arc::clone(&call.resource),
-        view,
-        entries: page.entries,
-        next: 0,
-        head: Some(head),
-    };
+    let mut writer =
+        ListWriter { resource: Arc::clone(&call.resource), view, entries: page.entries, next: 0, head: Some(head) };
     let content_type = HeaderValue::from_static("application/json");
     if size < CHUNK {
         let mut all = Vec::with_capacity(size + 256);
@@ -55,33 +48,19 @@ pub(crate) fn list(call: &Call, view: View, page: Page) -> Result<Response, Stat
                 Err(status) => Some(Err(status)),
             }
         });
-        return Ok(respond::body(
-            StatusCode::OK,
-            content_type,
-            Body::from_stream(futures::stream::iter(chunks)),
-        ));
+        return Ok(respond::body(StatusCode::OK, content_type, Body::from_stream(futures::stream::iter(chunks))));
     }
-    let mut encoder = Some(GzEncoder::new(
-        Vec::with_capacity(CHUNK),
-        respond::COMPRESSION,
-    ));
+    let mut encoder = Some(GzEncoder::new(Vec::with_capacity(CHUNK), respond::COMPRESSION));
     let chunks = std::iter::from_fn(move || {
         let result = compressed(&mut writer, &mut encoder);
         result.transpose()
     });
     let body = Body::from_stream(futures::stream::iter(chunks));
-    Ok(respond::mark_gzip(respond::body(
-        StatusCode::OK,
-        content_type,
-        body,
-    )))
+    Ok(respond::mark_gzip(respond::body(StatusCode::OK, content_type, body)))
 }
 
 /// The next compressed chunk; `None` after the last.
-fn compressed(
-    writer: &mut ListWriter,
-    encoder: &mut Option<GzEncoder<Vec<u8>>>,
-) -> Result<Option<Bytes>, Status> {
+fn compressed(writer: &mut ListWriter, encoder: &mut Option<GzEncoder<Vec<u8>>>) -> Result<Option<Bytes>, Status> {
     let Some(gzip) = encoder.as_mut() else {
         return Ok(None);
     };
@@ -90,11 +69,7 @@ fn compressed(
     while gzip.get_ref().len() < CHUNK / 4 {
         plain.clear();
         if !writer.fill(&mut plain)? {
-            let last = encoder
-                .take()
-                .map(GzEncoder::finish)
-                .transpose()
-                .map_err(Status::internal)?;
+            let last = encoder.take().map(GzEncoder::finish).transpose().map_err(Status::internal)?;
             return Ok(last.map(Bytes::from));
         }
         gzip.write_all(&plain).map_err(Status::internal)?;

@@ -28,10 +28,7 @@ impl Include {
             Some("Object") => Ok(Self::Object),
             Some(other) => {
                 let supported = ["None", "Metadata", "Object", ""];
-                Err(invalid(
-                    "TableOptions",
-                    FieldError::not_supported(&Path::new("includeObject"), other, &supported),
-                ))
+                Err(invalid("TableOptions", FieldError::not_supported(&Path::new("includeObject"), other, &supported)))
             }
         }
     }
@@ -39,44 +36,28 @@ impl Include {
 
 /// The table's apiVersion.
 pub(crate) fn api_version(beta: bool) -> &'static str {
-    if beta {
-        "meta.k8s.io/v1beta1"
-    } else {
-        "meta.k8s.io/v1"
-    }
+    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
 }
 
 /// The table of a list.
 pub(crate) fn of_page(call: &Call, page: &Page, beta: bool) -> Result<Value, Status> {
     let include = Include::parse(&call.query())?;
     let now = Timestamp::now();
-    let rows = page.entries.iter().map(|entry| {
-        objects::tree(&call.resource, entry)
-            .map(|object| row(&call.resource, &object, include, now))
-    });
+    let rows = page
+        .entries
+        .iter()
+        .map(|entry| objects::tree(&call.resource, entry).map(|object| row(&call.resource, &object, include, now)));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(table(&call.resource, page.metadata(), rows, beta, true))
 }
 
 /// The table of an object that is the answer to a get or a write.
 pub(crate) fn of_object(call: &Call, object: &Value, beta: bool) -> Result<Value, Status> {
-    Ok(of_one(
-        &call.resource,
-        object,
-        Include::parse(&call.query())?,
-        beta,
-        true,
-    ))
+    Ok(of_one(&call.resource, object, Include::parse(&call.query())?, beta, true))
 }
 
 /// A table of one row, in watches without the columns but for the first.
-pub(crate) fn of_one(
-    resource: &Resource,
-    object: &Value,
-    include: Include,
-    beta: bool,
-    columns: bool,
-) -> Value {
+pub(crate) fn of_one(resource: &Resource, object: &Value, include: Include, beta: bool, columns: bool) -> Value {
     let mut metadata = Map::new();
     let version = meta::resource_version(object);
     if !version.is_empty() {
@@ -86,13 +67,7 @@ pub(crate) fn of_one(
     table(resource, metadata, rows, beta, columns)
 }
 
-fn table(
-    resource: &Resource,
-    metadata: Map<String, Value>,
-    rows: Vec<Value>,
-    beta: bool,
-    columns: bool,
-) -> Value {
+fn table(resource: &Resource, metadata: Map<String, Value>, rows: Vec<Value>, beta: bool, columns: bool) -> Value {
     let definitions: Vec<Value> = if columns {
         let definition = |c: &wherry_api::columns::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
         resource.strategy.columns.iter().map(definition).collect()

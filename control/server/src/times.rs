@@ -9,20 +9,13 @@ pub(crate) fn now() -> String {
 
 /// So many seconds from now.
 pub(crate) fn after(seconds: i64) -> String {
-    format(
-        Timestamp::now()
-            .saturating_add(SignedDuration::from_secs(seconds))
-            .unwrap_or(Timestamp::MAX),
-    )
+    format(Timestamp::now().saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
 }
 
 /// `time` moved by so many seconds; now, if it cannot be read.
 pub(crate) fn shifted(time: &str, seconds: i64) -> String {
     let time = time.parse().unwrap_or_else(|_| Timestamp::now());
-    format(
-        time.saturating_add(SignedDuration::from_secs(seconds))
-            .unwrap_or(Timestamp::MAX),
-    )
+    format(time.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
 }
 
 fn format(time: Timestamp) -> String {

@@ -20,15 +20,9 @@ pub struct User {
 
 impl User {
     /// A user with the given groups; `system:authenticated` is added.
-    pub fn new<G: Into<String>>(
-        name: impl Into<String>,
-        groups: impl IntoIterator<Item = G>,
-    ) -> Self {
-        let mut user = Self {
-            name: name.into(),
-            uid: String::new(),
-            groups: groups.into_iter().map(Into::into).collect(),
-        };
+    pub fn new<G: Into<String>>(name: impl Into<String>, groups: impl IntoIterator<Item = G>) -> Self {
+        let mut user =
+            Self { name: name.into(), uid: String::new(), groups: groups.into_iter().map(Into::into).collect() };
         if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
             user.groups.push(AUTHENTICATED.to_owned());
         }

@@ -6,24 +6,15 @@ use crate::{Entry, Event, Op, Precondition, StoreError, Write, cache::State};
 
 /// Checks `write` against `state` and gives the event it causes at `revision`. The state is not changed.
 pub(crate) fn decide(state: &State, write: Write, revision: u64) -> Result<Event, StoreError> {
-    let Write {
-        key,
-        precondition,
-        op,
-        ..
-    } = write;
+    let Write { key, precondition, op, .. } = write;
     let previous = state.get(&key).cloned();
     match (precondition, &previous) {
         (Precondition::Absent, Some(current)) => {
-            return Err(StoreError::Exists {
-                current: current.clone(),
-            });
+            return Err(StoreError::Exists { current: current.clone() });
         }
         (Precondition::Revision(_), None) => return Err(StoreError::NotFound),
         (Precondition::Revision(expected), Some(current)) if current.revision != expected => {
-            return Err(StoreError::Conflict {
-                current: current.clone(),
-            });
+            return Err(StoreError::Conflict { current: current.clone() });
         }
         _ => {}
     }
@@ -31,46 +22,15 @@ pub(crate) fn decide(state: &State, write: Write, revision: u64) -> Result<Event
     let key = previous.as_ref().map_or(key, |p| p.key.clone());
     let created = previous.as_ref().map_or(revision, |p| p.created);
     match (op, &previous) {
-        (
-            Op::Put {
-                object,
-                attributes,
-                uid,
-            },
-            _,
-        ) => {
-            let entry = Entry {
-                key,
-                revision,
-                created,
-                json: object.splice(revision),
-                attributes,
-                uid,
-            };
-            Ok(Event {
-                revision,
-                entry: Arc::new(entry),
-                previous,
-                deleted: false,
-            })
+        (Op::Put { object, attributes, uid }, _) => {
+            let entry = Entry { key, revision, created, json: object.splice(revision), attributes, uid };
+            Ok(Event { revision, entry: Arc::new(entry), previous, deleted: false })
         }
         (Op::Delete { .. }, None) => Err(StoreError::NotFound),
         (Op::Delete { object }, Some(last)) => {
             let (attributes, uid) = (last.attributes.clone(), last.uid.clone());
-            let entry = Entry {
-                key,
-                revision,
-                created,
-                json: object.splice(revision),
-                attributes,
-                uid,
-            };
-            Ok(Event {
-                revision,
-                entry: Arc::new(entry),
-                previous,
-                deleted: true,
-            })
+            let entry = Entry { key, revision, created, json: object.splice(revision), attributes, uid };
+            Ok(Event { revision, entry: Arc::new(entry), previous, deleted: true })
         }
     }
 }

@@ -58,10 +58,7 @@ pub(crate) fn write(path: &Path, state: &State) -> io::Result<()> {
 fn write_file(path: &Path, state: &State) -> io::Result<()> {
     let file = files::open_private(path)?;
     file.set_len(0)?;
-    let mut out = Hashing {
-        inner: BufWriter::with_capacity(1 << 20, file),
-        hash: Sha256::new(),
-    };
+    let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
     let count: usize = state.tables.values().map(|table| table.len()).sum();
     out.write_all(&MAGIC)?;
     out.write_all(&state.revision.to_le_bytes())?;
@@ -92,10 +89,7 @@ pub(crate) fn read(path: &Path, describe: &Describe) -> Result<State, String> {
     if cursor.array()? != MAGIC {
         return Err("it is not a checkpoint of this version".into());
     }
-    let mut state = State {
-        revision: cursor.u64()?,
-        ..State::default()
-    };
+    let mut state = State { revision: cursor.u64()?, ..State::default() };
     let count = cursor.u64()?;
     let mut reader = Reader::new(describe.clone());
     for _ in 0..count {
@@ -112,10 +106,7 @@ pub(crate) fn path(dir: &Path, revision: u64) -> PathBuf {
 
 /// The newest sound checkpoint. Unsound ones are set aside under another name.
 pub(crate) fn newest(dir: &Path, describe: &Describe) -> Result<Option<State>, OpenError> {
-    for (_, path) in files::at(dir, files::numbered(dir, "ckpt"))?
-        .into_iter()
-        .rev()
-    {
+    for (_, path) in files::at(dir, files::numbered(dir, "ckpt"))?.into_iter().rev() {
         match read(&path, describe) {
             Ok(state) => return Ok(Some(state)),
             Err(error) => {

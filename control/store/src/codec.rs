@@ -19,12 +19,7 @@ pub type Describe = Arc<dyn Fn(&Key, &Value) -> Attributes + Send + Sync>;
 pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.extend_from_slice(&entry.created.to_le_bytes());
     out.extend_from_slice(&entry.revision.to_le_bytes());
-    for text in [
-        &entry.key.resource,
-        &entry.key.namespace,
-        &entry.key.name,
-        &entry.uid,
-    ] {
+    for text in [&entry.key.resource, &entry.key.namespace, &entry.key.name, &entry.uid] {
         // The API's limits keep names far below; what is longer cannot be read back and fails the write before.
         let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
         out.extend_from_slice(&length.to_le_bytes());
@@ -35,23 +30,13 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 
 /// How many bytes [`put_entry`] appends.
 pub(crate) fn entry_len(entry: &Entry) -> usize {
-    let texts = [
-        &entry.key.resource,
-        &entry.key.namespace,
-        &entry.key.name,
-        &entry.uid,
-    ];
+    let texts = [&entry.key.resource, &entry.key.namespace, &entry.key.name, &entry.uid];
     16 + texts.iter().map(|text| 2 + text.len()).sum::<usize>() + entry.json.len()
 }
 
 /// Whether [`put_entry`] can write the entry so that it can be read back.
 pub(crate) fn fits(entry: &Entry, most: usize) -> bool {
-    let texts = [
-        &entry.key.resource,
-        &entry.key.namespace,
-        &entry.key.name,
-        &entry.uid,
-    ];
+    let texts = [&entry.key.resource, &entry.key.namespace, &entry.key.name, &entry.uid];
     texts.iter().all(|text| text.len() <= usize::from(u16::MAX)) && entry_len(entry) <= most
 }
 
@@ -63,10 +48,7 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(describe: Describe) -> Self {
-        Self {
-            describe,
-            strings: std::collections::HashSet::new(),
-        }
+        Self { describe, strings: std::collections::HashSet::new() }
     }
 
     /// Reads an entry that fills `bytes`.
@@ -76,23 +58,11 @@ impl Reader {
         let revision = cursor.u64()?;
         let (resource, namespace) = (cursor.text()?, cursor.text()?);
         let (name, uid) = (cursor.text()?, cursor.text()?);
-        let key = Key {
-            resource: self.share(resource),
-            namespace: self.share(namespace),
-            name: name.into(),
-        };
-        let value: Value =
-            serde_json::from_slice(cursor.bytes).map_err(|_| "the object is not JSON")?;
+        let key = Key { resource: self.share(resource), namespace: self.share(namespace), name: name.into() };
+        let value: Value = serde_json::from_slice(cursor.bytes).map_err(|_| "the object is not JSON")?;
         let attributes = (self.describe)(&key, &value);
         let json = Bytes::copy_from_slice(cursor.bytes);
-        Ok(Entry {
-            key,
-            revision,
-            created,
-            json,
-            attributes,
-            uid: uid.into(),
-        })
+        Ok(Entry { key, revision, created, json, attributes, uid: uid.into() })
     }
 
     fn share(&mut self, text: &str) -> Arc<str> {
@@ -112,10 +82,7 @@ pub(crate) struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], &'static str> {
-        let (head, rest) = self
-            .bytes
-            .split_at_checked(count)
-            .ok_or("the entry is cut off")?;
+        let (head, rest) = self.bytes.split_at_checked(count).ok_or("the entry is cut off")?;
         self.bytes = rest;
         Ok(head)
     }

@@ -87,16 +87,13 @@ impl Committer {
             let mut next = Some(first);
             while let Some(request) = next {
                 match request {
-                    Request::Write(write, answer) => {
-                        self.check(&mut state, &mut batch, *write, answer)
-                    }
+                    Request::Write(write, answer) => self.check(&mut state, &mut batch, *write, answer),
                     Request::Close => {
                         open = false;
                         break;
                     }
                 }
-                let full =
-                    batch.accepted.len() >= BATCH_WRITES || batch.records.len() >= BATCH_BYTES;
+                let full = batch.accepted.len() >= BATCH_WRITES || batch.records.len() >= BATCH_BYTES;
                 next = if full { None } else { requests.try_recv().ok() };
             }
             self.commit(state, batch);
@@ -111,13 +108,7 @@ impl Committer {
     }
 
     /// Checks a write against the state that the batch has reached so far and adds it to the batch.
-    fn check(
-        &self,
-        state: &mut State,
-        batch: &mut Batch,
-        write: Write,
-        answer: oneshot::Sender<Answer>,
-    ) {
+    fn check(&self, state: &mut State, batch: &mut Batch, write: Write, answer: oneshot::Sender<Answer>) {
         let durable = write.durable;
         let event = match batch::decide(state, write, state.revision + 1) {
             Ok(event) if codec::fits(&event.entry, record::MOST) => event,
@@ -127,42 +118,19 @@ impl Committer {
             }
             Err(error) => return batch.refused.push((answer, error)),
         };
-        let kind = if event.deleted {
-            Kind::Delete
-        } else {
-            Kind::Put
-        };
-        record::put(
-            &mut batch.records,
-            event.revision,
-            self.log.synced(),
-            kind,
-            |out| {
-                codec::put_entry(out, &event.entry);
-            },
-        );
+        let kind = if event.deleted { Kind::Delete } else { Kind::Put };
+        record::put(&mut batch.records, event.revision, self.log.synced(), kind, |out| {
+            codec::put_entry(out, &event.entry);
+        });
         state.apply(&event);
         batch.durable |= durable;
-        batch.accepted.push(Accepted {
-            answer,
-            entry: event.entry.clone(),
-        });
+        batch.accepted.push(Accepted { answer, entry: event.entry.clone() });
         batch.events.push(Arc::new(event));
     }
 
     fn commit(&mut self, state: State, batch: Batch) {
-        let Batch {
-            records,
-            events,
-            accepted,
-            refused,
-            durable,
-        } = batch;
-        let written = if events.is_empty() {
-            Ok(())
-        } else {
-            self.append(&records, state.revision, durable)
-        };
+        let Batch { records, events, accepted, refused, durable } = batch;
+        let written = if events.is_empty() { Ok(()) } else { self.append(&records, state.revision, durable) };
         match written {
             Ok(()) => {
                 let wake = (!events.is_empty()).then(|| self.cache.publish(state, events));
@@ -180,10 +148,7 @@ impl Committer {
             }
             Err(error) => {
                 // A refusal may rest on a write of the same batch that was not made, so it is not told either.
-                let answers = accepted
-                    .into_iter()
-                    .map(|a| a.answer)
-                    .chain(refused.into_iter().map(|(a, _)| a));
+                let answers = accepted.into_iter().map(|a| a.answer).chain(refused.into_iter().map(|(a, _)| a));
                 for answer in answers {
                     let _ = answer.send(Err(error.clone()));
                 }
@@ -200,11 +165,7 @@ impl Committer {
                 self.log.roll()?;
                 self.keeper.checkpoint(self.cache.state());
             }
-            self.log.append(
-                records,
-                revision,
-                durable || self.log.unsynced() + 1024 >= UNSYNCED_MOST,
-            )
+            self.log.append(records, revision, durable || self.log.unsynced() + 1024 >= UNSYNCED_MOST)
         };
         append().map_err(|error| match error {
             AppendError::Rejected(error) => {
@@ -217,8 +178,7 @@ impl Committer {
 
     /// Ends all writing.
     fn refuse(&self, text: &str) -> StoreError {
-        let reason: Arc<str> =
-            format!("the log could not be written: {text}; restart once the disk is sound").into();
+        let reason: Arc<str> = format!("the log could not be written: {text}; restart once the disk is sound").into();
         tracing::error!(%reason, "the store is read-only from now on");
         *self.refusal.write() = Some(reason.clone());
         StoreError::ReadOnly(reason)

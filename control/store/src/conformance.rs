@@ -35,39 +35,20 @@ pub fn object(key: &Key, text: &str) -> Encoded {
         &*key.name, &*key.namespace
     );
     let rv_at = json.find("{\"name").map_or(0, |at| at + 1);
-    Encoded {
-        json: Bytes::from(json),
-        rv_at,
-    }
+    Encoded { json: Bytes::from(json), rv_at }
 }
 
 /// A write that puts a small object.
 pub fn put(key: &Key, precondition: Precondition, text: &str) -> Write {
     let mut attributes = Attributes::default();
     attributes.labels.insert("text".into(), text.into());
-    let op = Op::Put {
-        object: object(key, text),
-        attributes,
-        uid: "uid".into(),
-    };
-    Write {
-        key: key.clone(),
-        precondition,
-        op,
-        durable: true,
-    }
+    let op = Op::Put { object: object(key, text), attributes, uid: "uid".into() };
+    Write { key: key.clone(), precondition, op, durable: true }
 }
 
 /// A write that deletes an object.
 pub fn delete(key: &Key, precondition: Precondition) -> Write {
-    Write {
-        key: key.clone(),
-        precondition,
-        op: Op::Delete {
-            object: object(key, "last"),
-        },
-        durable: true,
-    }
+    Write { key: key.clone(), precondition, op: Op::Delete { object: object(key, "last") }, durable: true }
 }
 
 fn key(namespace: &str, name: &str) -> Key {
@@ -83,22 +64,15 @@ async fn must(store: &impl Store, write: Write) -> u64 {
 }
 
 fn listed(store: &impl Store, range: &Range, at: At) -> List {
-    store
-        .list(range, at)
-        .unwrap_or_else(|error| panic!("the list of {range:?} at {at:?} failed: {error}"))
+    store.list(range, at).unwrap_or_else(|error| panic!("the list of {range:?} at {at:?} failed: {error}"))
 }
 
 fn names(list: &List) -> Vec<String> {
-    list.entries
-        .iter()
-        .map(|e| format!("{}/{}", e.key.namespace, e.key.name))
-        .collect()
+    list.entries.iter().map(|e| format!("{}/{}", e.key.namespace, e.key.name)).collect()
 }
 
 fn watched(store: &impl Store, range: Range, from: u64) -> Watch {
-    store
-        .watch(range, from)
-        .unwrap_or_else(|error| panic!("the watch from {from} failed: {error}"))
+    store.watch(range, from).unwrap_or_else(|error| panic!("the watch from {from} failed: {error}"))
 }
 
 async fn next(watch: &mut Watch) -> Arc<Event> {
@@ -112,39 +86,20 @@ async fn preconditions(store: &impl Store) {
     let a = key("default", "a");
     let first = must(store, put(&a, Precondition::Absent, "1")).await;
     let again = store.write(put(&a, Precondition::Absent, "2")).await;
-    assert!(
-        matches!(again, Err(StoreError::Exists { current }) if current.revision == first),
-        "exists"
-    );
-    let stale = store
-        .write(put(&a, Precondition::Revision(first + 1), "2"))
-        .await;
-    assert!(
-        matches!(stale, Err(StoreError::Conflict { current }) if current.revision == first),
-        "conflict"
-    );
+    assert!(matches!(again, Err(StoreError::Exists { current }) if current.revision == first), "exists");
+    let stale = store.write(put(&a, Precondition::Revision(first + 1), "2")).await;
+    assert!(matches!(stale, Err(StoreError::Conflict { current }) if current.revision == first), "conflict");
     let second = must(store, put(&a, Precondition::Revision(first), "2")).await;
     assert_eq!(second, first + 1, "a refused write takes no revision");
     let stale = store.write(delete(&a, Precondition::Revision(first))).await;
-    assert!(
-        matches!(stale, Err(StoreError::Conflict { .. })),
-        "conflict of a delete"
-    );
+    assert!(matches!(stale, Err(StoreError::Conflict { .. })), "conflict of a delete");
     must(store, delete(&a, Precondition::Revision(second))).await;
     for precondition in [Precondition::Any, Precondition::Revision(second)] {
         let gone = store.write(delete(&a, precondition)).await;
-        assert!(
-            matches!(gone, Err(StoreError::NotFound)),
-            "delete of nothing: {gone:?}"
-        );
+        assert!(matches!(gone, Err(StoreError::NotFound)), "delete of nothing: {gone:?}");
     }
-    let gone = store
-        .write(put(&a, Precondition::Revision(second), "3"))
-        .await;
-    assert!(
-        matches!(gone, Err(StoreError::NotFound)),
-        "update of nothing: {gone:?}"
-    );
+    let gone = store.write(put(&a, Precondition::Revision(second), "3")).await;
+    assert!(matches!(gone, Err(StoreError::NotFound)), "update of nothing: {gone:?}");
     must(store, put(&a, Precondition::Any, "4")).await;
     must(store, put(&a, Precondition::Any, "5")).await;
 }
@@ -154,55 +109,31 @@ async fn objects(store: &impl Store) {
     assert!(store.get(&a).is_none());
     let created = must(store, put(&a, Precondition::Absent, "1")).await;
     let updated = must(store, put(&a, Precondition::Any, "2")).await;
-    let entry = store
-        .get(&a)
-        .unwrap_or_else(|| panic!("the object is gone"));
+    let entry = store.get(&a).unwrap_or_else(|| panic!("the object is gone"));
     assert_eq!((entry.created, entry.revision), (created, updated));
     assert_eq!((&entry.key, &*entry.uid), (&a, "uid"));
     assert_eq!(entry.attributes.labels["text"], "2");
     assert_eq!(entry.json, object(&a, "2").splice(updated));
     assert_eq!(store.revision(), updated);
-    let last = store
-        .write(delete(&a, Precondition::Any))
-        .await
-        .unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(
-        last.json,
-        object(&a, "last").splice(updated + 1),
-        "a delete gives the last state at its revision"
-    );
+    let last = store.write(delete(&a, Precondition::Any)).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(last.json, object(&a, "last").splice(updated + 1), "a delete gives the last state at its revision");
     assert!(store.get(&a).is_none());
     let mut soft = put(&a, Precondition::Absent, "3");
     soft.durable = false;
     let again = must(store, soft).await;
-    assert_eq!(
-        store.get(&a).map(|e| e.created),
-        Some(again),
-        "an object made anew is created anew"
-    );
+    assert_eq!(store.get(&a).map(|e| e.created), Some(again), "an object made anew is created anew");
 }
 
 async fn lists(store: &impl Store) {
     for (namespace, name) in [("b", "x"), ("a", "z"), ("a", "y"), ("b", "a"), ("ab", "x")] {
-        must(
-            store,
-            put(&key(namespace, name), Precondition::Absent, name),
-        )
-        .await;
+        must(store, put(&key(namespace, name), Precondition::Absent, name)).await;
     }
-    must(
-        store,
-        put(&Key::new("nodes", "", "n1"), Precondition::Absent, ""),
-    )
-    .await;
+    must(store, put(&Key::new("nodes", "", "n1"), Precondition::Absent, "")).await;
     let all = Range::all("configmaps");
     let list = listed(store, &all, At::Latest);
     assert_eq!(names(&list), ["a/y", "a/z", "ab/x", "b/a", "b/x"]);
     assert_eq!((list.count, list.revision), (5, store.revision()));
-    assert_eq!(
-        names(&listed(store, &Range::all("nodes"), At::Latest)),
-        ["/n1"]
-    );
+    assert_eq!(names(&listed(store, &Range::all("nodes"), At::Latest)), ["/n1"]);
     assert_eq!(listed(store, &Range::all("pods"), At::Latest).count, 0);
     let of = |range: Range| names(&listed(store, &range, At::Latest));
     assert_eq!(of(all.clone().namespace("a")), ["a/y", "a/z"]);
@@ -210,26 +141,15 @@ async fn lists(store: &impl Store) {
     assert_eq!(of(all.clone().namespace("b").name("x")), ["b/x"]);
     assert_eq!(of(Range::all("nodes").name("n1")), ["/n1"]);
     let page = listed(store, &all.clone().limit(2), At::Latest);
-    assert_eq!(
-        (names(&page), page.count),
-        (vec!["a/y".into(), "a/z".into()], 5)
-    );
+    assert_eq!((names(&page), page.count), (vec!["a/y".into(), "a/z".into()], 5));
     let page = listed(store, &all.clone().after("a", "z").limit(2), At::Latest);
-    assert_eq!(
-        (names(&page), page.count),
-        (vec!["ab/x".into(), "b/a".into()], 3)
-    );
-    assert_eq!(
-        of(all.clone().namespace("b").after("a", "z")),
-        ["b/a", "b/x"]
-    );
+    assert_eq!((names(&page), page.count), (vec!["ab/x".into(), "b/a".into()], 3));
+    assert_eq!(of(all.clone().namespace("b").after("a", "z")), ["b/a", "b/x"]);
     assert_eq!(of(all.clone().namespace("b").after("b", "a")), ["b/x"]);
     assert!(of(all.clone().namespace("a").after("b", "a")).is_empty());
     let ahead = store.revision() + 1;
     for at in [At::Exact(ahead), At::NotOlderThan(ahead)] {
-        assert!(
-            matches!(store.list(&all, at), Err(StoreError::Future { current }) if current == ahead - 1)
-        );
+        assert!(matches!(store.list(&all, at), Err(StoreError::Future { current }) if current == ahead - 1));
     }
     assert_eq!(listed(store, &all, At::NotOlderThan(1)).count, 5);
 }
@@ -239,77 +159,39 @@ async fn exact_lists(store: &impl Store) {
     let first = must(store, put(&a, Precondition::Absent, "1")).await;
     must(store, put(&b, Precondition::Absent, "1")).await;
     let second = must(store, put(&a, Precondition::Any, "2")).await;
-    must(
-        store,
-        put(
-            &Key::new("secrets", "default", "a"),
-            Precondition::Absent,
-            "",
-        ),
-    )
-    .await;
+    must(store, put(&Key::new("secrets", "default", "a"), Precondition::Absent, "")).await;
     must(store, delete(&b, Precondition::Any)).await;
     must(store, delete(&a, Precondition::Any)).await;
     let all = Range::all("configmaps");
     assert!(listed(store, &all, At::Latest).entries.is_empty());
     let then = listed(store, &all, At::Exact(second));
-    let texts: Vec<_> = then
-        .entries
-        .iter()
-        .map(|e| (&*e.key.name, &*e.attributes.labels["text"]))
-        .collect();
-    assert_eq!(
-        (texts, then.revision),
-        (vec![("a", "2"), ("b", "1")], second)
-    );
+    let texts: Vec<_> = then.entries.iter().map(|e| (&*e.key.name, &*e.attributes.labels["text"])).collect();
+    assert_eq!((texts, then.revision), (vec![("a", "2"), ("b", "1")], second));
     let then = listed(store, &all, At::Exact(first));
-    assert_eq!(
-        (names(&then), then.entries[0].revision),
-        (vec!["default/a".into()], first)
-    );
+    assert_eq!((names(&then), then.entries[0].revision), (vec!["default/a".into()], first));
 }
 
 async fn watches(store: &impl Store) {
     let a = key("default", "a");
     let mut watch = watched(store, Range::all("configmaps"), store.revision());
     assert_eq!(watch.progress(), store.revision());
-    must(
-        store,
-        put(
-            &Key::new("secrets", "default", "a"),
-            Precondition::Absent,
-            "",
-        ),
-    )
-    .await;
+    must(store, put(&Key::new("secrets", "default", "a"), Precondition::Absent, "")).await;
     assert_eq!(watch.progress(), store.revision(), "a quiet watch moves on");
     let created = must(store, put(&a, Precondition::Absent, "1")).await;
-    assert!(
-        watch.progress() < created,
-        "no progress past an event that was not handed out"
-    );
+    assert!(watch.progress() < created, "no progress past an event that was not handed out");
     let event = next(&mut watch).await;
-    assert_eq!(
-        (event.revision, event.deleted, event.previous.is_none()),
-        (created, false, true)
-    );
+    assert_eq!((event.revision, event.deleted, event.previous.is_none()), (created, false, true));
     assert_eq!(watch.progress(), created);
     let updated = must(store, put(&a, Precondition::Any, "2")).await;
     let deleted = must(store, delete(&a, Precondition::Any)).await;
     let event = next(&mut watch).await;
-    assert_eq!(
-        (event.revision, event.previous.as_ref().map(|p| p.revision)),
-        (updated, Some(created))
-    );
+    assert_eq!((event.revision, event.previous.as_ref().map(|p| p.revision)), (updated, Some(created)));
     let event = next(&mut watch).await;
     assert_eq!((event.revision, event.deleted), (deleted, true));
     assert_eq!(event.previous.as_ref().map(|p| p.revision), Some(updated));
     assert_eq!(event.entry.json, object(&a, "last").splice(deleted));
     let ahead = store.watch(Range::all("configmaps"), deleted + 1);
-    assert!(
-        matches!(ahead, Err(StoreError::Future { .. })),
-        "a watch from the future"
-    );
+    assert!(matches!(ahead, Err(StoreError::Future { .. })), "a watch from the future");
 }
 
 async fn narrow_watches(store: &impl Store) {
@@ -337,36 +219,18 @@ async fn narrow_watches(store: &impl Store) {
     }
     drop(object);
     let more = must(store, put(&key("a", "y"), Precondition::Any, "2")).await;
-    assert_eq!(
-        next(&mut second).await.revision,
-        more,
-        "the end of one watch leaves its sibling alone"
-    );
+    assert_eq!(next(&mut second).await.revision, more, "the end of one watch leaves its sibling alone");
 }
 
 async fn resumed_watches(store: &impl Store) {
     let mut revisions = Vec::new();
     for number in 0..300 {
-        revisions.push(
-            must(
-                store,
-                put(
-                    &key("default", &format!("{}", number % 7)),
-                    Precondition::Any,
-                    "x",
-                ),
-            )
-            .await,
-        );
+        revisions.push(must(store, put(&key("default", &format!("{}", number % 7)), Precondition::Any, "x")).await);
     }
     for from in [0, 1, 150, 299] {
         let mut watch = watched(store, Range::all("configmaps"), revisions[from]);
         for expected in &revisions[from + 1..] {
-            assert_eq!(
-                next(&mut watch).await.revision,
-                *expected,
-                "a resumed watch misses nothing"
-            );
+            assert_eq!(next(&mut watch).await.revision, *expected, "a resumed watch misses nothing");
         }
     }
 }
@@ -379,28 +243,16 @@ async fn compaction(store: &impl Store) {
     let mut slow = watched(store, Range::all("configmaps"), first);
     assert!(store.compact(second).is_ok());
     let lagged = tokio::time::timeout(PATIENCE, slow.next()).await;
-    assert!(
-        matches!(lagged, Ok(Some(Err(StoreError::Compacted { oldest })) ) if oldest == second),
-        "{lagged:?}"
-    );
-    assert!(
-        matches!(tokio::time::timeout(PATIENCE, slow.next()).await, Ok(None)),
-        "a cut off watch ends"
-    );
+    assert!(matches!(lagged, Ok(Some(Err(StoreError::Compacted { oldest })) ) if oldest == second), "{lagged:?}");
+    assert!(matches!(tokio::time::timeout(PATIENCE, slow.next()).await, Ok(None)), "a cut off watch ends");
     for resource in ["configmaps", "quiet"] {
         let old = store.list(&Range::all(resource), At::Exact(first));
         assert!(matches!(old, Err(StoreError::Compacted { .. })), "{old:?}");
-        assert!(matches!(
-            store.watch(Range::all(resource), first),
-            Err(StoreError::Compacted { .. })
-        ));
+        assert!(matches!(store.watch(Range::all(resource), first), Err(StoreError::Compacted { .. })));
     }
     let mut watch = watched(store, Range::all("configmaps"), second);
     assert_eq!(next(&mut watch).await.revision, third);
-    assert!(matches!(
-        store.compact(third + 1),
-        Err(StoreError::Future { .. })
-    ));
+    assert!(matches!(store.compact(third + 1), Err(StoreError::Future { .. })));
 }
 
 async fn waiting<S: Store>(store: Arc<S>) {
@@ -412,11 +264,7 @@ async fn waiting<S: Store>(store: Arc<S>) {
         let store = store.clone();
         async move { store.wait_for(current + 1, PATIENCE).await }
     });
-    must(
-        &*store,
-        put(&key("default", "a"), Precondition::Absent, "1"),
-    )
-    .await;
+    must(&*store, put(&key("default", "a"), Precondition::Absent, "1")).await;
     assert!(matches!(waiter.await, Ok(Ok(()))));
 }
 
@@ -432,17 +280,9 @@ async fn concurrent_writers<S: Store>(store: Arc<S>) {
         tokio::spawn(async move {
             for _ in 0..EACH {
                 loop {
-                    let current = store
-                        .get(&counter)
-                        .unwrap_or_else(|| panic!("the counter is gone"));
-                    let count: usize = current.attributes.labels["text"]
-                        .parse()
-                        .unwrap_or_default();
-                    let write = put(
-                        &counter,
-                        Precondition::Revision(current.revision),
-                        &(count + 1).to_string(),
-                    );
+                    let current = store.get(&counter).unwrap_or_else(|| panic!("the counter is gone"));
+                    let count: usize = current.attributes.labels["text"].parse().unwrap_or_default();
+                    let write = put(&counter, Precondition::Revision(current.revision), &(count + 1).to_string());
                     match store.write(write).await {
                         Ok(_) => break,
                         Err(StoreError::Conflict { .. }) => {}
@@ -456,20 +296,10 @@ async fn concurrent_writers<S: Store>(store: Arc<S>) {
         assert!(writer.is_ok(), "a writer failed");
     }
     let total = (WRITERS * EACH).to_string();
-    assert_eq!(
-        store
-            .get(&counter)
-            .map(|e| e.attributes.labels["text"].clone()),
-        Some(total),
-        "no update is lost"
-    );
+    assert_eq!(store.get(&counter).map(|e| e.attributes.labels["text"].clone()), Some(total), "no update is lost");
     for count in 1..=WRITERS * EACH {
         let event = next(&mut watch).await;
-        assert_eq!(
-            event.entry.attributes.labels["text"],
-            count.to_string(),
-            "each change once, in order"
-        );
+        assert_eq!(event.entry.attributes.labels["text"], count.to_string(), "each change once, in order");
         assert_eq!(event.revision, from + count as u64);
     }
 }

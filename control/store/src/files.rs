@@ -13,10 +13,7 @@ use crate::OpenError;
 
 /// Adds the path to an error.
 pub(crate) fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, OpenError> {
-    result.map_err(|source| OpenError::Io {
-        path: path.to_path_buf(),
-        source,
-    })
+    result.map_err(|source| OpenError::Io { path: path.to_path_buf(), source })
 }
 
 /// Makes creations, renames and removals in a directory durable.
@@ -30,10 +27,7 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     match dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => Ok(()),
@@ -43,13 +37,7 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 /// A file for the eyes of the owner only, created if it is not there, its content kept.
 pub(crate) fn open_private(path: &Path) -> io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+    File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// Keeps other processes off a data directory for as long as it lives, and no longer than the process.
@@ -68,16 +56,11 @@ impl Lock {
                 let mut holder = String::new();
                 // Only to name the holder; the lock itself is the kernel's.
                 let _ = file.read_to_string(&mut holder);
-                return Err(OpenError::InUse {
-                    dir: dir.to_path_buf(),
-                    holder: holder.trim().to_owned(),
-                });
+                return Err(OpenError::InUse { dir: dir.to_path_buf(), holder: holder.trim().to_owned() });
             }
             Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
         }
-        let named = file
-            .set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()));
+        let named = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
         if let Err(error) = named {
             // A full disk must not keep the store from being read.
             tracing::warn!(path = %path.display(), %error, "cannot write the process id into the lock file");
@@ -112,10 +95,7 @@ pub(crate) fn numbered(dir: &Path, extension: &str) -> io::Result<Vec<(u64, Path
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();
-        let number = path
-            .file_stem()
-            .and_then(|stem| stem.to_str())
-            .and_then(|stem| stem.parse().ok());
+        let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if let (Some(number), true) = (number, path.extension().is_some_and(|e| e == extension)) {
             found.push((number, path));
         }

@@ -20,9 +20,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn start(layout: Layout) -> std::io::Result<Self> {
         let (states, received) = sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("store-keeper".into())
-            .spawn(move || keep(&layout, &received))?;
+        let thread = thread::Builder::new().name("store-keeper".into()).spawn(move || keep(&layout, &received))?;
         Ok(Self { states, thread })
     }
 
@@ -42,8 +40,7 @@ impl Keeper {
 fn keep(layout: &Layout, states: &Receiver<Arc<State>>) {
     while let Ok(state) = states.recv() {
         let path = checkpoint::path(&layout.checkpoints, state.revision);
-        let kept = checkpoint::write(&path, &state)
-            .and_then(|()| checkpoint::prune(&layout.checkpoints, &layout.log));
+        let kept = checkpoint::write(&path, &state).and_then(|()| checkpoint::prune(&layout.checkpoints, &layout.log));
         match kept {
             Ok(()) => tracing::debug!(revision = state.revision, "wrote a checkpoint"),
             // The log keeps all that no checkpoint holds, so the next one will do.

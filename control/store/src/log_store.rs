@@ -40,38 +40,17 @@ pub struct LogStore {
 /// Opens the store in `dir`, which is created if it is not there. Blocks while the state is read.
 pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<LogStore, OpenError> {
     let dir = dir.as_ref();
-    let Recovered {
-        lock,
-        layout,
-        cache,
-        log,
-        index,
-    } = recover(dir, &options)?;
+    let Recovered { lock, layout, cache, log, index } = recover(dir, &options)?;
     let cache = Arc::new(cache);
     let refusal = Refusal::default();
     let (requests, received) = mpsc::channel(QUEUE);
     let keeper = files::at(dir, Keeper::start(layout))?;
     let indexed = cache.revision();
-    let committer = Committer {
-        cache: cache.clone(),
-        log,
-        index,
-        keeper,
-        options,
-        refusal: refusal.clone(),
-        indexed,
-        lock,
-    };
-    let spawned = thread::Builder::new()
-        .name("store-committer".into())
-        .spawn(move || committer.run(received));
+    let committer =
+        Committer { cache: cache.clone(), log, index, keeper, options, refusal: refusal.clone(), indexed, lock };
+    let spawned = thread::Builder::new().name("store-committer".into()).spawn(move || committer.run(received));
     let committer = Mutex::new(Some(files::at(dir, spawned)?));
-    Ok(LogStore {
-        cache,
-        requests,
-        refusal,
-        committer,
-    })
+    Ok(LogStore { cache, requests, refusal, committer })
 }
 
 impl LogStore {
@@ -85,35 +64,24 @@ impl LogStore {
     /// Makes an empty or missing `dir` hold what a backup holds. Its revisions go on far above all that were issued,
     /// so that whatever clients remember is answered with "too old" rather than with another history.
     pub fn restore(dir: &Path, backup: &Path, options: &Options) -> Result<u64, OpenError> {
-        let mut state =
-            checkpoint::read(backup, &options.describe).map_err(|detail| OpenError::Damaged {
-                path: backup.to_path_buf(),
-                offset: 0,
-                detail,
-            })?;
+        let mut state = checkpoint::read(backup, &options.describe).map_err(|detail| OpenError::Damaged {
+            path: backup.to_path_buf(),
+            offset: 0,
+            detail,
+        })?;
         files::at(dir, files::create_dir(dir))?;
         let _lock = Lock::take(dir)?;
         let layout = Layout::create(dir)?;
-        let used = files::at(&layout.log, fs::read_dir(&layout.log))?
-            .next()
-            .is_some();
+        let used = files::at(&layout.log, fs::read_dir(&layout.log))?.next().is_some();
         if used {
-            let source = io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "there is a store here; restore into another directory",
-            );
-            return Err(OpenError::Io {
-                path: dir.to_path_buf(),
-                source,
-            });
+            let source =
+                io::Error::new(io::ErrorKind::AlreadyExists, "there is a store here; restore into another directory");
+            return Err(OpenError::Io { path: dir.to_path_buf(), source });
         }
         state.revision += RESTORE_GAP;
         let path = checkpoint::path(&layout.checkpoints, state.revision);
         files::at(&path, checkpoint::write(&path, &state))?;
-        files::at(
-            &layout.log,
-            Log::create_segment(&layout.log, state.revision),
-        )?;
+        files::at(&layout.log, Log::create_segment(&layout.log, state.revision))?;
         Ok(state.revision)
     }
 
@@ -158,10 +126,7 @@ impl Store for LogStore {
         }
         let (answer, answered) = oneshot::channel();
         let request = Request::Write(Box::new(write), answer);
-        self.requests
-            .send(request)
-            .await
-            .map_err(|_| StoreError::Closed)?;
+        self.requests.send(request).await.map_err(|_| StoreError::Closed)?;
         answered.await.unwrap_or(Err(StoreError::Closed))
     }
 

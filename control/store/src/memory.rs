@@ -25,10 +25,7 @@ impl MemoryStore {
 
     /// An empty store that keeps so much history.
     pub fn with_window(window: Window) -> Self {
-        Self {
-            cache: Cache::new(State::default(), window),
-            writer: Mutex::new(()),
-        }
+        Self { cache: Cache::new(State::default(), window), writer: Mutex::new(()) }
     }
 }
 

@@ -36,10 +36,7 @@ impl Options {
 
 impl std::fmt::Debug for Options {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options")
-            .field("window", &self.window)
-            .field("segment_bytes", &self.segment_bytes)
-            .finish()
+        f.debug_struct("Options").field("window", &self.window).field("segment_bytes", &self.segment_bytes).finish()
     }
 }
 

@@ -40,11 +40,7 @@ pub(crate) struct Layout {
 impl Layout {
     /// Creates the directories that are missing.
     pub(crate) fn create(dir: &Path) -> Result<Self, OpenError> {
-        let layout = Self {
-            log: dir.join("log"),
-            checkpoints: dir.join("checkpoints"),
-            index: dir.join("index"),
-        };
+        let layout = Self { log: dir.join("log"), checkpoints: dir.join("checkpoints"), index: dir.join("index") };
         for dir in [dir, &layout.log, &layout.checkpoints, &layout.index] {
             files::at(dir, files::create_dir(dir))?;
         }
@@ -69,23 +65,11 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     files::at(&layout.checkpoints, checkpoint::sweep(&layout.checkpoints))?;
     let segments = files::at(&layout.log, files::numbered(&layout.log, "log"))?;
     let head_path = layout.log.join("head");
-    let head = if head_path.exists() || !segments.is_empty() {
-        Head::read(&head_path)
-    } else {
-        None
-    };
+    let head = if head_path.exists() || !segments.is_empty() { Head::read(&head_path) } else { None };
 
-    let (index, indexed) = Index::start(
-        &layout.index,
-        options.describe.clone(),
-        options.index_patience,
-    );
+    let (index, indexed) = Index::start(&layout.index, options.describe.clone(), options.index_patience);
     let from_index = match indexed {
-        Some(base)
-            if segments
-                .first()
-                .is_some_and(|(first, _)| *first <= base.revision + 1) =>
-        {
+        Some(base) if segments.first().is_some_and(|(first, _)| *first <= base.revision + 1) => {
             let revision = base.revision;
             let replayed = replay(base, &layout, head.as_ref(), options)?;
             // An index that is ahead of the log belongs to another time.
@@ -106,13 +90,7 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
         skip(&layout, &mut log, &cache)?;
     }
     tracing::info!(revision = cache.revision(), dir = %dir.display(), "the store is open");
-    Ok(Recovered {
-        lock,
-        layout,
-        cache,
-        log,
-        index,
-    })
+    Ok(Recovered { lock, layout, cache, log, index })
 }
 
 fn from_checkpoint(
@@ -124,15 +102,11 @@ fn from_checkpoint(
     let revision = base.as_ref().map(|base| base.revision);
     let (cache, tail) = replay(base.unwrap_or_default(), layout, head, options)?;
     match (revision, tail) {
-        (Some(revision), tail) if tail.is_none_or(|tail| tail.revision < revision) => {
-            Err(OpenError::Damaged {
-                path: layout.log.clone(),
-                offset: 0,
-                detail: format!(
-                    "the log ends before the newest checkpoint, which is at revision {revision}"
-                ),
-            })
-        }
+        (Some(revision), tail) if tail.is_none_or(|tail| tail.revision < revision) => Err(OpenError::Damaged {
+            path: layout.log.clone(),
+            offset: 0,
+            detail: format!("the log ends before the newest checkpoint, which is at revision {revision}"),
+        }),
         _ => Ok((cache, tail)),
     }
 }
@@ -164,11 +138,7 @@ fn replay(
 }
 
 /// What a record did to the state.
-fn event(
-    state: &State,
-    reader: &mut Reader,
-    record: Record<'_>,
-) -> Result<Option<Event>, &'static str> {
+fn event(state: &State, reader: &mut Reader, record: Record<'_>) -> Result<Option<Event>, &'static str> {
     if record.kind == Kind::Skip {
         return Ok(None);
     }
@@ -183,40 +153,20 @@ fn event(
         None if deleted => return Err("an object is deleted that does not exist"),
         None => {}
     }
-    Ok(Some(Event {
-        revision: record.revision,
-        entry: Arc::new(entry),
-        previous,
-        deleted,
-    }))
+    Ok(Some(Event { revision: record.revision, entry: Arc::new(entry), previous, deleted }))
 }
 
 /// Opens the log's end for appending.
-fn resume(
-    layout: &Layout,
-    tail: Option<Tail>,
-    cache: &Cache,
-    options: &Options,
-) -> Result<Log, OpenError> {
+fn resume(layout: &Layout, tail: Option<Tail>, cache: &Cache, options: &Options) -> Result<Log, OpenError> {
     let tail = match tail {
         Some(tail) => tail,
         None => {
             let before = cache.revision();
             files::at(&layout.log, Log::create_segment(&layout.log, before))?;
-            Tail {
-                segment: before + 1,
-                length: log::SEGMENT_HEADER as u64,
-                revision: before,
-            }
+            Tail { segment: before + 1, length: log::SEGMENT_HEADER as u64, revision: before }
         }
     };
-    let log = Log::resume(
-        &layout.log,
-        tail.segment,
-        tail.length,
-        tail.revision,
-        options.hook.clone(),
-    );
+    let log = Log::resume(&layout.log, tail.segment, tail.length, tail.revision, options.hook.clone());
     files::at(&layout.log, log)
 }
 
@@ -226,9 +176,7 @@ fn skip(layout: &Layout, log: &mut Log, cache: &Cache) -> Result<(), OpenError> 
     state.revision += UNSYNCED_MOST + 1;
     let mut bytes = Vec::new();
     record::put(&mut bytes, state.revision, log.synced(), Kind::Skip, |_| ());
-    let appended = log
-        .append(&bytes, state.revision, true)
-        .map_err(std::io::Error::other);
+    let appended = log.append(&bytes, state.revision, true).map_err(std::io::Error::other);
     files::at(&layout.log, appended)?;
     drop(cache.publish(state, Vec::new()));
     Ok(())

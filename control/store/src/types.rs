@@ -18,16 +18,8 @@ pub struct Key {
 
 impl Key {
     /// A key from its parts.
-    pub fn new(
-        resource: impl Into<Arc<str>>,
-        namespace: impl Into<Arc<str>>,
-        name: impl Into<Arc<str>>,
-    ) -> Self {
-        Self {
-            resource: resource.into(),
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+    pub fn new(resource: impl Into<Arc<str>>, namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
+        Self { resource: resource.into(), namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -128,13 +120,7 @@ pub struct Range {
 impl Range {
     /// All objects of a resource.
     pub fn all(resource: impl Into<Arc<str>>) -> Self {
-        Self {
-            resource: resource.into(),
-            namespace: None,
-            name: None,
-            after: None,
-            limit: 0,
-        }
+        Self { resource: resource.into(), namespace: None, name: None, after: None, limit: 0 }
     }
 
     /// Narrowed to a namespace.

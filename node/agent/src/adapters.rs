@@ -59,7 +59,13 @@ pub struct Started(pub Arc<NodeNetwork>);
 
 #[async_trait]
 impl NodeNet for Started {
-    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>, hostname: &str) -> Result<Arc<dyn PodNetwork>, String> {
+    async fn add_pod(
+        &self,
+        pod: &PodRef,
+        namespaced: bool,
+        ip: Option<IpAddr>,
+        hostname: &str,
+    ) -> Result<Arc<dyn PodNetwork>, String> {
         let dns = PodDns { namespace: pod.namespace.clone(), hostname: hostname.to_owned() };
         self.0.add_pod(pod, namespaced, ip, dns).await.map_err(|error| error.to_string())
     }
@@ -122,7 +128,10 @@ impl ImageSource for Images {
         });
         let mut images: Vec<_> = images
             .into_iter()
-            .map(|image| NodeImage { names: std::iter::once(image.id).chain(image.references).collect(), size: image.size })
+            .map(|image| NodeImage {
+                names: std::iter::once(image.id).chain(image.references).collect(),
+                size: image.size,
+            })
             .collect();
         images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.names.cmp(&b.names)));
         images

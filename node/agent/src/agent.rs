@@ -92,7 +92,8 @@ impl Agent {
         };
         let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
         let capacity = config.capacity.clone().unwrap_or_else(|| Capacity::detect(&config.data_dir));
-        let not_ready = watch::Sender::new(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
+        let not_ready =
+            watch::Sender::new(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
         Ok(Self { config, capacity, logs, view: Arc::default(), not_ready })
     }
 
@@ -136,12 +137,18 @@ impl Agent {
             parts.spawn(async move { feed::services(&informers, network, cancel).await });
         }
         {
-            let (informers, network, cancel, own) = (informers.clone(), network, cancel.clone(), self.config.node_name.clone());
+            let (informers, network, cancel, own) =
+                (informers.clone(), network, cancel.clone(), self.config.node_name.clone());
             parts.spawn(async move { feed::peers(&informers, own, network, cancel).await });
         }
         shared.recorder.event(&self.node_reference(), EventType::Normal, "Starting", "Starting kubelet.");
         self.not_ready.send_replace(None);
-        shared.recorder.event(&self.node_reference(), EventType::Normal, "NodeReady", format!("Node {} status is now: NodeReady", self.config.node_name));
+        shared.recorder.event(
+            &self.node_reference(),
+            EventType::Normal,
+            "NodeReady",
+            format!("Node {} status is now: NodeReady", self.config.node_name),
+        );
         Driver::new(Arc::new(shared)).run(&informers, cancel.clone()).await;
         cancel.cancel();
         while parts.join_next().await.is_some() {}
@@ -178,7 +185,13 @@ impl Agent {
         ]);
         labels.extend(config.labels.clone());
         let runtime = config.containers.as_ref().unwrap_or(&config.wasm).info();
-        Facts { name: config.node_name.clone(), labels, ips: config.network.node_ips(), capacity: self.capacity.clone(), runtime }
+        Facts {
+            name: config.node_name.clone(),
+            labels,
+            ips: config.network.node_ips(),
+            capacity: self.capacity.clone(),
+            runtime,
+        }
     }
 
     fn shared(&self, network: Arc<dyn NodeNet>) -> Shared {

@@ -33,7 +33,9 @@ pub(crate) fn router(view: Arc<View>, logs: Arc<Logs>) -> Router {
 async fn pods(State(context): State<Context>) -> Response {
     let items: Vec<_> = context.view.read().values().map(|seen| seen.pod.clone()).collect();
     let items: Vec<_> = items.iter().map(|pod| &**pod).collect();
-    match serde_json::to_vec(&serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items })) {
+    match serde_json::to_vec(
+        &serde_json::json!({ "kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items }),
+    ) {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -60,9 +62,13 @@ impl LogQuery {
         };
         let since = match (&self.since_time, self.since_seconds) {
             (Some(_), Some(_)) => return Err("at most one of sinceTime or sinceSeconds may be specified".to_owned()),
-            (Some(time), None) => Some(time.parse::<Timestamp>().map_err(|error| format!("sinceTime {time:?}: {error}"))?),
+            (Some(time), None) => {
+                Some(time.parse::<Timestamp>().map_err(|error| format!("sinceTime {time:?}: {error}"))?)
+            }
             (None, Some(seconds)) if seconds < 1 => return Err("sinceSeconds must be greater than 0".to_owned()),
-            (None, Some(seconds)) => Some(now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN)),
+            (None, Some(seconds)) => {
+                Some(now.checked_sub(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MIN))
+            }
             (None, None) => None,
         };
         Ok(LogOptions {
@@ -84,13 +90,19 @@ fn refuse(code: StatusCode, message: String) -> Response {
     (code, message).into_response()
 }
 
-async fn container_logs(State(context): State<Context>, Path((namespace, pod, container)): Path<(String, String, String)>, Query(query): Query<LogQuery>) -> Response {
+async fn container_logs(
+    State(context): State<Context>,
+    Path((namespace, pod, container)): Path<(String, String, String)>,
+    Query(query): Query<LogQuery>,
+) -> Response {
     let options = match query.options(Timestamp::now()) {
         Ok(options) => options,
         Err(problem) => return refuse(StatusCode::BAD_REQUEST, problem),
     };
     let seen = context.view.read().get(&(namespace, pod.clone())).cloned();
-    let Some(seen) = seen else { return refuse(StatusCode::NOT_FOUND, format!("pod {pod:?} does not exist on this node")) };
+    let Some(seen) = seen else {
+        return refuse(StatusCode::NOT_FOUND, format!("pod {pod:?} does not exist on this node"));
+    };
     let Some(found) = seen.containers.iter().find(|one| one.name == container) else {
         return refuse(StatusCode::BAD_REQUEST, format!("container {container} is not valid for pod {pod}"));
     };
@@ -110,10 +122,13 @@ async fn container_logs(State(context): State<Context>, Path((namespace, pod, co
     };
     let path = Logs::path(&seen.dir, &container, attempt);
     match context.logs.read(&path, options).await {
-        Ok(stream) => ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response(),
-        Err(crate::logs::LogError::NotFound(_)) if previous => {
-            refuse(StatusCode::BAD_REQUEST, format!("previous terminated container {container:?} in pod {pod:?} not found"))
+        Ok(stream) => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response()
         }
+        Err(crate::logs::LogError::NotFound(_)) if previous => refuse(
+            StatusCode::BAD_REQUEST,
+            format!("previous terminated container {container:?} in pod {pod:?} not found"),
+        ),
         Err(error @ crate::logs::LogError::NotFound(_)) => refuse(StatusCode::NOT_FOUND, error.to_string()),
         Err(crate::logs::LogError::Io(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, io_text(&error)),
     }

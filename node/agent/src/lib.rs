@@ -35,6 +35,6 @@ mod timers;
 pub use adapters::{ClusterNetwork, Started};
 pub use agent::{Agent, AgentError, Config};
 pub use clock::Clock;
-pub use connector::Connector;
 pub use config::files::DnsConfig;
+pub use connector::Connector;
 pub use node::Capacity;

@@ -51,7 +51,13 @@ pub struct NodeImage {
 #[async_trait]
 pub trait NodeNet: Send + Sync + 'static {
     /// Gives a Pod its address; the same again where it has one. `namespaced`: it has a container.
-    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>, hostname: &str) -> Result<Arc<dyn PodNetwork>, String>;
+    async fn add_pod(
+        &self,
+        pod: &PodRef,
+        namespaced: bool,
+        ip: Option<IpAddr>,
+        hostname: &str,
+    ) -> Result<Arc<dyn PodNetwork>, String>;
 
     /// Takes a Pod's address back. Nothing happens where it has none.
     async fn remove_pod(&self, uid: &str) -> Result<(), String>;

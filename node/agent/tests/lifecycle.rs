@@ -29,14 +29,24 @@ async fn both_kinds_start_and_are_ready() {
         let container = &status["containerStatuses"][0];
         let info = wherry_runtime::Runtime::info(&**runtime);
         assert!(container["containerID"].as_str().unwrap().starts_with(&format!("{}://", info.name)));
-        assert_eq!((&container["ready"], &container["started"], &container["restartCount"]), (&json!(true), &json!(true), &json!(0)));
+        assert_eq!(
+            (&container["ready"], &container["started"], &container["restartCount"]),
+            (&json!(true), &json!(true), &json!(0))
+        );
         let spec = runtime.running("c", 0).await;
         assert_eq!(Some(&spec.pod.uid), created.metadata.uid.as_ref());
         assert_eq!(spec.network.namespace().is_some(), image == "oci:1", "only containers need a namespace");
         assert!(spec.mounts.iter().any(|mount| mount.target.ends_with("termination-log")));
         let hosts = spec.mounts.iter().find(|mount| mount.target.ends_with("hosts")).unwrap();
-        assert!(std::fs::read_to_string(&hosts.source).unwrap().contains(&format!("{}\t{name}", status["podIP"].as_str().unwrap())));
-        assert_eq!(world.event(name, "Pulled", "").await, format!("Container image \"{image}\" already present on machine and can be accessed by the pod"));
+        assert!(
+            std::fs::read_to_string(&hosts.source)
+                .unwrap()
+                .contains(&format!("{}\t{name}", status["podIP"].as_str().unwrap()))
+        );
+        assert_eq!(
+            world.event(name, "Pulled", "").await,
+            format!("Container image \"{image}\" already present on machine and can be accessed by the pod")
+        );
         assert_eq!(world.event(name, "Created", "").await, "Container created");
         assert_eq!(world.event(name, "Started", "").await, "Container started");
     }
@@ -51,12 +61,20 @@ async fn a_crash_is_restarted_then_held_back_and_told() {
     let spec = world.wasm.running("c", 1).await;
     let status = world.status("p", "a restart", |status| status["containerStatuses"][0]["restartCount"] == 1).await;
     let last = &status["containerStatuses"][0]["lastState"]["terminated"];
-    assert_eq!((&last["exitCode"], &last["reason"], &last["message"]), (&json!(134), &json!("Error"), &json!("wasm trap: unreachable")));
+    assert_eq!(
+        (&last["exitCode"], &last["reason"], &last["message"]),
+        (&json!(134), &json!("Error"), &json!("wasm trap: unreachable"))
+    );
     world.wasm.exit_with(&spec.id, 137, true, None);
     let status = world.waiting("p", "CrashLoopBackOff").await;
     assert_eq!(status["phase"], "Running");
     let container = &status["containerStatuses"][0];
-    assert!(container["state"]["waiting"]["message"].as_str().unwrap().starts_with("back-off 10s restarting failed container=c pod=p_default("));
+    assert!(
+        container["state"]["waiting"]["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("back-off 10s restarting failed container=c pod=p_default(")
+    );
     assert_eq!(container["lastState"]["terminated"]["reason"], "OOMKilled");
     world.event("p", "BackOff", "Back-off restarting failed container c in pod p_default(").await;
     world.clock.advance(Duration::from_secs(10));
@@ -74,7 +92,11 @@ async fn init_containers_then_containers_then_success() {
     assert_eq!(condition(&status, "Initialized"), "False");
     world.wasm.exit(&init.id, 0);
     let main = world.containers.running("c", 0).await;
-    std::fs::write(&main.mounts.iter().find(|mount| mount.target.ends_with("termination-log")).unwrap().source, "all done").unwrap();
+    std::fs::write(
+        &main.mounts.iter().find(|mount| mount.target.ends_with("termination-log")).unwrap().source,
+        "all done",
+    )
+    .unwrap();
     world.containers.exit(&main.id, 0);
     let status = world.status("p", "success", |status| status["phase"] == "Succeeded").await;
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
@@ -158,9 +180,14 @@ async fn images_that_cannot_be_had_are_backed_off() {
     world.ready("p").await;
     world.event("p", "Pulled", "Successfully pulled image \"late:1\" in ").await;
 
-    world.create("never", json!({ "containers": [{ "name": "c", "image": "other:1", "imagePullPolicy": "Never" }] })).await;
+    world
+        .create("never", json!({ "containers": [{ "name": "c", "image": "other:1", "imagePullPolicy": "Never" }] }))
+        .await;
     let status = world.waiting("never", "ErrImageNeverPull").await;
-    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], "Container image \"other:1\" is not present with pull policy of Never");
+    assert_eq!(
+        status["containerStatuses"][0]["state"]["waiting"]["message"],
+        "Container image \"other:1\" is not present with pull policy of Never"
+    );
 }
 
 #[tokio::test]
@@ -169,14 +196,20 @@ async fn what_cannot_be_started_says_why() {
     world.wasm.fail(Call::Prepare, "not a WebAssembly module: bad magic number");
     world.create("bad", one("wasm:1")).await;
     let status = world.waiting("bad", "CreateContainerError").await;
-    assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], "not a WebAssembly module: bad magic number");
+    assert_eq!(
+        status["containerStatuses"][0]["state"]["waiting"]["message"],
+        "not a WebAssembly module: bad magic number"
+    );
     world.event("bad", "Failed", "Error: not a WebAssembly module").await;
 
     world.containers.fail(Call::Start, "exec: no such file");
     world.create("once", json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "oci:1" }] })).await;
     let status = world.status("once", "failure", |status| status["phase"] == "Failed").await;
     let ended = &status["containerStatuses"][0]["state"]["terminated"];
-    assert_eq!((&ended["exitCode"], &ended["reason"], &ended["message"]), (&json!(128), &json!("StartError"), &json!("exec: no such file")));
+    assert_eq!(
+        (&ended["exitCode"], &ended["reason"], &ended["message"]),
+        (&json!(128), &json!("StartError"), &json!("exec: no such file"))
+    );
 }
 
 #[tokio::test]
@@ -209,7 +242,11 @@ async fn an_agent_that_restarts_adopts_what_runs_and_restarts_what_was_lost() {
     // The Wasm runtime ends with the process.
     world.wasm = wherry_runtime::fake::FakeRuntime::new("fakewasm");
     world.start().await;
-    let again = world.status("lost", "a restart", |status| status["containerStatuses"][0]["restartCount"] == 1 && condition(status, "Ready") == "True").await;
+    let again = world
+        .status("lost", "a restart", |status| {
+            status["containerStatuses"][0]["restartCount"] == 1 && condition(status, "Ready") == "True"
+        })
+        .await;
     assert_eq!(again["podIP"], lost["podIP"]);
     assert_eq!(again["containerStatuses"][0]["lastState"]["terminated"]["reason"], "ContainerStatusUnknown");
     let still = world.ready("kept").await;
@@ -218,41 +255,4 @@ async fn an_agent_that_restarts_adopts_what_runs_and_restarts_what_was_lost() {
     let spec = world.containers.running("c", 0).await;
     world.containers.exit(&spec.id, 1);
     world.containers.running("c", 1).await;
-}
-
-/// Prints what `tests/bench` measures on a whole node; run with `--ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn from_post_to_ready() {
-    let world = World::new(11).await;
-    let mut took = Vec::new();
-    for n in 0..100 {
-        let name = format!("p{n}");
-        let began = std::time::Instant::now();
-        world.create(&name, one("wasm:1")).await;
-        world.ready(&name).await;
-        took.push(began.elapsed());
-    }
-    took.sort_unstable();
-    println!("POST to Ready with a runtime that does nothing: p50 {:?}, p99 {:?}", took[50], took[98]);
-}
-
-/// As above, for many at once: none may hold up the others.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn two_thousand_pods() {
-    use futures::StreamExt as _;
-    const PODS: usize = 2000;
-    let world = World::new(12).await;
-    let began = std::time::Instant::now();
-    let create = |n: usize| {
-        let world = &world;
-        async move { world.create(&format!("p{n}"), one("wasm:1")).await }
-    };
-    futures::stream::iter((0..PODS).map(create)).buffer_unordered(16).for_each(|_| async {}).await;
-    println!("{PODS} Pods created in {:?}", began.elapsed());
-    for n in 0..PODS {
-        world.ready(&format!("p{n}")).await;
-    }
-    println!("all Ready after {:?}", began.elapsed());
 }

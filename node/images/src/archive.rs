@@ -21,7 +21,12 @@ use crate::store::Store;
 use crate::{ImageError, Reference, media};
 
 /// Reads the archive into the store; returns the manifest or index that the whole of it stands for.
-pub(crate) fn read(store: &Store, file: &Path, reference: &Reference, limits: &Limits) -> Result<RawManifest, ImageError> {
+pub(crate) fn read(
+    store: &Store,
+    file: &Path,
+    reference: &Reference,
+    limits: &Limits,
+) -> Result<RawManifest, ImageError> {
     let what = file.display().to_string();
     let bad = |problem: String| ImageError::malformed(&*what, problem);
     let opened = File::open(file).map_err(|e| ImageError::io("open", file, e))?;
@@ -78,13 +83,24 @@ impl Contents {
         }
     }
 
-    fn add(&mut self, store: &Store, name: String, entry: &mut impl Read, what: &str, limits: &Limits) -> Result<(), ImageError> {
+    fn add(
+        &mut self,
+        store: &Store,
+        name: String,
+        entry: &mut impl Read,
+        what: &str,
+        limits: &Limits,
+    ) -> Result<(), ImageError> {
         let damaged = |e: std::io::Error| ImageError::malformed(what, format!("{name}: the archive is damaged: {e}"));
         if matches!(name.as_str(), "index.json" | "manifest.json" | "oci-layout") {
             let mut bytes = Vec::new();
             entry.take(limits.manifest + 1).read_to_end(&mut bytes).map_err(damaged)?;
             if bytes.len() as u64 > limits.manifest {
-                return Err(ImageError::TooLarge { what: format!("{what}: {name}"), limit: limits.manifest, reason: "the most that a manifest may have" });
+                return Err(ImageError::TooLarge {
+                    what: format!("{what}: {name}"),
+                    limit: limits.manifest,
+                    reason: "the most that a manifest may have",
+                });
             }
             self.documents.insert(name, bytes);
             return Ok(());
@@ -103,24 +119,40 @@ impl Contents {
             writer.write(&buffer[..n])?;
         }
         let size = writer.written();
-        let claimed = name.strip_prefix("blobs/sha256/").map(|hex| format!("sha256:{hex}")).filter(|digest| is_digest(digest));
+        let claimed =
+            name.strip_prefix("blobs/sha256/").map(|hex| format!("sha256:{hex}")).filter(|digest| is_digest(digest));
         let digest = writer.finish(claimed.as_deref())?;
         self.files.insert(name, Stored { digest, size, gzip });
         Ok(())
     }
 
-    fn conclude(self, store: &Store, what: &str, reference: &Reference, limits: &Limits) -> Result<RawManifest, ImageError> {
+    fn conclude(
+        self,
+        store: &Store,
+        what: &str,
+        reference: &Reference,
+        limits: &Limits,
+    ) -> Result<RawManifest, ImageError> {
         if let (Some(index), true) = (self.documents.get("index.json"), self.documents.contains_key("oci-layout")) {
             return oci_top(store, what, index, reference, limits);
         }
         match self.documents.get("manifest.json") {
             Some(manifest) => self.docker_top(store, what, manifest, reference),
-            None => Err(ImageError::malformed(what, "it is neither an OCI layout (index.json) nor a docker archive (manifest.json)")),
+            None => Err(ImageError::malformed(
+                what,
+                "it is neither an OCI layout (index.json) nor a docker archive (manifest.json)",
+            )),
         }
     }
 
     /// An OCI manifest for the image of a docker archive.
-    fn docker_top(&self, store: &Store, what: &str, bytes: &[u8], reference: &Reference) -> Result<RawManifest, ImageError> {
+    fn docker_top(
+        &self,
+        store: &Store,
+        what: &str,
+        bytes: &[u8],
+        reference: &Reference,
+    ) -> Result<RawManifest, ImageError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Saved {
@@ -130,11 +162,17 @@ impl Contents {
             layers: Vec<String>,
         }
         let bad = |problem: String| ImageError::malformed(what, problem);
-        let saved: Vec<Saved> = serde_json::from_slice(bytes).map_err(|e| bad(format!("manifest.json can't be read: {e}")))?;
-        let tagged = |saved: &&Saved| saved.repo_tags.iter().flatten().any(|tag| tag.parse::<Reference>().is_ok_and(|tag| tag == *reference));
+        let saved: Vec<Saved> =
+            serde_json::from_slice(bytes).map_err(|e| bad(format!("manifest.json can't be read: {e}")))?;
+        let tagged = |saved: &&Saved| {
+            saved.repo_tags.iter().flatten().any(|tag| tag.parse::<Reference>().is_ok_and(|tag| tag == *reference))
+        };
         let saved = match saved.as_slice() {
             [one] => one,
-            many => many.iter().find(tagged).ok_or_else(|| bad(format!("it holds {} images, none of them named {reference}", many.len())))?,
+            many => many
+                .iter()
+                .find(tagged)
+                .ok_or_else(|| bad(format!("it holds {} images, none of them named {reference}", many.len())))?,
         };
         let file = |name: &str| {
             let mut name = normal_path(name).unwrap_or_default();
@@ -168,16 +206,24 @@ impl Contents {
 
 /// The manifest or index that an OCI layout's `index.json` stands for: its only entry, the one that is named as wanted, or
 /// the index itself where its entries are one image's platforms.
-fn oci_top(store: &Store, what: &str, bytes: &[u8], reference: &Reference, limits: &Limits) -> Result<RawManifest, ImageError> {
+fn oci_top(
+    store: &Store,
+    what: &str,
+    bytes: &[u8],
+    reference: &Reference,
+    limits: &Limits,
+) -> Result<RawManifest, ImageError> {
     let index: Index = match Document::parse(what, bytes, Some(media::OCI_INDEX))? {
         Document::Index(index) => index,
         Document::Manifest(_) => return Err(ImageError::malformed(what, "index.json is not an index")),
     };
     let named = |entry: &&Descriptor| {
         let annotation = |key: &str| entry.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
-        annotation("io.containerd.image.name").is_some_and(|name| name.parse::<Reference>().is_ok_and(|name| name == *reference))
-            || annotation("org.opencontainers.image.ref.name")
-                .is_some_and(|name| Some(name) == reference.tag() || name.parse::<Reference>().is_ok_and(|name| name == *reference))
+        annotation("io.containerd.image.name")
+            .is_some_and(|name| name.parse::<Reference>().is_ok_and(|name| name == *reference))
+            || annotation("org.opencontainers.image.ref.name").is_some_and(|name| {
+                Some(name) == reference.tag() || name.parse::<Reference>().is_ok_and(|name| name == *reference)
+            })
     };
     let one = match index.manifests.as_slice() {
         [] => return Err(ImageError::malformed(what, "index.json names no image")),
@@ -186,12 +232,19 @@ fn oci_top(store: &Store, what: &str, bytes: &[u8], reference: &Reference, limit
     };
     match one {
         Some(entry) => {
-            let bytes = store.read(&entry.digest, limits.manifest).map_err(|_| ImageError::malformed(what, format!("{} is named in index.json but missing", entry.digest)))?;
+            let bytes = store.read(&entry.digest, limits.manifest).map_err(|_| {
+                ImageError::malformed(what, format!("{} is named in index.json but missing", entry.digest))
+            })?;
             Ok(RawManifest { digest: entry.digest.clone(), media_type: Some(entry.media_type.clone()), bytes })
         }
-        None if index.manifests.iter().all(|entry| entry.platform.is_some()) => {
-            Ok(RawManifest { digest: store.put(what, bytes)?, media_type: Some(media::OCI_INDEX.to_owned()), bytes: bytes.to_vec() })
-        }
-        None => Err(ImageError::malformed(what, format!("it holds {} images, none of them named {reference}", index.manifests.len()))),
+        None if index.manifests.iter().all(|entry| entry.platform.is_some()) => Ok(RawManifest {
+            digest: store.put(what, bytes)?,
+            media_type: Some(media::OCI_INDEX.to_owned()),
+            bytes: bytes.to_vec(),
+        }),
+        None => Err(ImageError::malformed(
+            what,
+            format!("it holds {} images, none of them named {reference}", index.manifests.len()),
+        )),
     }
 }

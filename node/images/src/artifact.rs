@@ -54,7 +54,9 @@ struct Shape {
 impl Shape {
     /// Reads the outermost sections only; whether the code is valid is the runtime's to say.
     fn of(what: &str, wasm: &[u8]) -> Result<Self, ImageError> {
-        let bad = |problem: String| ImageError::malformed(what, format!("it is not a WebAssembly module or component: {problem}"));
+        let bad = |problem: String| {
+            ImageError::malformed(what, format!("it is not a WebAssembly module or component: {problem}"))
+        };
         let mut shape = Self::default();
         let mut depth = 0u32;
         for payload in Parser::new(0).parse_all(wasm) {

@@ -63,7 +63,8 @@ impl AuthEntry {
             return Some(Auth::Basic { username, password });
         }
         let pair = STANDARD.decode(filled(&self.auth)?.trim()).ok()?;
-        let (username, password) = String::from_utf8(pair).ok()?.split_once(':').map(|(name, word)| (name.to_owned(), word.to_owned()))?;
+        let (username, password) =
+            String::from_utf8(pair).ok()?.split_once(':').map(|(name, word)| (name.to_owned(), word.to_owned()))?;
         Some(Auth::Basic { username, password: password.trim_end_matches('\0').to_owned() })
     }
 }
@@ -73,12 +74,19 @@ impl Auth {
     /// `kubernetes.io/dockerconfigjson` (or of the older `kubernetes.io/dockercfg`). The entry with the longest
     /// path that is a prefix of the image's repository is taken. None where no entry is for its registry.
     pub fn from_docker_config(config: &[u8], reference: &Reference) -> Result<Option<Self>, ImageError> {
-        let bad = |problem: &dyn fmt::Display| ImageError::malformed("the credentials for registries", format!("they are not a Docker config.json: {problem}"));
+        let bad = |problem: &dyn fmt::Display| {
+            ImageError::malformed(
+                "the credentials for registries",
+                format!("they are not a Docker config.json: {problem}"),
+            )
+        };
         let mut file: BTreeMap<String, Value> = serde_json::from_slice(config).map_err(|e| bad(&e))?;
         let auths: BTreeMap<String, AuthEntry> = match file.remove("auths") {
             Some(auths) => serde_json::from_value(auths).map_err(|e| bad(&e))?,
             // The older form is the map itself. A newer file may have other settings alone.
-            None => file.into_iter().filter_map(|(key, entry)| Some((key, serde_json::from_value(entry).ok()?))).collect(),
+            None => {
+                file.into_iter().filter_map(|(key, entry)| Some((key, serde_json::from_value(entry).ok()?))).collect()
+            }
         };
         let repository = format!("{}/", reference.repository());
         let found = auths

@@ -8,19 +8,25 @@ use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
 
+use crate::ImageError;
 use crate::images::Limits;
 use crate::kind::normal_path;
 use crate::manifest::Descriptor;
 use crate::media::{self, Layer};
 use crate::record::Blob;
 use crate::store::Store;
-use crate::ImageError;
 
 /// Even a small layer may unpack to this much: tar pads to 10 KiB, and zeros compress well.
 const RATIO_FLOOR: u64 = 1 << 20;
 
 /// Takes `path` out of `layers` (which are in the store) and stores it as a blob of its own.
-pub(crate) fn unpack(store: &Store, what: &str, layers: &[Descriptor], path: &str, limits: &Limits) -> Result<Blob, ImageError> {
+pub(crate) fn unpack(
+    store: &Store,
+    what: &str,
+    layers: &[Descriptor],
+    path: &str,
+    limits: &Limits,
+) -> Result<Blob, ImageError> {
     for layer in layers.iter().rev() {
         match search(store, what, layer, path, limits)? {
             Search::Found(blob) => return Ok(blob),
@@ -67,7 +73,11 @@ fn search(store: &Store, what: &str, layer: &Descriptor, path: &str, limits: &Li
             return Err(bad(format!("the entrypoint /{path} is a link or no regular file; links are not followed")));
         }
         if entry.size() > limits.module {
-            return Err(ImageError::TooLarge { what: format!("{what}: /{path}"), limit: limits.module, reason: "the most that a Wasm module may have" });
+            return Err(ImageError::TooLarge {
+                what: format!("{what}: /{path}"),
+                limit: limits.module,
+                reason: "the most that a Wasm module may have",
+            });
         }
         let size = entry.size();
         let mut writer = store.writer(&format!("{what}: /{path}"), size, "its size in the archive")?;
@@ -87,7 +97,9 @@ fn search(store: &Store, what: &str, layer: &Descriptor, path: &str, limits: &Li
 /// Whether the entry `name` is a whiteout that hides `path` in the layers below.
 fn whites_out(name: &str, path: &str) -> bool {
     let (dir, base) = name.rsplit_once('/').unwrap_or(("", name));
-    let within = |hidden: &str| path == hidden || path.strip_prefix(hidden).is_some_and(|rest| hidden.is_empty() || rest.starts_with('/'));
+    let within = |hidden: &str| {
+        path == hidden || path.strip_prefix(hidden).is_some_and(|rest| hidden.is_empty() || rest.starts_with('/'))
+    };
     match base.strip_prefix(".wh.") {
         Some(".wh..opq") => within(dir),
         Some(hidden) if dir.is_empty() => within(hidden),
@@ -105,7 +117,10 @@ pub(crate) struct Capped<R> {
 impl<R: Read> Read for Capped<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
-        self.left = self.left.checked_sub(n as u64).ok_or_else(|| io::Error::other("it unpacks to far more than its own size"))?;
+        self.left = self
+            .left
+            .checked_sub(n as u64)
+            .ok_or_else(|| io::Error::other("it unpacks to far more than its own size"))?;
         Ok(n)
     }
 }

@@ -57,7 +57,9 @@ pub enum ImageError {
         detail: String,
     },
     /// Bytes arrived that are not those that were asked for. Nothing of them was kept.
-    #[error("{what}: the content does not match its digest: expected {expected}, got {actual}; the source is damaged or not to be trusted")]
+    #[error(
+        "{what}: the content does not match its digest: expected {expected}, got {actual}; the source is damaged or not to be trusted"
+    )]
     DigestMismatch {
         /// Which content.
         what: String,

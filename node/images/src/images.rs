@@ -47,7 +47,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         const MIB: u64 = 1 << 20;
-        Self { manifest: 4 * MIB, config: 8 * MIB, layer: 32 << 30, image: 64 << 30, module: 512 * MIB, entries: 200_000, ratio: 200 }
+        Self {
+            manifest: 4 * MIB,
+            config: 8 * MIB,
+            layer: 32 << 30,
+            image: 64 << 30,
+            module: 512 * MIB,
+            entries: 200_000,
+            ratio: 200,
+        }
     }
 }
 
@@ -119,7 +127,12 @@ impl Images {
 
     /// Asks the registry what `reference` is now and fetches what is missing. Concurrent calls for one image with the same
     /// credentials share the work. Without `auth`, the credentials of `registries.yaml` are used.
-    pub async fn pull(&self, reference: &str, auth: Option<Auth>, progress: Arc<dyn Progress>) -> Result<Arc<Image>, ImageError> {
+    pub async fn pull(
+        &self,
+        reference: &str,
+        auth: Option<Auth>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Arc<Image>, ImageError> {
         let reference: Reference = reference.parse()?;
         let inner = Arc::clone(&self.inner);
         let key = (reference.clone(), auth.clone());
@@ -169,7 +182,13 @@ impl Images {
         let mut images: BTreeMap<String, ImageSummary> = BTreeMap::new();
         for record in store.records()?.into_iter().filter(|record| record.is_complete(store)) {
             let (size, kind, pulled_at) = (record.size(), record.kind(), record.pulled_at());
-            let image = images.entry(record.id.clone()).or_insert_with(|| ImageSummary { references: vec![], id: record.id, size, kind, pulled_at });
+            let image = images.entry(record.id.clone()).or_insert_with(|| ImageSummary {
+                references: vec![],
+                id: record.id,
+                size,
+                kind,
+                pulled_at,
+            });
             image.references.push(record.reference);
             image.pulled_at = image.pulled_at.max(pulled_at);
         }
@@ -189,13 +208,24 @@ impl Images {
 
     /// Takes an image from a file and gives it a name: a `.wasm` module or component, a tar of an OCI layout, or a
     /// tar written by `docker save`.
-    pub async fn load(&self, file: &Path, reference: &str, progress: Arc<dyn Progress>) -> Result<Arc<Image>, ImageError> {
+    pub async fn load(
+        &self,
+        file: &Path,
+        reference: &str,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Arc<Image>, ImageError> {
         let reference: Reference = reference.parse()?;
         load::load(&self.inner, file, &reference, &*progress).await
     }
 
     /// Sends an image from a file (of the same forms as [`load`](Self::load)) to a registry. Returns `repository@sha256:...`.
-    pub async fn push(&self, file: &Path, reference: &str, auth: Option<Auth>, progress: Arc<dyn Progress>) -> Result<String, ImageError> {
+    pub async fn push(
+        &self,
+        file: &Path,
+        reference: &str,
+        auth: Option<Auth>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<String, ImageError> {
         let reference: Reference = reference.parse()?;
         push::push(&self.inner, file, &reference, auth, &*progress).await
     }

@@ -14,9 +14,17 @@ use crate::pull::{self, RawManifest, Source, blocking};
 use crate::store::Store;
 use crate::{ImageError, Progress, Reference, Step, archive, artifact};
 
-pub(crate) async fn load(inner: &Arc<Inner>, file: &Path, reference: &Reference, progress: &dyn Progress) -> Result<Arc<Image>, ImageError> {
+pub(crate) async fn load(
+    inner: &Arc<Inner>,
+    file: &Path,
+    reference: &Reference,
+    progress: &dyn Progress,
+) -> Result<Arc<Image>, ImageError> {
     if reference.digest().is_some() {
-        return Err(ImageError::InvalidName { name: reference.to_string(), problem: "a loaded image is named by a tag: its digest follows from its content" });
+        return Err(ImageError::InvalidName {
+            name: reference.to_string(),
+            problem: "a loaded image is named by a tag: its digest follows from its content",
+        });
     }
     let top = read(inner, file, reference).await?;
     let record = pull::assemble(inner, reference, top, &Loaded::new(inner), progress).await?;
@@ -34,19 +42,29 @@ fn read_file(store: &Store, limits: &Limits, path: &Path, reference: &Reference)
     let what = path.display().to_string();
     let mut file = File::open(path).map_err(|e| ImageError::io("open", path, e))?;
     if file.metadata().is_ok_and(|meta| meta.is_dir()) {
-        return Err(ImageError::malformed(what, "it is a directory; an OCI layout is loaded as a tar of it (`tar -C DIR -cf layout.tar .`)"));
+        return Err(ImageError::malformed(
+            what,
+            "it is a directory; an OCI layout is loaded as a tar of it (`tar -C DIR -cf layout.tar .`)",
+        ));
     }
     let mut bytes = Vec::new();
     Read::by_ref(&mut file).take(4).read_to_end(&mut bytes).map_err(|e| ImageError::io("read", path, e))?;
     if !artifact::is_wasm(&bytes) {
         if path.extension().is_some_and(|extension| extension == "wasm") {
-            return Err(ImageError::malformed(what, "it is not a WebAssembly module or component: it does not begin with \\0asm"));
+            return Err(ImageError::malformed(
+                what,
+                "it is not a WebAssembly module or component: it does not begin with \\0asm",
+            ));
         }
         return archive::read(store, path, reference, limits);
     }
     file.take(limits.module + 1).read_to_end(&mut bytes).map_err(|e| ImageError::io("read", path, e))?;
     if bytes.len() as u64 > limits.module {
-        return Err(ImageError::TooLarge { what, limit: limits.module, reason: "the most that a Wasm module may have" });
+        return Err(ImageError::TooLarge {
+            what,
+            limit: limits.module,
+            reason: "the most that a Wasm module may have",
+        });
     }
     artifact::store(store, &what, &bytes)
 }
@@ -63,7 +81,10 @@ impl Loaded {
     }
 
     fn missing(blob: &Descriptor) -> ImageError {
-        ImageError::malformed("the archive", format!("{} ({}, {} bytes) is named in its manifest but missing", blob.digest, blob.media_type, blob.size))
+        ImageError::malformed(
+            "the archive",
+            format!("{} ({}, {} bytes) is named in its manifest but missing", blob.digest, blob.media_type, blob.size),
+        )
     }
 }
 

@@ -49,7 +49,8 @@ impl Platform {
     }
 
     pub(crate) fn is_wasm(&self) -> bool {
-        matches!(self.architecture.as_str(), "wasm" | "wasm32") || matches!(self.os.as_str(), "wasi" | "wasip1" | "wasip2" | "wasip3")
+        matches!(self.architecture.as_str(), "wasm" | "wasm32")
+            || matches!(self.os.as_str(), "wasi" | "wasip1" | "wasip2" | "wasip3")
     }
 
     pub(crate) fn is_native(&self) -> bool {
@@ -121,8 +122,16 @@ impl Document {
             _ if head.schema_version == 2 && head.manifests.is_some() => true,
             _ => {
                 let old = head.schema_version == 1;
-                let hint = if old { "push it again with a current tool: Docker's schema 1 is not supported" } else { "an OCI or Docker (schema 2) image is needed" };
-                return Err(ImageError::Unsupported { what: what.into(), media_type: media_type.into(), hint: hint.into() });
+                let hint = if old {
+                    "push it again with a current tool: Docker's schema 1 is not supported"
+                } else {
+                    "an OCI or Docker (schema 2) image is needed"
+                };
+                return Err(ImageError::Unsupported {
+                    what: what.into(),
+                    media_type: media_type.into(),
+                    hint: hint.into(),
+                });
             }
         };
         // A document that is an index to one reader and a manifest to another is an attack (CVE-2021-41190).
@@ -140,16 +149,24 @@ impl Document {
 
     fn check(&self, what: &str) -> Result<(), ImageError> {
         let (descriptors, limit): (Vec<&Descriptor>, usize) = match self {
-            Self::Manifest(manifest) => (std::iter::once(&manifest.config).chain(&manifest.layers).collect(), MAX_LAYERS + 1),
+            Self::Manifest(manifest) => {
+                (std::iter::once(&manifest.config).chain(&manifest.layers).collect(), MAX_LAYERS + 1)
+            }
             Self::Index(index) => (index.manifests.iter().collect(), MAX_INDEX_ENTRIES),
         };
         if descriptors.len() > limit {
-            return Err(ImageError::malformed(what, format!("the manifest has {} entries; at most {limit} are accepted", descriptors.len())));
+            return Err(ImageError::malformed(
+                what,
+                format!("the manifest has {} entries; at most {limit} are accepted", descriptors.len()),
+            ));
         }
         match descriptors.iter().find(|descriptor| !is_digest(&descriptor.digest)) {
             Some(odd) => {
                 let digest: String = odd.digest.chars().take(100).collect();
-                Err(ImageError::malformed(what, format!("the manifest names content by {digest:?}; only sha256 digests are accepted")))
+                Err(ImageError::malformed(
+                    what,
+                    format!("the manifest names content by {digest:?}; only sha256 digests are accepted"),
+                ))
             }
             None => Ok(()),
         }
@@ -159,12 +176,18 @@ impl Document {
 impl Index {
     /// The entry for this node: its own platform, else a Wasm one, else the only one that does not say.
     pub(crate) fn pick(&self, what: &str) -> Result<&Descriptor, ImageError> {
-        let platform = |wanted: fn(&Platform) -> bool| self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(wanted));
+        let platform = |wanted: fn(&Platform) -> bool| {
+            self.manifests.iter().find(|entry| entry.platform.as_ref().is_some_and(wanted))
+        };
         // Attestations stand in an index as images for unknown/unknown.
-        let mut silent = self.manifests.iter().filter(|entry| entry.platform.as_ref().is_none_or(|p| p.os.is_empty() && p.architecture.is_empty()));
+        let mut silent = self
+            .manifests
+            .iter()
+            .filter(|entry| entry.platform.as_ref().is_none_or(|p| p.os.is_empty() && p.architecture.is_empty()));
         let only = || silent.next().filter(|_| silent.next().is_none());
         platform(Platform::is_native).or_else(|| platform(Platform::is_wasm)).or_else(only).ok_or_else(|| {
-            let mut found: Vec<String> = self.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(ToString::to_string).collect();
+            let mut found: Vec<String> =
+                self.manifests.iter().filter_map(|entry| entry.platform.as_ref()).map(ToString::to_string).collect();
             found.dedup();
             found.truncate(20);
             let found = if found.is_empty() { "no platform".to_owned() } else { found.join(", ") };
@@ -195,7 +218,8 @@ pub(crate) struct ExecConfig {
 
 impl ImageConfig {
     pub(crate) fn parse(what: &str, bytes: &[u8]) -> Result<Self, ImageError> {
-        serde_json::from_slice(bytes).map_err(|e| ImageError::malformed(what, format!("the image's config can't be read: {e}")))
+        serde_json::from_slice(bytes)
+            .map_err(|e| ImageError::malformed(what, format!("the image's config can't be read: {e}")))
     }
 }
 
@@ -223,7 +247,12 @@ mod tests {
     #[test]
     fn the_nodes_own_platform_goes_before_wasm_and_wasm_before_nothing() {
         let native = Platform::native().architecture;
-        let all = [entry("windows", "amd64", 'a'), entry("wasi", "wasm", 'b'), entry("linux", &native, 'c'), entry("unknown", "unknown", 'd')];
+        let all = [
+            entry("windows", "amd64", 'a'),
+            entry("wasi", "wasm", 'b'),
+            entry("linux", &native, 'c'),
+            entry("unknown", "unknown", 'd'),
+        ];
         assert!(index(&all).pick("x").unwrap().digest.ends_with('c'));
         assert!(index(&all[..2]).pick("x").unwrap().digest.ends_with('b'));
         let text = index(&all[..1]).pick("x").unwrap_err().to_string();

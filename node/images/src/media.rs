@@ -39,7 +39,9 @@ pub(crate) fn layer(media_type: &str) -> Layer {
         | "application/vnd.module.wasm.content.layer.v1+wasm" => Layer::Wasm,
         OCI_LAYER | "application/vnd.docker.image.rootfs.diff.tar" => Layer::Tar,
         OCI_LAYER_GZIP | "application/vnd.docker.image.rootfs.diff.tar.gzip" => Layer::TarGzip,
-        "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Layer::TarZstd,
+        "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
+            Layer::TarZstd
+        }
         _ => Layer::Unknown,
     }
 }

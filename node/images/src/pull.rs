@@ -57,7 +57,12 @@ impl BlobLocks {
 }
 
 /// Pulls from a registry. A digest that is complete on this node is not asked for again: it can't have changed.
-pub(crate) async fn pull(inner: &Arc<Inner>, reference: &Reference, auth: Option<Auth>, progress: Arc<impl Progress>) -> Result<Arc<Image>, ImageError> {
+pub(crate) async fn pull(
+    inner: &Arc<Inner>,
+    reference: &Reference,
+    auth: Option<Auth>,
+    progress: Arc<impl Progress>,
+) -> Result<Arc<Image>, ImageError> {
     let name = reference.to_string();
     progress.step(Step::Resolving { reference: &name });
     if reference.digest().is_some()
@@ -95,7 +100,8 @@ pub(crate) async fn assemble(
         inner.store.save(&record)?;
         return Ok(record);
     }
-    let Found { manifest, raw, config, plan } = find(reference, &top, source, &inner.limits, &inner.store, progress).await?;
+    let Found { manifest, raw, config, plan } =
+        find(reference, &top, source, &inner.limits, &inner.store, progress).await?;
     check_sizes(reference, &manifest, &plan, &inner.limits)?;
     let fetches: Vec<_> = manifest.layers.iter().map(|layer| source.fetch(layer, progress)).collect();
     futures::stream::iter(fetches).buffer_unordered(PARALLEL).try_collect::<()>().await?;
@@ -104,7 +110,8 @@ pub(crate) async fn assemble(
         Plan::Artifact | Plan::Container => manifest.layers.iter().map(Blob::from).collect(),
         Plan::Compat(path) => {
             progress.step(Step::Unpacking { reference: &name });
-            let (store, limits, path, layers) = (inner.store.clone(), inner.limits, path.clone(), manifest.layers.clone());
+            let (store, limits, path, layers) =
+                (inner.store.clone(), inner.limits, path.clone(), manifest.layers.clone());
             let what = name.clone();
             vec![blocking(move || compat::unpack(&store, &what, &layers, &path, &limits)).await?]
         }
@@ -115,7 +122,15 @@ pub(crate) async fn assemble(
         digest: inner.store.put(&name, &raw.bytes)?,
         size: raw.bytes.len() as u64,
     };
-    let record = Record::new(by_digest.clone(), by_digest, plan.kind(), manifest_blob, Blob::from(&manifest.config), layers, exec);
+    let record = Record::new(
+        by_digest.clone(),
+        by_digest,
+        plan.kind(),
+        manifest_blob,
+        Blob::from(&manifest.config),
+        layers,
+        exec,
+    );
     inner.store.save(&record)?;
     let record = record.renamed(name);
     inner.store.save(&record)?;
@@ -123,7 +138,11 @@ pub(crate) async fn assemble(
 }
 
 /// The kind of an image at its registry, from its manifest and config alone.
-pub(crate) async fn kind(inner: &Arc<Inner>, reference: &Reference, auth: Option<Auth>) -> Result<ImageKind, ImageError> {
+pub(crate) async fn kind(
+    inner: &Arc<Inner>,
+    reference: &Reference,
+    auth: Option<Auth>,
+) -> Result<ImageKind, ImageError> {
     let session = inner.client.session(inner, reference, auth);
     let top = session.top().await?;
     let found = find(reference, &top, &session, &inner.limits, &inner.store, &crate::Silent).await?;
@@ -188,7 +207,9 @@ fn check_size(what: &str, size: u64, limit: u64, reason: &'static str) -> Result
 }
 
 /// Runs file work off the async threads.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ImageError> + Send + 'static) -> Result<T, ImageError> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ImageError> + Send + 'static,
+) -> Result<T, ImageError> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(e) => match e.try_into_panic() {

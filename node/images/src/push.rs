@@ -24,7 +24,10 @@ pub(crate) async fn push(
     progress: &dyn Progress,
 ) -> Result<String, ImageError> {
     if reference.digest().is_some() {
-        return Err(ImageError::InvalidName { name: reference.to_string(), problem: "an image is pushed to a tag: its digest follows from its content" });
+        return Err(ImageError::InvalidName {
+            name: reference.to_string(),
+            problem: "an image is pushed to a tag: its digest follows from its content",
+        });
     }
     let name = reference.to_string();
     let what = file.display().to_string();
@@ -39,12 +42,14 @@ pub(crate) async fn push(
         Document::Index(index) => {
             for entry in &index.manifests {
                 let child = source.manifest(entry).await?;
-                let Document::Manifest(manifest) = Document::parse(&what, &child.bytes, child.media_type.as_deref())? else {
+                let Document::Manifest(manifest) = Document::parse(&what, &child.bytes, child.media_type.as_deref())?
+                else {
                     return Err(ImageError::malformed(what, "the index leads to another index"));
                 };
                 blobs(&session, &source, &manifest, progress).await?;
                 let by_digest = inner.client.session(inner, &reference.with_digest(&child.digest), auth.clone());
-                let media_type = manifest.media_type.or(child.media_type).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
+                let media_type =
+                    manifest.media_type.or(child.media_type).unwrap_or_else(|| media::OCI_MANIFEST.to_owned());
                 by_digest.upload_manifest(&media_type, &child.bytes).await?;
             }
             Some(top.media_type.clone().unwrap_or_else(|| media::OCI_INDEX.to_owned()))
@@ -58,7 +63,12 @@ pub(crate) async fn push(
     Ok(id)
 }
 
-async fn blobs(session: &Session, source: &Loaded, manifest: &Manifest, progress: &dyn Progress) -> Result<(), ImageError> {
+async fn blobs(
+    session: &Session,
+    source: &Loaded,
+    manifest: &Manifest,
+    progress: &dyn Progress,
+) -> Result<(), ImageError> {
     let all: Vec<&Descriptor> = std::iter::once(&manifest.config).chain(&manifest.layers).collect();
     for blob in &all {
         source.fetch(blob, &crate::Silent).await?;

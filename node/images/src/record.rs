@@ -53,9 +53,18 @@ enum Kind {
 }
 
 impl Record {
-    pub(crate) fn new(reference: String, id: String, kind: ImageKind, manifest: Blob, config: Blob, layers: Vec<Blob>, exec: ExecConfig) -> Self {
+    pub(crate) fn new(
+        reference: String,
+        id: String,
+        kind: ImageKind,
+        manifest: Blob,
+        config: Blob,
+        layers: Vec<Blob>,
+        exec: ExecConfig,
+    ) -> Self {
         let env = exec.env.unwrap_or_default();
-        let env = env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env =
+            env.iter().filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
         let filled = |text: Option<String>| text.filter(|text| !text.is_empty());
         Self {
             version: VERSION,

@@ -97,7 +97,9 @@ fn parse(name: &str) -> Result<Reference, &'static str> {
         return Err("a tag has at most 128 letters, digits, '_', '.' and '-', and begins with none of the last two");
     }
     let (registry, repository) = match path.split_once('/') {
-        Some((host, repository)) if host.contains(['.', ':']) || host == "localhost" || host.chars().any(char::is_uppercase) => {
+        Some((host, repository))
+            if host.contains(['.', ':']) || host == "localhost" || host.chars().any(char::is_uppercase) =>
+        {
             (if host == "index.docker.io" { HUB } else { host }, repository)
         }
         _ => (HUB, path),
@@ -115,8 +117,11 @@ fn parse(name: &str) -> Result<Reference, &'static str> {
             "each part of the repository is lower-case letters and digits, joined by '.', '_', '__' or '-'"
         });
     }
-    let repository =
-        if registry == HUB && !repository.contains('/') { format!("library/{repository}") } else { repository.to_owned() };
+    let repository = if registry == HUB && !repository.contains('/') {
+        format!("library/{repository}")
+    } else {
+        repository.to_owned()
+    };
     if registry.len() + repository.len() > 255 {
         return Err("the name is longer than 255 characters");
     }
@@ -138,19 +143,25 @@ pub(crate) fn is_digest(text: &str) -> bool {
 
 fn is_tag(tag: &str) -> bool {
     let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    (1..=128).contains(&tag.len()) && tag.bytes().enumerate().all(|(i, b)| word(b) || (i > 0 && matches!(b, b'.' | b'-')))
+    (1..=128).contains(&tag.len())
+        && tag.bytes().enumerate().all(|(i, b)| word(b) || (i > 0 && matches!(b, b'.' | b'-')))
 }
 
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((v6, port)) if v6.parse::<std::net::Ipv6Addr>().is_ok() => return port.is_empty() || port.strip_prefix(':').is_some_and(is_port),
+            Some((v6, port)) if v6.parse::<std::net::Ipv6Addr>().is_ok() => {
+                return port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
+            }
             _ => return false,
         },
         None => host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port))),
     };
     let label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !label.starts_with('-') && !label.ends_with('-')
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
     };
     name.split('.').all(label) && port.is_none_or(is_port)
 }
@@ -167,7 +178,10 @@ fn is_component(part: &str) -> bool {
         return false;
     }
     // Between two alphanumerics: one '.', one or two '_', or any number of '-'.
-    bytes.split(|b| alnum(*b)).filter(|run| !run.is_empty()).all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-'))
+    bytes
+        .split(|b| alnum(*b))
+        .filter(|run| !run.is_empty())
+        .all(|run| matches!(run, b"." | b"_" | b"__") || run.iter().all(|b| *b == b'-'))
 }
 
 #[cfg(test)]
@@ -203,8 +217,28 @@ mod tests {
     #[test]
     fn what_is_no_reference_is_refused() {
         for bad in [
-            "", "UPPER", "a//b", "a/", "/a", "a:", "a:b:c", "a@sha256:123", "a@md5:abc", "a b", "a..b", "-a", "a___b", "r.io/", "r.io:x/a", "r.io:99999/a",
-            "a/../b", "./a", "a@", "é", "[::1/a", "a:.x",
+            "",
+            "UPPER",
+            "a//b",
+            "a/",
+            "/a",
+            "a:",
+            "a:b:c",
+            "a@sha256:123",
+            "a@md5:abc",
+            "a b",
+            "a..b",
+            "-a",
+            "a___b",
+            "r.io/",
+            "r.io:x/a",
+            "r.io:99999/a",
+            "a/../b",
+            "./a",
+            "a@",
+            "é",
+            "[::1/a",
+            "a:.x",
         ] {
             assert!(matches!(bad.parse::<Reference>(), Err(ImageError::InvalidName { .. })), "{bad:?} was taken");
         }

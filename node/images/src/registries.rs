@@ -75,7 +75,8 @@ impl Registries {
         let registries = registries.unwrap_or_default();
         let endpoints = registries.mirrors.values().flat_map(|mirror| &mirror.endpoint);
         for endpoint in endpoints {
-            split_endpoint(endpoint).ok_or_else(|| bad(format!("the endpoint {endpoint:?} is not a URL like https://host:port")))?;
+            split_endpoint(endpoint)
+                .ok_or_else(|| bad(format!("the endpoint {endpoint:?} is not a URL like https://host:port")))?;
         }
         Ok(registries)
     }
@@ -83,7 +84,8 @@ impl Registries {
     /// The places to ask for images of `registry`, best first; the registry itself is the last.
     pub(crate) fn endpoints(&self, registry: &str) -> Vec<Endpoint> {
         let mirror = self.mirrors.get(registry).or_else(|| self.mirrors.get("*"));
-        let mirrors = mirror.into_iter().flat_map(|mirror| &mirror.endpoint).filter_map(|endpoint| split_endpoint(endpoint));
+        let mirrors =
+            mirror.into_iter().flat_map(|mirror| &mirror.endpoint).filter_map(|endpoint| split_endpoint(endpoint));
         let api = if registry == "docker.io" { HUB_API } else { registry };
         let mut endpoints: Vec<_> = mirrors
             .filter(|(_, host, _)| *host != api)
@@ -91,14 +93,23 @@ impl Registries {
                 let path = path.trim_end_matches('/');
                 let path = if path.ends_with("/v2") { path.to_owned() } else { format!("{path}/v2") };
                 let base = format!("{scheme}://{host}{path}");
-                Endpoint { base, host: host.to_owned(), mirror_of: Some(registry.to_owned()), auth: self.auth(host), tls: self.tls(host) }
+                Endpoint {
+                    base,
+                    host: host.to_owned(),
+                    mirror_of: Some(registry.to_owned()),
+                    auth: self.auth(host),
+                    tls: self.tls(host),
+                }
             })
             .collect();
         let own_scheme = mirror
-            .and_then(|mirror| mirror.endpoint.iter().filter_map(|endpoint| split_endpoint(endpoint)).find(|(_, host, _)| *host == api))
+            .and_then(|mirror| {
+                mirror.endpoint.iter().filter_map(|endpoint| split_endpoint(endpoint)).find(|(_, host, _)| *host == api)
+            })
             .map(|(scheme, _, _)| scheme.to_owned());
         let tls = self.tls(api).or_else(|| self.tls(registry));
-        let scheme = own_scheme.unwrap_or_else(|| if is_loopback(api) && tls.is_none() { "http" } else { "https" }.to_owned());
+        let scheme =
+            own_scheme.unwrap_or_else(|| if is_loopback(api) && tls.is_none() { "http" } else { "https" }.to_owned());
         endpoints.push(Endpoint {
             base: format!("{scheme}://{api}/v2"),
             host: registry.to_owned(),
@@ -159,10 +170,17 @@ mod tests {
              configs:\n  m.example:5000:\n    auth: {username: u, password: p}\n",
         )
         .unwrap();
-        assert_eq!(bases(&registries, "docker.io"), ["http://m.example:5000/v2", "https://n.example/hub/v2", "https://registry-1.docker.io/v2"]);
+        assert_eq!(
+            bases(&registries, "docker.io"),
+            ["http://m.example:5000/v2", "https://n.example/hub/v2", "https://registry-1.docker.io/v2"]
+        );
         assert_eq!(bases(&registries, "ghcr.io"), ["https://all.example/v2", "https://ghcr.io/v2"]);
         let endpoints = registries.endpoints("docker.io");
-        assert!(endpoints[0].auth.is_some() && endpoints[0].mirror_of.as_deref() == Some("docker.io") && endpoints[2].auth.is_none());
+        assert!(
+            endpoints[0].auth.is_some()
+                && endpoints[0].mirror_of.as_deref() == Some("docker.io")
+                && endpoints[2].auth.is_none()
+        );
     }
 
     #[test]

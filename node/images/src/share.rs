@@ -26,11 +26,18 @@ impl<K: Eq + Hash + Clone, T: Clone> Sharing<K, T> {
     }
 
     /// Joins the work of `key`, or begins it.
-    pub(crate) async fn run(&self, key: K, progress: Arc<dyn Progress>, begin: impl FnOnce(Arc<Listeners>) -> BoxFuture<'static, T>) -> T {
+    pub(crate) async fn run(
+        &self,
+        key: K,
+        progress: Arc<dyn Progress>,
+        begin: impl FnOnce(Arc<Listeners>) -> BoxFuture<'static, T>,
+    ) -> T {
         let work: Shared<_> = {
             let mut running = self.running.lock();
             running.retain(|_, running| running.work.upgrade().is_some());
-            let joined = running.get(&key).and_then(|running| running.work.upgrade().map(|work| (work, Arc::clone(&running.listeners))));
+            let joined = running
+                .get(&key)
+                .and_then(|running| running.work.upgrade().map(|work| (work, Arc::clone(&running.listeners))));
             match joined {
                 // Work that has ended is not news: what it found may be old by now.
                 Some((work, listeners)) if work.peek().is_none() => {

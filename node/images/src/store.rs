@@ -76,7 +76,15 @@ impl Store {
     /// Begins a blob of at most `limit` bytes.
     pub(crate) fn writer(&self, what: &str, limit: u64, reason: &'static str) -> Result<BlobWriter, ImageError> {
         let temp = self.temp()?;
-        Ok(BlobWriter { store: self.clone(), what: what.to_owned(), temp, hasher: Sha256::new(), written: 0, limit, reason })
+        Ok(BlobWriter {
+            store: self.clone(),
+            what: what.to_owned(),
+            temp,
+            hasher: Sha256::new(),
+            written: 0,
+            limit,
+            reason,
+        })
     }
 
     /// Stores a small blob that we made ourselves.
@@ -131,7 +139,9 @@ impl Store {
 
     fn publish(&self, temp: NamedTempFile, path: &Path) -> Result<(), ImageError> {
         use std::os::unix::fs::PermissionsExt;
-        temp.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(|e| ImageError::io("set the mode of", temp.path(), e))?;
+        temp.as_file()
+            .set_permissions(fs::Permissions::from_mode(0o644))
+            .map_err(|e| ImageError::io("set the mode of", temp.path(), e))?;
         temp.as_file().sync_all().map_err(|e| ImageError::io("sync", temp.path(), e))?;
         temp.persist(path).map_err(|e| ImageError::io("create", path, e.error))?;
         sync_dir(path.parent().unwrap_or(&self.root))
@@ -143,7 +153,10 @@ impl Store {
         let now = SystemTime::now();
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
             let Ok(file) = OpenOptions::new().read(true).open(&path) else { continue };
-            let old = file.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > STALE));
+            let old = file
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|at| now.duration_since(at).is_ok_and(|age| age > STALE));
             if old && file.try_lock().is_ok() {
                 let _ = fs::remove_file(&path);
             }

@@ -24,7 +24,11 @@ fn manifest(layer: &[u8], size: u64) -> Vec<u8> {
 }
 
 /// Serves the artifact of `layer`; `blob` says how the layer is served.
-fn artifact(layer: &'static [u8], size: u64, blob: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {
+fn artifact(
+    layer: &'static [u8],
+    size: u64,
+    blob: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+) -> impl Fn(&Seen) -> Answer + Send + Sync + 'static {
     move |request| {
         if request.path.contains("/manifests/") {
             ok(manifest(layer, size))
@@ -86,7 +90,13 @@ async fn a_broken_connection_is_taken_up_where_it_broke() {
     let registry = Hostile::start(artifact(&LAYER, 1000, |_| Answer::Cut(LAYER.to_vec(), 400))).await;
     let image = pull(&registry).await.unwrap();
     assert_eq!(image.layers[0].digest, digest(&LAYER));
-    let ranges: Vec<_> = registry.seen.lock().iter().filter(|request| request.path.ends_with(&digest(&LAYER))).map(|request| request.range).collect();
+    let ranges: Vec<_> = registry
+        .seen
+        .lock()
+        .iter()
+        .filter(|request| request.path.ends_with(&digest(&LAYER)))
+        .map(|request| request.range)
+        .collect();
     assert_eq!(ranges, [None, Some(400), Some(800)]);
 }
 
@@ -103,7 +113,10 @@ async fn overload_is_waited_out_and_refusal_is_not() {
     pull(&Hostile::start(busy).await).await.unwrap();
 
     for (status, retryable) in [(404, false), (403, false), (418, false)] {
-        let registry = Hostile::start(move |_: &Seen| Answer::Whole(status, vec![], br#"{"errors":[{"code":"NO","message":"go away"}]}"#.to_vec())).await;
+        let registry = Hostile::start(move |_: &Seen| {
+            Answer::Whole(status, vec![], br#"{"errors":[{"code":"NO","message":"go away"}]}"#.to_vec())
+        })
+        .await;
         let error = pull(&registry).await.unwrap_err();
         assert_eq!((error.is_retryable(), registry.seen.lock().len()), (retryable, 1), "{error}");
         assert_eq!(error.reason(), "ErrImagePull");
@@ -121,7 +134,11 @@ async fn tokens_are_fetched_once_and_credentials_stay_with_their_registry() {
         }
         match request.authorization.as_deref() {
             Some("Bearer good") => inner(request),
-            _ => Answer::Whole(401, vec![("www-authenticate", r#"Bearer realm="http://HOST/token",service="s""#.into())], vec![]),
+            _ => Answer::Whole(
+                401,
+                vec![("www-authenticate", r#"Bearer realm="http://HOST/token",service="s""#.into())],
+                vec![],
+            ),
         }
     };
     // The realm names the registry's own address, which is known once it listens.
@@ -130,7 +147,11 @@ async fn tokens_are_fetched_once_and_credentials_stay_with_their_registry() {
     let registry = Hostile::start(move |request: &Seen| match closed(request) {
         Answer::Whole(401, headers, body) => {
             let host = known.get().unwrap();
-            Answer::Whole(401, headers.into_iter().map(|(name, value)| (name, value.replace("HOST", host))).collect(), body)
+            Answer::Whole(
+                401,
+                headers.into_iter().map(|(name, value)| (name, value.replace("HOST", host))).collect(),
+                body,
+            )
         }
         other => other,
     })
@@ -151,7 +172,8 @@ async fn tokens_are_fetched_once_and_credentials_stay_with_their_registry() {
 
 #[tokio::test]
 async fn a_circle_of_redirects_ends() {
-    let registry = Hostile::start(|request: &Seen| Answer::Whole(302, vec![("location", request.path.clone())], vec![])).await;
+    let registry =
+        Hostile::start(|request: &Seen| Answer::Whole(302, vec![("location", request.path.clone())], vec![])).await;
     let error = pull(&registry).await.unwrap_err();
     assert!(matches!(&error, ImageError::Unreachable { detail, .. } if detail.contains("circle")), "{error}");
     assert!(registry.seen.lock().len() < 10);

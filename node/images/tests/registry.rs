@@ -32,7 +32,10 @@ async fn a_module_is_pushed_pulled_and_found_again() {
     let heard = Arc::clone(&steps);
     let listener = move |step: Step<'_>| heard.lock().push(format!("{step:?}"));
     let image = store.pull(&name, None, Arc::new(listener)).await.unwrap();
-    assert_eq!((image.kind, image.reference.as_str(), image.id.as_str()), (ImageKind::Wasm, name.as_str(), id.as_str()));
+    assert_eq!(
+        (image.kind, image.reference.as_str(), image.id.as_str()),
+        (ImageKind::Wasm, name.as_str(), id.as_str())
+    );
     assert_eq!(fs::read(&image.layers[0].path).unwrap(), COMPONENT);
     assert_eq!(image.layers[0].digest, digest(COMPONENT));
     let config: serde_json::Value = serde_json::from_slice(&fs::read(&image.config.path).unwrap()).unwrap();
@@ -59,13 +62,43 @@ async fn a_container_image_comes_from_every_kind_of_file_and_from_skopeo() {
     }
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let config = ["--config.entrypoint", "/bin/app", "--config.cmd", "serve", "--config.env", "A=b=c", "--config.user", "1:2", "--config.workingdir", "/srv"];
+    let config = [
+        "--config.entrypoint",
+        "/bin/app",
+        "--config.cmd",
+        "serve",
+        "--config.env",
+        "A=b=c",
+        "--config.user",
+        "1:2",
+        "--config.workingdir",
+        "/srv",
+    ];
     let oci = oci_archive(dir.path(), &config, "bin/app", b"program");
     let docker = path("docker.tar");
-    run("skopeo", &["--insecure-policy", "copy", "-q", &format!("oci-archive:{}", oci.display()), &format!("docker-archive:{docker}:docker.io/library/app:v1")]);
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "-q",
+            &format!("oci-archive:{}", oci.display()),
+            &format!("docker-archive:{docker}:docker.io/library/app:v1"),
+        ],
+    );
     let registry = Registry::start(dir.path(), None);
     let pushed = format!("{}/app:v1", registry.host);
-    run("skopeo", &["--insecure-policy", "copy", "-q", "--dest-tls-verify=false", &format!("oci-archive:{}", oci.display()), &format!("docker://{pushed}")]);
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "-q",
+            "--dest-tls-verify=false",
+            &format!("oci-archive:{}", oci.display()),
+            &format!("docker://{pushed}"),
+        ],
+    );
 
     let store = images(&dir.path().join("store"));
     let from_oci = store.load(&oci, "app:oci", Arc::new(Silent)).await.unwrap();
@@ -83,7 +116,17 @@ async fn a_container_image_comes_from_every_kind_of_file_and_from_skopeo() {
     // What we push, others can pull.
     let ours = format!("{}/copy:v1", registry.host);
     store.push(&oci, &ours, None, Arc::new(Silent)).await.unwrap();
-    run("skopeo", &["--insecure-policy", "copy", "-q", "--src-tls-verify=false", &format!("docker://{ours}"), &format!("oci:{}", path("back"))]);
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "-q",
+            "--src-tls-verify=false",
+            &format!("docker://{ours}"),
+            &format!("oci:{}", path("back")),
+        ],
+    );
 }
 
 #[tokio::test]
@@ -92,13 +135,17 @@ async fn a_compat_image_gives_its_module() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let config = ["--os", "wasi", "--architecture", "wasm", "--config.entrypoint", "/opt/app.wasm", "--config.cmd", "x"];
+    let config =
+        ["--os", "wasi", "--architecture", "wasm", "--config.entrypoint", "/opt/app.wasm", "--config.cmd", "x"];
     let file = oci_archive(dir.path(), &config, "opt/app.wasm", MODULE);
     let store = images(&dir.path().join("store"));
     let image = store.load(&file, "app:v1", Arc::new(Silent)).await.unwrap();
     assert_eq!((image.kind, image.layers.len()), (ImageKind::Wasm, 1));
     assert_eq!(fs::read(&image.layers[0].path).unwrap(), MODULE);
-    assert_eq!((image.layers[0].media_type.as_str(), &image.entrypoint), ("application/wasm", &vec!["/opt/app.wasm".to_owned()]));
+    assert_eq!(
+        (image.layers[0].media_type.as_str(), &image.entrypoint),
+        ("application/wasm", &vec!["/opt/app.wasm".to_owned()])
+    );
 }
 
 #[tokio::test]
@@ -108,14 +155,18 @@ async fn credentials_open_what_is_closed() {
     }
     let dir = tempfile::tempdir().unwrap();
     // user:secret
-    let registry = Registry::start(dir.path(), Some("user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"));
+    let registry =
+        Registry::start(dir.path(), Some("user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n"));
     let file = dir.path().join("app.wasm");
     fs::write(&file, MODULE).unwrap();
     let name = format!("{}/app:v1", registry.host);
     let store = images(&dir.path().join("store"));
     assert!(matches!(store.pull(&name, None, Arc::new(Silent)).await, Err(ImageError::Unauthorized { .. })));
     let auth = |password: &str| Some(Auth::Basic { username: "user".into(), password: password.into() });
-    assert!(matches!(store.push(&file, &name, auth("wrong"), Arc::new(Silent)).await, Err(ImageError::Unauthorized { .. })));
+    assert!(matches!(
+        store.push(&file, &name, auth("wrong"), Arc::new(Silent)).await,
+        Err(ImageError::Unauthorized { .. })
+    ));
     let id = store.push(&file, &name, auth("secret"), Arc::new(Silent)).await.unwrap();
     assert_eq!(store.pull(&name, auth("secret"), Arc::new(Silent)).await.unwrap().id, id);
 

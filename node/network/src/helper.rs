@@ -48,8 +48,7 @@ impl HelperClient {
     pub(crate) fn start(config: &HelperConfig) -> Result<Self, NetworkError> {
         let fail = NetworkError::io("start the network helper");
         let start = || -> io::Result<Self> {
-            let (ours, theirs) =
-                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
+            let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
             for end in [&ours, &theirs] {
                 setsockopt(end, sockopt::SndBuf, &(2 * MAX_MESSAGE))?;
             }
@@ -108,8 +107,8 @@ impl Drop for HelperClient {
 /// When the network cannot be set up; the parent has been told the same.
 pub fn helper_main(config: &str) -> Result<(), NetworkError> {
     let channel = io::stdin();
-    let config: HelperConfig =
-        serde_json::from_str(config).map_err(|error| NetworkError::Invalid(format!("helper configuration: {error}")))?;
+    let config: HelperConfig = serde_json::from_str(config)
+        .map_err(|error| NetworkError::Invalid(format!("helper configuration: {error}")))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -176,8 +175,7 @@ fn receive(channel: BorrowedFd<'_>) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut control = nix::cmsg_space!([std::os::fd::RawFd; 1]);
     let (length, fd) = {
         let mut slices = [IoSliceMut::new(&mut message)];
-        let received =
-            recvmsg::<()>(channel.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+        let received = recvmsg::<()>(channel.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
         let fd = received.cmsgs()?.find_map(|message| match message {
             ControlMessageOwned::ScmRights(fds) => fds.first().copied(),
             _ => None,

@@ -83,7 +83,12 @@ pub(crate) async fn configure_node(handle: &Handle, links: &NodeLinks) -> Result
 }
 
 /// The bridge that joins the nodes.
-pub(crate) async fn configure_fabric(handle: &Handle, bridge: &str, ip: Ipv4Addr, length: u8) -> Result<(), NetworkError> {
+pub(crate) async fn configure_fabric(
+    handle: &Handle,
+    bridge: &str,
+    ip: Ipv4Addr,
+    length: u8,
+) -> Result<(), NetworkError> {
     let lo = link_index(handle, "lo").await?;
     up(handle, lo, "lo").await?;
     let added = handle.link().add(LinkBridge::new(bridge).build()).execute().await;
@@ -236,7 +241,9 @@ fn absent(result: Result<(), rtnetlink::Error>) -> Result<(), rtnetlink::Error> 
 
 fn tolerate(result: Result<(), rtnetlink::Error>, codes: &[nix::errno::Errno]) -> Result<(), rtnetlink::Error> {
     match result {
-        Err(rtnetlink::Error::NetlinkError(message)) if codes.iter().any(|&code| message.raw_code() == -(code as i32)) => {
+        Err(rtnetlink::Error::NetlinkError(message))
+            if codes.iter().any(|&code| message.raw_code() == -(code as i32)) =>
+        {
             Ok(())
         }
         other => other,

@@ -60,7 +60,13 @@ pub(crate) fn spawn_nft() -> io::Result<std::process::Child> {
     let spawn = |program| {
         // A group of its own: Ctrl-C is for us, who end in order.
         let mut command = Command::new(program);
-        command.process_group(0).args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+        command
+            .process_group(0)
+            .args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
     };
     match spawn("nft") {
         // An ordinary user's PATH lacks the directory.

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use wherry_runtime::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
 
 use crate::dns::{Zone, candidates};
-use crate::node::PodDns;
 use crate::netns::Netns;
+use crate::node::PodDns;
 use crate::place::{Place, make_socket};
 
 /// A Pod with an address, and a namespace if it has containers.

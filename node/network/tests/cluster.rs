@@ -148,7 +148,11 @@ async fn pods_of_both_kinds_reach_each_other_and_services() {
             let answer = ask(&**client, ([10, 96, 0, 7], 80)).await;
             *seen.entry(answer.unwrap_or_else(|error| format!("{from}: {error}"))).or_default() += 1;
         }
-        assert_eq!(seen.keys().map(String::as_str).collect::<Vec<_>>(), ["anyip-0", "anyip-1", "netns-0", "netns-1"], "{from}: {seen:?}");
+        assert_eq!(
+            seen.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["anyip-0", "anyip-1", "netns-0", "netns-1"],
+            "{from}: {seen:?}"
+        );
     }
     for node in &bed.nodes {
         let answer = read(node.dial(SocketAddr::new(node.ip(), 30123)).await.unwrap()).await;

@@ -41,9 +41,17 @@ impl Cgroups {
                 matches!(kind, "cgroup" | "cgroup2").then(|| (PathBuf::from(place), kind, options))
             })
             .collect();
-        let has = |kind: &str, options: &str, controller: &str| kind == "cgroup" && options.split(',').any(|o| o == controller);
-        let of = |controller: &str| mounts.iter().find(|(_, kind, options)| has(kind, options, controller)).map(|(path, ..)| path.clone());
-        Self::V1 { memory: of("memory"), cpuacct: of("cpuacct"), all: mounts.iter().map(|(path, ..)| path.clone()).collect() }
+        let has = |kind: &str, options: &str, controller: &str| {
+            kind == "cgroup" && options.split(',').any(|o| o == controller)
+        };
+        let of = |controller: &str| {
+            mounts.iter().find(|(_, kind, options)| has(kind, options, controller)).map(|(path, ..)| path.clone())
+        };
+        Self::V1 {
+            memory: of("memory"),
+            cpuacct: of("cpuacct"),
+            all: mounts.iter().map(|(path, ..)| path.clone()).collect(),
+        }
     }
 
     pub(crate) fn is_v2(&self) -> bool {
@@ -55,7 +63,9 @@ impl Cgroups {
         match self {
             // runc writes memory.swap.max only where it is there.
             Self::V2(_) => true,
-            Self::V1 { memory, .. } => memory.as_ref().is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists()),
+            Self::V1 { memory, .. } => {
+                memory.as_ref().is_some_and(|root| root.join("memory.memsw.limit_in_bytes").exists())
+            }
         }
     }
 
@@ -65,11 +75,16 @@ impl Cgroups {
             Self::V2(root) => {
                 let dir = join(root, path);
                 let cpu_micros = field(&read(&dir, "cpu.stat")?, "usage_usec")?;
-                Some(Stats { cpu_nanos: cpu_micros * 1000, memory_working_set_bytes: working_set(&dir, "memory.current", "inactive_file") })
+                Some(Stats {
+                    cpu_nanos: cpu_micros * 1000,
+                    memory_working_set_bytes: working_set(&dir, "memory.current", "inactive_file"),
+                })
             }
             Self::V1 { memory, cpuacct, .. } => {
                 let cpu = read(&join(cpuacct.as_ref()?, path), "cpuacct.usage")?;
-                let memory = memory.as_ref().map_or(0, |root| working_set(&join(root, path), "memory.usage_in_bytes", "total_inactive_file"));
+                let memory = memory
+                    .as_ref()
+                    .map_or(0, |root| working_set(&join(root, path), "memory.usage_in_bytes", "total_inactive_file"));
                 Some(Stats { cpu_nanos: cpu.trim().parse().ok()?, memory_working_set_bytes: memory })
             }
         }

@@ -151,7 +151,8 @@ struct Home {
 impl Home {
     fn prepare(options: &ContainerdOptions) -> Result<Self, ContainerdError> {
         use std::os::unix::fs::DirBuilderExt;
-        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir));
+        let make =
+            |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir));
         let binary = find(&options.binary).ok_or_else(|| ContainerdError::NotInstalled(options.binary.clone()))?;
         let dir = options.data_dir.join("containerd");
         make(&dir)?;
@@ -216,9 +217,16 @@ disabled_plugins = [
 
     /// A containerd that outlived an earlier life of ours gives way. The new one waits for its database's lock.
     fn end_leftover(&self) {
-        let Some(pid) = fs::read_to_string(self.pid_path()).ok().and_then(|text| text.trim().parse::<i32>().ok()).filter(|pid| *pid > 1) else { return };
+        let Some(pid) = fs::read_to_string(self.pid_path())
+            .ok()
+            .and_then(|text| text.trim().parse::<i32>().ok())
+            .filter(|pid| *pid > 1)
+        else {
+            return;
+        };
         let config = self.config_path();
-        let ours = fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == config.as_os_str().as_encoded_bytes()));
+        let ours = fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == config.as_os_str().as_encoded_bytes()));
         if ours {
             tracing::warn!(pid, "ending the containerd of an earlier life");
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
@@ -265,7 +273,14 @@ disabled_plugins = [
         };
         // A Ctrl-C in the terminal goes to the whole group: containerd has to outlive it until we stop it.
         command.process_group(0);
-        command.arg("--config").arg(self.config_path()).stdin(Stdio::null()).stdout(log).stderr(twin).env("NOTIFY_SOCKET", notify).env("PATH", search_path());
+        command
+            .arg("--config")
+            .arg(self.config_path())
+            .stdin(Stdio::null())
+            .stdout(log)
+            .stderr(twin)
+            .env("NOTIFY_SOCKET", notify)
+            .env("PATH", search_path());
         let process = Process::spawn(command).await.map_err(io_error("run", &self.binary))?;
         fs::write(self.pid_path(), process.pid.to_string()).map_err(io_error("write", self.pid_path()))?;
         Ok(process)
@@ -310,7 +325,9 @@ impl Process {
             };
             let pid = Pid::from_raw(child.id().cast_signed());
             let _ = started.send(Ok(pid));
-            while let Err(nix::errno::Errno::EINTR) = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) {}
+            while let Err(nix::errno::Errno::EINTR) = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)
+            {
+            }
             let mut alive = shared.lock();
             let _ = child.wait();
             *alive = false;

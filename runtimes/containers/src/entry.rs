@@ -44,7 +44,13 @@ pub(crate) struct Entry {
 
 impl Entry {
     pub(crate) fn status(&self) -> ContainerStatus {
-        ContainerStatus { id: self.id.clone(), pod: self.pod.clone(), name: self.name.clone(), attempt: self.attempt, state: self.state.borrow().clone() }
+        ContainerStatus {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            name: self.name.clone(),
+            attempt: self.attempt,
+            state: self.state.borrow().clone(),
+        }
     }
 
     pub(crate) fn wrong_state(&self, problem: &str) -> RuntimeError {
@@ -79,19 +85,37 @@ impl Entry {
     /// The end of a container that could not be started.
     pub(crate) fn start_failed(&self, message: String) {
         let now = SystemTime::now();
-        self.exited(Exit { code: START_ERROR, oom_killed: false, message: Some(message), started_at: now, finished_at: now });
+        self.exited(Exit {
+            code: START_ERROR,
+            oom_killed: false,
+            message: Some(message),
+            started_at: now,
+            finished_at: now,
+        });
     }
 
     /// The end of a container that nobody saw end.
     pub(crate) fn vanished(&self, started_at: SystemTime) -> Exit {
         let message = "the container is gone: the node was restarted, or somebody removed its task".to_owned();
-        Exit { code: UNSEEN, oom_killed: false, message: Some(message), started_at, finished_at: SystemTime::now().max(started_at) }
+        Exit {
+            code: UNSEEN,
+            oom_killed: false,
+            message: Some(message),
+            started_at,
+            finished_at: SystemTime::now().max(started_at),
+        }
     }
 }
 
 /// Waits for a running container's end, whatever becomes of containerd meanwhile, and reports it once all its output has been
 /// handed over.
-pub(crate) async fn follow(entry: Arc<Entry>, client: Client, cgroups: Arc<Cgroups>, started_at: SystemTime, stop: CancellationToken) {
+pub(crate) async fn follow(
+    entry: Arc<Entry>,
+    client: Client,
+    cgroups: Arc<Cgroups>,
+    started_at: SystemTime,
+    stop: CancellationToken,
+) {
     let exit = tokio::select! {
         () = stop.cancelled() => return,
         exit = end_of(&entry, &client, &cgroups, started_at) => exit,
@@ -115,7 +139,13 @@ async fn end_of(entry: &Entry, client: &Client, cgroups: &Cgroups, started_at: S
                 let ended = ended.into_inner();
                 let oom_killed = cgroups.oom_killed(&entry.cgroup);
                 let finished_at = ended.exited_at.map_or_else(SystemTime::now, time).max(started_at);
-                return Exit { code: ended.exit_status.cast_signed(), oom_killed, message: None, started_at, finished_at };
+                return Exit {
+                    code: ended.exit_status.cast_signed(),
+                    oom_killed,
+                    message: None,
+                    started_at,
+                    finished_at,
+                };
             }
             Err(status) if status.code() == Code::NotFound => return entry.vanished(started_at),
             Err(status) => {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use containerd_client::services::v1::{DeleteProcessRequest, ExecProcessRequest, GetContainerRequest, KillRequest, StartRequest, WaitRequest};
+use containerd_client::services::v1::{
+    DeleteProcessRequest, ExecProcessRequest, GetContainerRequest, KillRequest, StartRequest, WaitRequest,
+};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use wherry_runtime::{ExecOutput, Output, RuntimeError, Stream};
@@ -46,7 +48,8 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let (inner, container, exec, fifos) = (Arc::clone(&self.inner), self.container.clone(), self.exec.clone(), self.fifos.clone());
+        let (inner, container, exec, fifos) =
+            (Arc::clone(&self.inner), self.container.clone(), self.exec.clone(), self.fifos.clone());
         let clean = async move {
             let (client, mut tasks) = (&inner.client, inner.client.tasks());
             // Killed, waited for, deleted: all three are answered at once where it has ended already.
@@ -67,7 +70,12 @@ impl Drop for Process {
 }
 
 impl Inner {
-    pub(crate) async fn exec(self: &Arc<Self>, entry: &Entry, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError> {
+    pub(crate) async fn exec(
+        self: &Arc<Self>,
+        entry: &Entry,
+        command: &[String],
+        limit: usize,
+    ) -> Result<ExecOutput, RuntimeError> {
         if command.is_empty() {
             return Err(RuntimeError::InvalidSpec("no command was given".into()));
         }
@@ -77,20 +85,35 @@ impl Inner {
         let process = self.process_spec(entry, command).await?;
         let exec = format!("exec-{}", unique());
         let fifos = Fifos::new(entry.fifos.dir().join(&exec), false, false);
-        let io = |e: std::io::Error| RuntimeError::Failed(format!("can't make fifos in {}: {e}", fifos.dir().display()));
+        let io =
+            |e: std::io::Error| RuntimeError::Failed(format!("can't make fifos in {}: {e}", fifos.dir().display()));
         fifos.make().map_err(io)?;
         let ends = fifos.open().map_err(io)?;
         let [stdin, stdout, stderr] = fifos.names();
         let running = Process { inner: Arc::clone(self), container: entry.id.0.clone(), exec: exec.clone(), fifos };
         let spec = prost_types::Any { type_url: PROCESS_TYPE.to_owned(), value: process.to_string().into_bytes() };
-        let request = ExecProcessRequest { container_id: entry.id.0.clone(), stdin, stdout, stderr, terminal: false, spec: Some(spec), exec_id: exec.clone() };
+        let request = ExecProcessRequest {
+            container_id: entry.id.0.clone(),
+            stdin,
+            stdout,
+            stderr,
+            terminal: false,
+            spec: Some(spec),
+            exec_id: exec.clone(),
+        };
         self.client.tasks().exec(self.client.call(request)).await.map_err(failed("run a command"))?;
         let request = StartRequest { container_id: entry.id.0.clone(), exec_id: exec.clone() };
         self.client.tasks().start(self.client.call(request)).await.map_err(start_error)?;
         let collected = Arc::new(Collected { limit, streams: Mutex::default() });
         let pumps = ends.pump(&(Arc::clone(&collected) as Arc<dyn Output>), &self.stop);
         let request = WaitRequest { container_id: entry.id.0.clone(), exec_id: exec };
-        let ended = self.client.tasks().wait(self.client.call(request)).await.map_err(failed("wait for a command"))?.into_inner();
+        let ended = self
+            .client
+            .tasks()
+            .wait(self.client.call(request))
+            .await
+            .map_err(failed("wait for a command"))?
+            .into_inner();
         pumps.drained().await;
         drop(running);
         let (stdout, stderr) = std::mem::take(&mut *collected.streams.lock());
@@ -100,9 +123,16 @@ impl Inner {
     /// The container's own process with another command.
     async fn process_spec(&self, entry: &Entry, command: &[String]) -> Result<Value, RuntimeError> {
         let request = GetContainerRequest { id: entry.id.0.clone() };
-        let found = self.client.containers().get(self.client.call(request)).await.map_err(failed("find a container"))?.into_inner();
+        let found = self
+            .client
+            .containers()
+            .get(self.client.call(request))
+            .await
+            .map_err(failed("find a container"))?
+            .into_inner();
         let bytes = found.container.and_then(|container| container.spec).map(|spec| spec.value).unwrap_or_default();
-        let mut spec: Value = serde_json::from_slice(&bytes).map_err(|e| RuntimeError::Failed(format!("the spec of {} can't be read: {e}", entry.id)))?;
+        let mut spec: Value = serde_json::from_slice(&bytes)
+            .map_err(|e| RuntimeError::Failed(format!("the spec of {} can't be read: {e}", entry.id)))?;
         let mut process = spec["process"].take();
         process["args"] = json!(command);
         process["terminal"] = json!(false);

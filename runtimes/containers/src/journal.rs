@@ -37,7 +37,12 @@ impl Past {
     }
 
     pub(crate) fn ended(exit: &Exit) -> Self {
-        let ended = Ended { code: exit.code, oom_killed: exit.oom_killed, message: exit.message.clone(), at: nanos(exit.finished_at) };
+        let ended = Ended {
+            code: exit.code,
+            oom_killed: exit.oom_killed,
+            message: exit.message.clone(),
+            at: nanos(exit.finished_at),
+        };
         Self { started: Some(nanos(exit.started_at)), ended: Some(ended) }
     }
 
@@ -106,7 +111,13 @@ mod tests {
         let started_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789);
         journal.write(&Past::started(started_at)).unwrap();
         assert_eq!((journal.read().started_at(), journal.read().exit()), (Some(started_at), None));
-        let exit = Exit { code: 137, oom_killed: true, message: None, started_at, finished_at: started_at + Duration::from_secs(1) };
+        let exit = Exit {
+            code: 137,
+            oom_killed: true,
+            message: None,
+            started_at,
+            finished_at: started_at + Duration::from_secs(1),
+        };
         journal.write(&Past::ended(&exit)).unwrap();
         assert_eq!(journal.read().exit(), Some(exit));
     }

@@ -11,7 +11,8 @@ use std::time::SystemTime;
 use containerd_client::services::v1::container::Runtime as ShimRuntime;
 use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest};
 use containerd_client::services::v1::{
-    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest, KillRequest, StartRequest,
+    Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest, KillRequest,
+    StartRequest,
 };
 use containerd_client::types;
 use parking_lot::Mutex;
@@ -32,9 +33,16 @@ const SHIM: &str = "io.containerd.runc.v2";
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
 impl Inner {
-    pub(crate) async fn create(self: &Arc<Self>, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError> {
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        spec: ContainerSpec,
+        output: Arc<dyn Output>,
+    ) -> Result<(), RuntimeError> {
         if !is_id(&spec.id) {
-            return Err(RuntimeError::InvalidSpec(format!("{:?} is not a container identity: 64 lower-case hex digits", spec.id.0)));
+            return Err(RuntimeError::InvalidSpec(format!(
+                "{:?} is not a container identity: 64 lower-case hex digits",
+                spec.id.0
+            )));
         }
         let facts = ImageFacts::read(&spec.image).await?;
         let chain = self.unpacker.unpack(&spec.image, &facts).await?;
@@ -46,7 +54,9 @@ impl Inner {
                 Ok(())
             }
             Err(error) => {
-                self.forget_rootfs(&spec.id).await.unwrap_or_else(|e| tracing::warn!(container = %spec.id, error = %e, "a snapshot stays behind"));
+                self.forget_rootfs(&spec.id)
+                    .await
+                    .unwrap_or_else(|e| tracing::warn!(container = %spec.id, error = %e, "a snapshot stays behind"));
                 Err(error)
             }
         }
@@ -55,25 +65,47 @@ impl Inner {
     /// A writable snapshot over the image's, under the container's name.
     async fn prepare_rootfs(&self, id: &ContainerId, chain: String) -> Result<Vec<types::Mount>, RuntimeError> {
         // A root for the collector by itself: its container's record comes after it. Removed by us alone.
-        let labels = HashMap::from([("containerd.io/gc.root".to_owned(), "wherry".to_owned()), (labels::ROOTFS.to_owned(), "true".to_owned())]);
-        let request = PrepareSnapshotRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone(), parent: chain, labels };
-        let prepared = self.client.snapshots().prepare(self.client.call(request)).await.map_err(failed("prepare a root filesystem"))?;
+        let labels = HashMap::from([
+            ("containerd.io/gc.root".to_owned(), "wherry".to_owned()),
+            (labels::ROOTFS.to_owned(), "true".to_owned()),
+        ]);
+        let request = PrepareSnapshotRequest {
+            snapshotter: self.unpacker.snapshotter().to_owned(),
+            key: id.0.clone(),
+            parent: chain,
+            labels,
+        };
+        let prepared = self
+            .client
+            .snapshots()
+            .prepare(self.client.call(request))
+            .await
+            .map_err(failed("prepare a root filesystem"))?;
         Ok(prepared.into_inner().mounts)
     }
 
     async fn forget_rootfs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let request = RemoveSnapshotRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone() };
-        unless_missing(self.client.snapshots().remove(self.client.call(request)).await).map_err(failed("remove a root filesystem"))?;
+        unless_missing(self.client.snapshots().remove(self.client.call(request)).await)
+            .map_err(failed("remove a root filesystem"))?;
         Ok(())
     }
 
     /// The container's record at containerd and its directory here.
-    async fn record(&self, spec: &ContainerSpec, facts: &ImageFacts, rootfs: Vec<types::Mount>, output: Arc<dyn Output>) -> Result<Entry, RuntimeError> {
+    async fn record(
+        &self,
+        spec: &ContainerSpec,
+        facts: &ImageFacts,
+        rootfs: Vec<types::Mount>,
+        output: Arc<dyn Output>,
+    ) -> Result<Entry, RuntimeError> {
         let around = Surroundings { cgroups: &self.cgroups, rootfs: &Rootfs::of(&rootfs) };
         let oci = spec::build(spec, &around)?;
         let journal = self.journal(&spec.id);
         let fifos = Fifos::new(journal.dir().to_owned(), spec.tty, spec.stdin);
-        fifos.make().map_err(|e| RuntimeError::Failed(format!("can't make fifos in {}: {e}", fifos.dir().display())))?;
+        fifos
+            .make()
+            .map_err(|e| RuntimeError::Failed(format!("can't make fifos in {}: {e}", fifos.dir().display())))?;
         let container = Container {
             id: spec.id.0.clone(),
             labels: labels::of(spec, facts.stop_signal()),
@@ -84,7 +116,11 @@ impl Inner {
             snapshot_key: spec.id.0.clone(),
             ..Container::default()
         };
-        let made = self.client.containers().create(self.client.call(CreateContainerRequest { container: Some(container) })).await;
+        let made = self
+            .client
+            .containers()
+            .create(self.client.call(CreateContainerRequest { container: Some(container) }))
+            .await;
         if let Err(status) = made {
             fifos.remove();
             return Err(failed("make a container")(status));
@@ -112,7 +148,8 @@ impl Inner {
         if !entry.is_created() {
             return Err(entry.wrong_state("it can be started once"));
         }
-        let output = entry.output.lock().clone().ok_or_else(|| entry.wrong_state("it has no output: adopt it first"))?;
+        let output =
+            entry.output.lock().clone().ok_or_else(|| entry.wrong_state("it has no output: adopt it first"))?;
         let started_at = SystemTime::now();
         // Noted before it may run: after a crash a task without a note would look as if it had never been started.
         entry.remember(&Past::started(started_at));
@@ -134,18 +171,30 @@ impl Inner {
 
     /// Makes and starts the task; after a failure there is none.
     async fn run(&self, entry: &Arc<Entry>, output: &Arc<dyn Output>) -> Result<(), RuntimeError> {
-        let io = |e: io::Error| RuntimeError::Failed(format!("can't open the fifos in {}: {e}", entry.fifos.dir().display()));
+        let io = |e: io::Error| {
+            RuntimeError::Failed(format!("can't open the fifos in {}: {e}", entry.fifos.dir().display()))
+        };
         let ends = entry.fifos.open().map_err(io)?;
         let rootfs = if entry.rootfs.is_empty() { self.rootfs(&entry.id).await? } else { entry.rootfs.clone() };
         let [stdin, stdout, stderr] = entry.fifos.names();
         let id = &entry.id.0;
-        let request = CreateTaskRequest { container_id: id.clone(), rootfs, stdin, stdout, stderr, terminal: entry.tty, ..CreateTaskRequest::default() };
+        let request = CreateTaskRequest {
+            container_id: id.clone(),
+            rootfs,
+            stdin,
+            stdout,
+            stderr,
+            terminal: entry.tty,
+            ..CreateTaskRequest::default()
+        };
         self.client.tasks().create(self.client.call(request)).await.map_err(start_error)?;
         // The shim has opened its ends by now.
         let pumps = ends.pump(output, &self.stop);
         let request = StartRequest { container_id: id.clone(), exec_id: String::new() };
         if let Err(status) = self.client.tasks().start(self.client.call(request)).await {
-            self.delete_task(&entry.id).await.unwrap_or_else(|e| tracing::warn!(container = %entry.id, error = %e, "a task stays behind"));
+            self.delete_task(&entry.id)
+                .await
+                .unwrap_or_else(|e| tracing::warn!(container = %entry.id, error = %e, "a task stays behind"));
             return Err(start_error(status));
         }
         *entry.pumps.lock() = Some(pumps);
@@ -154,12 +203,20 @@ impl Inner {
 
     async fn rootfs(&self, id: &ContainerId) -> Result<Vec<types::Mount>, RuntimeError> {
         let request = MountsRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone() };
-        Ok(self.client.snapshots().mounts(self.client.call(request)).await.map_err(failed("find a root filesystem"))?.into_inner().mounts)
+        Ok(self
+            .client
+            .snapshots()
+            .mounts(self.client.call(request))
+            .await
+            .map_err(failed("find a root filesystem"))?
+            .into_inner()
+            .mounts)
     }
 
     /// Begins to wait for a running container's end.
     pub(crate) fn follow(&self, entry: &Arc<Entry>, started_at: SystemTime) {
-        let end = follow(Arc::clone(entry), self.client.clone(), Arc::clone(&self.cgroups), started_at, self.stop.clone());
+        let end =
+            follow(Arc::clone(entry), self.client.clone(), Arc::clone(&self.cgroups), started_at, self.stop.clone());
         self.tasks.spawn(end);
     }
 
@@ -178,7 +235,9 @@ impl Inner {
         match self.client.tasks().kill(self.client.call(request)).await {
             Ok(_) => Ok(()),
             // It has ended by itself; its end is on its way to us.
-            Err(status) if status.code() == Code::NotFound || status.message().contains("process already finished") => Ok(()),
+            Err(status) if status.code() == Code::NotFound || status.message().contains("process already finished") => {
+                Ok(())
+            }
             Err(status) => Err(failed("signal a container")(status)),
         }
     }
@@ -190,7 +249,8 @@ impl Inner {
         }
         self.delete_task(&entry.id).await?;
         let request = DeleteContainerRequest { id: entry.id.0.clone() };
-        unless_missing(self.client.containers().delete(self.client.call(request)).await).map_err(failed("remove a container"))?;
+        unless_missing(self.client.containers().delete(self.client.call(request)).await)
+            .map_err(failed("remove a container"))?;
         self.forget_rootfs(&entry.id).await?;
         entry.fifos.remove();
         self.cgroups.remove_if_empty(&entry.cgroup);

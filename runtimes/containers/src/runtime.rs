@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime,
+    RuntimeError, RuntimeInfo, Signal, Stats,
 };
 
 use crate::cgroup::Cgroups;
@@ -142,7 +143,8 @@ impl ContainerRuntime {
     /// once they are adopted.
     pub async fn connect(options: ContainerOptions) -> Result<Arc<Self>, RuntimeError> {
         let client = Client::new(options.socket, &options.namespace)?;
-        let version = client.version().version(client.call(())).await.map_err(failed("say its version"))?.into_inner().version;
+        let version =
+            client.version().version(client.call(())).await.map_err(failed("say its version"))?.into_inner().version;
         let version = version.trim_start_matches('v').split(['~', '+']).next().unwrap_or_default().to_owned();
         let snapshotter = match options.snapshotter {
             Some(name) => name,
@@ -172,10 +174,22 @@ impl ContainerRuntime {
 /// overlayfs where containerd has it ready, else copies.
 async fn choose_snapshotter(client: &Client) -> Result<String, RuntimeError> {
     let request = PluginsRequest { filters: vec!["type==io.containerd.snapshotter.v1".to_owned()] };
-    let plugins = client.introspection().plugins(client.call(request)).await.map_err(failed("list its snapshotters"))?.into_inner().plugins;
-    let ready: Vec<String> = plugins.into_iter().filter(|plugin| plugin.init_err.is_none()).map(|plugin| plugin.id).collect();
+    let plugins = client
+        .introspection()
+        .plugins(client.call(request))
+        .await
+        .map_err(failed("list its snapshotters"))?
+        .into_inner()
+        .plugins;
+    let ready: Vec<String> =
+        plugins.into_iter().filter(|plugin| plugin.init_err.is_none()).map(|plugin| plugin.id).collect();
     let wanted = ["overlayfs", "native"].into_iter().find(|name| ready.iter().any(|id| id == name));
-    wanted.map(str::to_owned).ok_or_else(|| RuntimeError::Failed(format!("containerd has neither overlayfs nor native snapshots, only: {}", ready.join(", "))))
+    wanted.map(str::to_owned).ok_or_else(|| {
+        RuntimeError::Failed(format!(
+            "containerd has neither overlayfs nor native snapshots, only: {}",
+            ready.join(", ")
+        ))
+    })
 }
 
 impl Inner {
@@ -185,9 +199,17 @@ impl Inner {
 
     async fn recover(self: &Arc<Self>) -> Result<(), RuntimeError> {
         let request = ListContainersRequest { filters: vec![labels::filter()] };
-        let containers = self.client.containers().list(self.client.call(request)).await.map_err(failed("list containers"))?.into_inner().containers;
+        let containers = self
+            .client
+            .containers()
+            .list(self.client.call(request))
+            .await
+            .map_err(failed("list containers"))?
+            .into_inner()
+            .containers;
         let request = ListTasksRequest { filter: String::new() };
-        let tasks = self.client.tasks().list(self.client.call(request)).await.map_err(failed("list tasks"))?.into_inner().tasks;
+        let tasks =
+            self.client.tasks().list(self.client.call(request)).await.map_err(failed("list tasks"))?.into_inner().tasks;
         // containerd 1.6 fills in `id` alone, later ones `container_id` too.
         let of = |task: &Task| if task.container_id.is_empty() { task.id.clone() } else { task.container_id.clone() };
         let mut tasks: HashMap<String, Task> = tasks.into_iter().map(|task| (of(&task), task)).collect();
@@ -201,7 +223,10 @@ impl Inner {
 
     fn recover_one(self: &Arc<Self>, container: Container, task: Option<Task>) {
         let Some(known) = labels::read(&container.labels) else {
-            return tracing::warn!(container = container.id, "a container with our label, but without the others, is left alone");
+            return tracing::warn!(
+                container = container.id,
+                "a container with our label, but without the others, is left alone"
+            );
         };
         let id = ContainerId(container.id);
         let journal = self.journal(&id);
@@ -229,7 +254,13 @@ impl Inner {
             (None, Some((Ok(TaskStatus::Stopped), task))) => {
                 let finished_at = task.exited_at.map_or_else(SystemTime::now, time).max(started_at);
                 let oom_killed = self.cgroups.oom_killed(&entry.cgroup);
-                entry.exited(Exit { code: task.exit_status.cast_signed(), oom_killed, message: None, started_at, finished_at });
+                entry.exited(Exit {
+                    code: task.exit_status.cast_signed(),
+                    oom_killed,
+                    message: None,
+                    started_at,
+                    finished_at,
+                });
             }
             (None, Some((Ok(TaskStatus::Created), _))) => {
                 // We died between making the task and starting it: whoever looks after it makes another container.
@@ -262,7 +293,10 @@ impl Inner {
     }
 
     /// Runs work to its end even if the caller goes.
-    async fn to_its_end<T: Send + 'static>(&self, work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static) -> Result<T, RuntimeError> {
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, RuntimeError>> + Send + 'static,
+    ) -> Result<T, RuntimeError> {
         match self.tasks.spawn(work).await {
             Ok(result) => result,
             Err(e) => match e.try_into_panic() {
@@ -294,7 +328,11 @@ impl Runtime for ContainerRuntime {
             return Err(entry.wrong_state("there is a container of this identity"));
         }
         if !self.inner.making.lock().insert(id.clone()) {
-            return Err(RuntimeError::WrongState { id, state: "being made", problem: "there is a container of this identity".into() });
+            return Err(RuntimeError::WrongState {
+                id,
+                state: "being made",
+                problem: "there is a container of this identity".into(),
+            });
         }
         let inner = Arc::clone(&self.inner);
         let work = async move {
@@ -340,7 +378,9 @@ impl Runtime for ContainerRuntime {
         if entry.is_created() || entry.pumps.lock().is_some() {
             return Ok(());
         }
-        let io = |e: std::io::Error| RuntimeError::Failed(format!("can't open the fifos in {}: {e}", entry.fifos.dir().display()));
+        let io = |e: std::io::Error| {
+            RuntimeError::Failed(format!("can't open the fifos in {}: {e}", entry.fifos.dir().display()))
+        };
         let pumps = entry.fifos.open().map_err(io)?.pump(&output, &self.inner.stop);
         if entry.is_running() {
             *entry.pumps.lock() = Some(pumps);
@@ -360,6 +400,9 @@ impl Runtime for ContainerRuntime {
         if !entry.is_running() {
             return Err(entry.wrong_state("only a running container uses anything"));
         }
-        self.inner.cgroups.stats(&entry.cgroup).ok_or_else(|| RuntimeError::Failed(format!("the control group {} can't be read", entry.cgroup)))
+        self.inner
+            .cgroups
+            .stats(&entry.cgroup)
+            .ok_or_else(|| RuntimeError::Failed(format!("the control group {} can't be read", entry.cgroup)))
     }
 }

@@ -40,7 +40,14 @@ impl Fifos {
     pub(crate) fn make(&self) -> io::Result<()> {
         use std::os::unix::fs::DirBuilderExt;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
-        for path in [Some(self.dir.join("stdout")), (!self.tty).then(|| self.dir.join("stderr")), self.stdin.then(|| self.dir.join("stdin"))].into_iter().flatten() {
+        for path in [
+            Some(self.dir.join("stdout")),
+            (!self.tty).then(|| self.dir.join("stderr")),
+            self.stdin.then(|| self.dir.join("stdin")),
+        ]
+        .into_iter()
+        .flatten()
+        {
             match mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR) {
                 Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
                 Err(e) => return Err(e.into()),
@@ -61,8 +68,18 @@ impl Fifos {
     pub(crate) fn open(&self) -> io::Result<Ends> {
         let receiver = |name: &str| pipe::OpenOptions::new().open_receiver(self.dir.join(name));
         // Held open for both directions: the shim's open does not wait, and the container's stdin has no end.
-        let stdin = self.stdin.then(|| fs::OpenOptions::new().read(true).write(true).custom_flags(nix::libc::O_NONBLOCK).open(self.dir.join("stdin")));
-        Ok(Ends { stdout: receiver("stdout")?, stderr: if self.tty { None } else { Some(receiver("stderr")?) }, _stdin: stdin.transpose()? })
+        let stdin = self.stdin.then(|| {
+            fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(nix::libc::O_NONBLOCK)
+                .open(self.dir.join("stdin"))
+        });
+        Ok(Ends {
+            stdout: receiver("stdout")?,
+            stderr: if self.tty { None } else { Some(receiver("stderr")?) },
+            _stdin: stdin.transpose()?,
+        })
     }
 
     pub(crate) fn remove(&self) {

@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use containerd_client::services::v1::snapshots::{CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest};
+use containerd_client::services::v1::snapshots::{
+    CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
+};
 use containerd_client::services::v1::{
     AddResourceRequest, ApplyRequest, CreateRequest, DeleteRequest, Resource, WriteAction, WriteContentRequest,
 };
@@ -53,9 +55,12 @@ struct ExecFacts {
 impl ImageFacts {
     pub(crate) async fn read(image: &Image) -> Result<Self, RuntimeError> {
         let path = &image.config.path;
-        let bytes = tokio::fs::read(path).await.map_err(|e| RuntimeError::Failed(format!("can't read {}: {e}", path.display())))?;
+        let bytes = tokio::fs::read(path)
+            .await
+            .map_err(|e| RuntimeError::Failed(format!("can't read {}: {e}", path.display())))?;
         let invalid = |problem: String| RuntimeError::InvalidImage(format!("{}: {problem}", image.reference));
-        let facts: Self = serde_json::from_slice(&bytes).map_err(|e| invalid(format!("the config can't be read: {e}")))?;
+        let facts: Self =
+            serde_json::from_slice(&bytes).map_err(|e| invalid(format!("the config can't be read: {e}")))?;
         let (ids, layers) = (facts.rootfs.diff_ids.len(), image.layers.len());
         if ids != layers {
             return Err(invalid(format!("its config names {ids} layers, its manifest {layers}")));
@@ -107,7 +112,10 @@ impl Unpacker {
     /// The name of the snapshot that containers of this image start from; makes it where it is missing.
     pub(crate) async fn unpack(&self, image: &Image, facts: &ImageFacts) -> Result<String, RuntimeError> {
         if image.kind != ImageKind::Container {
-            return Err(RuntimeError::InvalidImage(format!("{} is a Wasm image: containerd can't run it", image.reference)));
+            return Err(RuntimeError::InvalidImage(format!(
+                "{} is a Wasm image: containerd can't run it",
+                image.reference
+            )));
         }
         let chains = facts.chains();
         let Some(top) = chains.last().cloned() else {
@@ -165,10 +173,17 @@ impl Unpacker {
         self.lease(lease, false).await?;
         let resource = Resource { id: top.to_owned(), r#type: format!("snapshots/{}", self.snapshotter) };
         let request = AddResourceRequest { id: lease.to_owned(), resource: Some(resource) };
-        unless_exists(self.client.leases().add_resource(self.client.call(request)).await).map_err(failed("keep a snapshot"))
+        unless_exists(self.client.leases().add_resource(self.client.call(request)).await)
+            .map_err(failed("keep a snapshot"))
     }
 
-    async fn layers(&self, image: &Image, facts: &ImageFacts, chains: &[String], lease: &str) -> Result<(), RuntimeError> {
+    async fn layers(
+        &self,
+        image: &Image,
+        facts: &ImageFacts,
+        chains: &[String],
+        lease: &str,
+    ) -> Result<(), RuntimeError> {
         let mut parent = String::new();
         for ((layer, diff_id), chain) in image.layers.iter().zip(&facts.rootfs.diff_ids).zip(chains) {
             if !self.exists(chain).await? {
@@ -179,22 +194,53 @@ impl Unpacker {
         Ok(())
     }
 
-    async fn layer(&self, image: &Image, layer: &Descriptor, diff_id: &str, chain: &str, parent: &str, lease: &str) -> Result<(), RuntimeError> {
+    async fn layer(
+        &self,
+        image: &Image,
+        layer: &Descriptor,
+        diff_id: &str,
+        chain: &str,
+        parent: &str,
+        lease: &str,
+    ) -> Result<(), RuntimeError> {
         self.ingest(layer, lease).await?;
         let key = format!("extract-{} {chain}", unique());
-        let request = PrepareSnapshotRequest { snapshotter: self.snapshotter.clone(), key: key.clone(), parent: parent.to_owned(), labels: HashMap::new() };
-        let prepared = self.client.snapshots().prepare(self.client.leased(request, lease)).await.map_err(failed("prepare a snapshot"))?;
+        let request = PrepareSnapshotRequest {
+            snapshotter: self.snapshotter.clone(),
+            key: key.clone(),
+            parent: parent.to_owned(),
+            labels: HashMap::new(),
+        };
+        let prepared = self
+            .client
+            .snapshots()
+            .prepare(self.client.leased(request, lease))
+            .await
+            .map_err(failed("prepare a snapshot"))?;
         let result = self.apply(image, layer, diff_id, prepared.into_inner().mounts, lease).await;
         if let Err(error) = result {
             let request = RemoveSnapshotRequest { snapshotter: self.snapshotter.clone(), key };
             let _ = self.client.snapshots().remove(self.client.call(request)).await;
             return Err(error);
         }
-        let request = CommitSnapshotRequest { snapshotter: self.snapshotter.clone(), name: chain.to_owned(), key, labels: HashMap::new() };
-        unless_exists(self.client.snapshots().commit(self.client.leased(request, lease)).await).map_err(failed("commit a snapshot"))
+        let request = CommitSnapshotRequest {
+            snapshotter: self.snapshotter.clone(),
+            name: chain.to_owned(),
+            key,
+            labels: HashMap::new(),
+        };
+        unless_exists(self.client.snapshots().commit(self.client.leased(request, lease)).await)
+            .map_err(failed("commit a snapshot"))
     }
 
-    async fn apply(&self, image: &Image, layer: &Descriptor, diff_id: &str, mounts: Vec<types::Mount>, lease: &str) -> Result<(), RuntimeError> {
+    async fn apply(
+        &self,
+        image: &Image,
+        layer: &Descriptor,
+        diff_id: &str,
+        mounts: Vec<types::Mount>,
+        lease: &str,
+    ) -> Result<(), RuntimeError> {
         let diff = types::Descriptor {
             media_type: layer.media_type.clone(),
             digest: layer.digest.clone(),
@@ -203,8 +249,12 @@ impl Unpacker {
         };
         let request = ApplyRequest { diff: Some(diff), mounts, payloads: HashMap::new(), sync_fs: false };
         let applied = self.client.diff().apply(self.client.leased(request, lease)).await;
-        let invalid = |problem: &str| RuntimeError::InvalidImage(format!("{}: layer {}: {problem}", image.reference, layer.digest));
-        let applied = applied.map_err(|status| if is_layers_fault(&status) { invalid(status.message()) } else { failed("unpack a layer")(status) })?;
+        let invalid = |problem: &str| {
+            RuntimeError::InvalidImage(format!("{}: layer {}: {problem}", image.reference, layer.digest))
+        };
+        let applied = applied.map_err(|status| {
+            if is_layers_fault(&status) { invalid(status.message()) } else { failed("unpack a layer")(status) }
+        })?;
         match applied.into_inner().applied {
             Some(applied) if applied.digest == diff_id => Ok(()),
             Some(applied) => Err(invalid(&format!("it unpacks to {}, but the config says {diff_id}", applied.digest))),
@@ -254,7 +304,11 @@ async fn read_blob(blob: Descriptor, queue: mpsc::Sender<WriteContentRequest>) -
         let mut data = Vec::with_capacity(CHUNK.min(usize::try_from(blob.size).unwrap_or(CHUNK)) + 1);
         let length = (&mut file).take(CHUNK as u64).read_to_end(&mut data).await.map_err(unreadable)?;
         let last = length == 0;
-        let next = if last { request(WriteAction::Commit, offset, Vec::new()) } else { request(WriteAction::Write, offset, data) };
+        let next = if last {
+            request(WriteAction::Commit, offset, Vec::new())
+        } else {
+            request(WriteAction::Write, offset, data)
+        };
         if queue.send(next).await.is_err() || last {
             return Ok(());
         }
@@ -264,7 +318,15 @@ async fn read_blob(blob: Descriptor, queue: mpsc::Sender<WriteContentRequest>) -
 
 /// Whether the layer itself is at fault: trying again is useless.
 fn is_layers_fault(status: &Status) -> bool {
-    const SIGNS: [&str; 7] = ["archive/tar", "gzip", "zstd", "unexpected EOF", "invalid tar header", "no processor for media-type", "currently unsupported"];
+    const SIGNS: [&str; 7] = [
+        "archive/tar",
+        "gzip",
+        "zstd",
+        "unexpected EOF",
+        "invalid tar header",
+        "no processor for media-type",
+        "currently unsupported",
+    ];
     !is_lost(status) && SIGNS.iter().any(|sign| status.message().contains(sign))
 }
 
@@ -300,6 +362,9 @@ mod tests {
     #[test]
     fn stop_signals_have_several_spellings() {
         let signal = |name: &str| facts(&format!(r#"{{"config": {{"StopSignal": "{name}"}}}}"#)).stop_signal();
-        assert_eq!([signal("SIGQUIT"), signal("QUIT"), signal("3"), signal(""), signal("ODD"), signal("900")], [3, 3, 3, 15, 15, 15]);
+        assert_eq!(
+            [signal("SIGQUIT"), signal("QUIT"), signal("3"), signal(""), signal("ODD"), signal("900")],
+            [3, 3, 3, 15, 15, 15]
+        );
     }
 }

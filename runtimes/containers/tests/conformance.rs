@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use wherry_runtime::conformance::{Fixture, Program, Workload};
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, Descriptor, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats, Stream,
+    ContainerId, ContainerSpec, ContainerStatus, Descriptor, ExecOutput, Exit, Image, Output, Runtime, RuntimeError,
+    RuntimeInfo, Signal, Stats, Stream,
 };
 
 use support::Node;
@@ -55,7 +56,9 @@ impl Fixture for Containers {
             // Process 1 can't be ended by a signal of its own making; its child can.
             Workload::Crashes => "sh -c 'kill -ABRT $$'; exit $?",
             Workload::EatsMemory => "x=0123456789abcdef; while :; do x=$x$x; done",
-            Workload::Broken => return Some(Program { image: Arc::new(broken(node, &image)), command: vec![], args: vec![] }),
+            Workload::Broken => {
+                return Some(Program { image: Arc::new(broken(node, &image)), command: vec![], args: vec![] });
+            }
         };
         Some(Program { image, command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), args: vec![] })
     }
@@ -71,7 +74,12 @@ fn broken(node: &Node, image: &Image) -> Image {
     };
     let config = format!(r#"{{"rootfs": {{"type": "layers", "diff_ids": ["sha256:{}"]}}}}"#, "0".repeat(64));
     let layer = blob("layer", "application/vnd.oci.image.layer.v1.tar+gzip", b"this is no archive");
-    Image { config: blob("config", "application/vnd.oci.image.config.v1+json", config.as_bytes()), manifest: blob("manifest", "", b"broken"), layers: vec![layer], ..image.clone() }
+    Image {
+        config: blob("config", "application/vnd.oci.image.config.v1+json", config.as_bytes()),
+        manifest: blob("manifest", "", b"broken"),
+        layers: vec![layer],
+        ..image.clone()
+    }
 }
 
 /// The runtime, but `start` of [`UNTIL_TOLD`] returns when it listens to signals.

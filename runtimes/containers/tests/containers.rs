@@ -31,7 +31,8 @@ async fn a_container_sees_what_its_spec_says() {
     let script = "hostname; pwd; cat /volume/in /etc/hosts; echo $FROM_IMAGE $FROM_SPEC; id -u; id -g; id -G; \
                   echo back > /volume/out; touch /read-only 2>/dev/null || echo refused; { echo x > /etc/hosts; } 2>/dev/null || echo refused; \
                   cat /proc/1/oom_score_adj; ls /sys/fs/cgroup > /dev/null && echo cgroups";
-    let mount = |source: &Path, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+    let mount =
+        |source: &Path, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
     let spec = ContainerSpec {
         env: vec![("FROM_SPEC".into(), "also".into())],
         mounts: vec![mount(&volume, "/volume", false), mount(&file, "/etc/hosts", true)],
@@ -42,7 +43,22 @@ async fn a_container_sees_what_its_spec_says() {
     let (code, stdout, stderr) = node.run(spec).await;
     assert_eq!((code, stderr.as_str()), (0, ""));
     let lines: Vec<&str> = stdout.lines().collect();
-    assert_eq!(lines, ["pod-0", "/data", "from the node10.0.0.1 pod", "yes also", "0", "0", "0 7", "refused", "refused", "1000", "cgroups"]);
+    assert_eq!(
+        lines,
+        [
+            "pod-0",
+            "/data",
+            "from the node10.0.0.1 pod",
+            "yes also",
+            "0",
+            "0",
+            "0 7",
+            "refused",
+            "refused",
+            "1000",
+            "cgroups"
+        ]
+    );
     assert_eq!(fs::read_to_string(volume.join("out")).unwrap(), "back\n");
 }
 
@@ -95,7 +111,9 @@ async fn limits_reach_the_kernel_and_nothing_stays_behind() {
     output.says("up").await;
     let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
     let root = |controller: &str| if v2 { "/sys/fs/cgroup".into() } else { format!("/sys/fs/cgroup/{controller}") };
-    let read = |controller: &str, file: &str| fs::read_to_string(format!("{}/{group}/{file}", root(controller))).unwrap().trim().to_owned();
+    let read = |controller: &str, file: &str| {
+        fs::read_to_string(format!("{}/{group}/{file}", root(controller))).unwrap().trim().to_owned()
+    };
     if v2 {
         assert_eq!((read("", "memory.max"), read("", "cpu.max")), ("67108864".into(), "20000 100000".into()));
     } else {
@@ -141,7 +159,10 @@ async fn commands_run_beside_a_container() {
     let cut = run("yes | head -n 100000", 10).await.unwrap();
     assert_eq!((cut.code, cut.stdout.len()), (0, 10));
     let missing = runtime.exec(&id, &words(&["/does/not/exist"]), 10).await;
-    assert!(matches!(&missing, Err(RuntimeError::InvalidSpec(text)) if text.contains("/does/not/exist")), "{missing:?}");
+    assert!(
+        matches!(&missing, Err(RuntimeError::InvalidSpec(text)) if text.contains("/does/not/exist")),
+        "{missing:?}"
+    );
 
     // A caller that gives up takes its command with it. It is in the container's own output that we see it begin and end.
     let forever = "trap 'echo was told > /proc/1/fd/1' EXIT; echo begun > /proc/1/fd/1; sleep 3600";
@@ -166,7 +187,10 @@ async fn what_cannot_start_says_why_and_has_ended() {
     let id = spec.id.clone();
     runtime.create(spec, Lines::new()).await.unwrap();
     let refused = runtime.start(&id).await;
-    assert!(matches!(&refused, Err(RuntimeError::InvalidSpec(text)) if text.contains("/bin/nothing") && !text.contains("OCI runtime")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(RuntimeError::InvalidSpec(text)) if text.contains("/bin/nothing") && !text.contains("OCI runtime")),
+        "{refused:?}"
+    );
     let exit = runtime.wait(&id).await.unwrap();
     assert_eq!(exit.code, 128);
     assert!(exit.message.unwrap().contains("/bin/nothing"));
@@ -183,7 +207,10 @@ async fn a_new_life_adopts_what_runs_and_knows_what_has_ended() {
     fs::create_dir(&gate).unwrap();
     nix::unistd::mkfifo(&gate.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let mount = Mount { source: gate.clone(), target: "/gate".into(), read_only: false };
-    let living = ContainerSpec { mounts: vec![mount], ..node.shell("echo before; cat /gate/fifo; echo between; cat /gate/fifo; exit 5").await };
+    let living = ContainerSpec {
+        mounts: vec![mount],
+        ..node.shell("echo before; cat /gate/fifo; echo between; cat /gate/fifo; exit 5").await
+    };
     let ended = node.shell("exit 4").await;
     let made = node.shell("echo made").await;
     let (living_id, ended_id, made_id) = (living.id.clone(), ended.id.clone(), made.id.clone());
@@ -198,7 +225,9 @@ async fn a_new_life_adopts_what_runs_and_knows_what_has_ended() {
     runtime.start(&ended_id).await.unwrap();
     let exit = runtime.wait(&ended_id).await.unwrap();
     output.says("before").await;
-    let state = |list: &[wherry_runtime::ContainerStatus], id| list.iter().find(|status| &status.id == id).unwrap().state.clone();
+    let state = |list: &[wherry_runtime::ContainerStatus], id| {
+        list.iter().find(|status| &status.id == id).unwrap().state.clone()
+    };
     let before = state(&runtime.list().await.unwrap(), &living_id);
     drop(runtime);
 

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError,
-    RuntimeInfo, Signal, Stats, Stream,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime,
+    RuntimeError, RuntimeInfo, Signal, Stats, Stream,
 };
 
 /// Which call of a fake fails next.
@@ -216,9 +216,14 @@ impl Runtime for FakeRuntime {
     async fn remove(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         {
             let mut containers = self.containers.lock();
-            let running = containers.get(id).is_some_and(|fake| matches!(*fake.state.borrow(), ContainerState::Running { .. }));
+            let running =
+                containers.get(id).is_some_and(|fake| matches!(*fake.state.borrow(), ContainerState::Running { .. }));
             if running {
-                return Err(RuntimeError::WrongState { id: id.clone(), state: "running", problem: "cannot remove it".to_owned() });
+                return Err(RuntimeError::WrongState {
+                    id: id.clone(),
+                    state: "running",
+                    problem: "cannot remove it".to_owned(),
+                });
             }
             containers.remove(id);
         }
@@ -253,7 +258,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
-        if self.containers.lock().contains_key(id) { Ok(Stats::default()) } else { Err(RuntimeError::NotFound(id.clone())) }
+        if self.containers.lock().contains_key(id) {
+            Ok(Stats::default())
+        } else {
+            Err(RuntimeError::NotFound(id.clone()))
+        }
     }
 }
 
@@ -268,7 +277,8 @@ impl Captured {
     #[must_use]
     pub fn text(&self, stream: Stream) -> String {
         let written = self.written.lock();
-        let bytes: Vec<u8> = written.iter().filter(|(of, _)| *of == stream).flat_map(|(_, bytes)| bytes.to_vec()).collect();
+        let bytes: Vec<u8> =
+            written.iter().filter(|(of, _)| *of == stream).flat_map(|(_, bytes)| bytes.to_vec()).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 }

@@ -18,6 +18,8 @@ mod spec;
 pub use image::{Descriptor, Image, ImageKind};
 pub use network::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
 pub use output::{Output, Stream};
-pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats};
+pub use runtime::{
+    ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats,
+};
 pub use scoped::Scoped;
 pub use spec::{ContainerId, ContainerSpec, Limits, Mount, PodRef, Security};

@@ -107,7 +107,8 @@ fn write_whole(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
     let (temporary, path) = (temporary(dir), dir.join(name));
     // A leftover of a process that had our id.
     let _ = fs::remove_file(&temporary);
-    let written = private(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, &path));
+    let written =
+        private(&temporary).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&temporary, &path));
     if written.is_err() {
         let _ = fs::remove_file(&temporary);
     }

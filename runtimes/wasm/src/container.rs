@@ -8,7 +8,9 @@ use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wherry_runtime::{ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal};
+use wherry_runtime::{
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal,
+};
 
 use crate::Options;
 use crate::command;
@@ -59,7 +61,12 @@ impl Phase {
 }
 
 impl Container {
-    pub(crate) fn new(spec: ContainerSpec, program: Arc<Program>, environment: Environment, output: Arc<dyn Output>) -> Self {
+    pub(crate) fn new(
+        spec: ContainerSpec,
+        program: Arc<Program>,
+        environment: Environment,
+        output: Arc<dyn Output>,
+    ) -> Self {
         Self {
             id: spec.id,
             pod: spec.pod,
@@ -77,7 +84,11 @@ impl Container {
     }
 
     /// Moves Created to Running and spawns the supervisor on `guests`, whose context the caller is in.
-    pub(crate) fn start(self: &Arc<Self>, options: &Arc<Options>, guests: &tokio::runtime::Handle) -> Result<(), RuntimeError> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        options: &Arc<Options>,
+        guests: &tokio::runtime::Handle,
+    ) -> Result<(), RuntimeError> {
         let mut from = None;
         self.phase.send_if_modified(|phase| {
             let created = matches!(phase, Phase::Created);
@@ -150,8 +161,12 @@ impl Container {
         let account = &self.environment.account;
         let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
         match &*self.program {
-            Program::Served(program) => serve::serve(program, Arc::clone(&self.environment), listeners, options, self.term.clone()).await,
-            Program::Command(program) => Metered::new(cpu, pulse, command::run_component(program, &self.environment)).await,
+            Program::Served(program) => {
+                serve::serve(program, Arc::clone(&self.environment), listeners, options, self.term.clone()).await
+            }
+            Program::Command(program) => {
+                Metered::new(cpu, pulse, command::run_component(program, &self.environment)).await
+            }
             Program::Module(program) => Metered::new(cpu, pulse, command::run_module(program, &self.environment)).await,
         }
     }
@@ -211,6 +226,12 @@ impl Container {
             Phase::Running { started_at } => ContainerState::Running { started_at: *started_at },
             Phase::Exited(exit) => ContainerState::Exited(exit.clone()),
         };
-        ContainerStatus { id: self.id.clone(), pod: self.pod.clone(), name: self.name.clone(), attempt: self.attempt, state }
+        ContainerStatus {
+            id: self.id.clone(),
+            pod: self.pod.clone(),
+            name: self.name.clone(),
+            attempt: self.attempt,
+            state,
+        }
     }
 }

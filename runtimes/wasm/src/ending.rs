@@ -81,7 +81,9 @@ mod tests {
     fn errors_become_endings() {
         let exit = wasmtime::Error::from(I32Exit(259)).context("in main");
         assert_eq!(Ending::of(&exit), Ending::Code(3));
-        assert!(matches!(Ending::of(&wasmtime::Error::from(wasmtime::Trap::StackOverflow)), Ending::Trap(text) if text.contains("stack")));
+        assert!(
+            matches!(Ending::of(&wasmtime::Error::from(wasmtime::Trap::StackOverflow)), Ending::Trap(text) if text.contains("stack"))
+        );
     }
 
     #[test]

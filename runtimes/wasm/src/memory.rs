@@ -59,7 +59,11 @@ impl Memory {
 
     fn take(&self, bytes: u64) -> Result<(), OutOfMemory> {
         if !self.own.take(bytes) {
-            return Err(OutOfMemory { wanted: self.held().saturating_add(bytes), limit: self.own.limit, of: "the container's limit" });
+            return Err(OutOfMemory {
+                wanted: self.held().saturating_add(bytes),
+                limit: self.own.limit,
+                of: "the container's limit",
+            });
         }
         if !self.node.0.take(bytes) {
             self.own.give(bytes);

@@ -52,7 +52,12 @@ impl Mounts {
         let mut made = Self { preopens: Vec::new(), staging };
         let mut files: BTreeMap<PathBuf, Vec<&Mount>> = BTreeMap::new();
         for mount in mounts {
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {}: {error}", mount.target.display(), mount.source.display()));
+            let named = |error: io::Error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("mount {}: {}: {error}", mount.target.display(), mount.source.display()),
+                )
+            };
             if fs::metadata(&mount.source).map_err(named)?.is_dir() {
                 made.preopens.push(Preopen {
                     source: mount.source.clone(),
@@ -77,15 +82,22 @@ impl Mounts {
         let source = self.staging.join(index.to_string());
         fs::create_dir_all(&source)?;
         for file in files {
-            let name = file.target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file is mounted at /"))?;
+            let name = file
+                .target
+                .file_name()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a file is mounted at /"))?;
             let place = source.join(name);
-            let named = |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {error}", file.target.display()));
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {error}", file.target.display()));
             if !file.read_only {
                 fs::hard_link(&file.source, &place).map_err(named)?;
             } else if fs::metadata(&file.source).map_err(named)?.len() <= COPIED_BYTES {
                 fs::copy(&file.source, &place).map_err(named)?;
             } else {
-                return Err(named(io::Error::new(io::ErrorKind::FileTooLarge, "a read-only file of more than 16 MiB; mount its directory")));
+                return Err(named(io::Error::new(
+                    io::ErrorKind::FileTooLarge,
+                    "a read-only file of more than 16 MiB; mount its directory",
+                )));
             }
         }
         let writable = files.iter().any(|file| !file.read_only);
@@ -95,7 +107,8 @@ impl Mounts {
     /// Opens them for one instance.
     pub(crate) fn open(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
         for Preopen { source, target, permissions } in &self.preopens {
-            wasi.preopened_dir(source, target, *permissions).map_err(|error| error.context(format!("mount {target}")))?;
+            wasi.preopened_dir(source, target, *permissions)
+                .map_err(|error| error.context(format!("mount {target}")))?;
         }
         Ok(())
     }
@@ -123,11 +136,17 @@ mod tests {
         fs::create_dir(at("volume")).unwrap();
         fs::write(at("hosts"), "127.0.0.1 localhost").unwrap();
         fs::write(at("log"), "").unwrap();
-        let mount = |source: &str, target: &str, read_only| Mount { source: at(source), target: target.into(), read_only };
-        let mounts =
-            [mount("volume", "/data", true), mount("hosts", "/etc/hosts", true), mount("log", "/dev/termination-log", false), mount("hosts", "/data/hosts", true)];
+        let mount =
+            |source: &str, target: &str, read_only| Mount { source: at(source), target: target.into(), read_only };
+        let mounts = [
+            mount("volume", "/data", true),
+            mount("hosts", "/etc/hosts", true),
+            mount("log", "/dev/termination-log", false),
+            mount("hosts", "/data/hosts", true),
+        ];
         let made = Mounts::prepare(&mounts, at("staging")).unwrap();
-        let seen: Vec<(&str, bool)> = made.preopens.iter().map(|p| (p.target.as_str(), matches!(p.permissions, FsPerms::ReadWrite))).collect();
+        let seen: Vec<(&str, bool)> =
+            made.preopens.iter().map(|p| (p.target.as_str(), matches!(p.permissions, FsPerms::ReadWrite))).collect();
         assert_eq!(seen, [("/data", false), ("/dev", true), ("/etc", false)]);
         fs::write(made.preopens[1].source.join("termination-log"), "done").unwrap();
         assert_eq!(fs::read_to_string(at("log")).unwrap(), "done");

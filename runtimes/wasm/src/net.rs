@@ -22,7 +22,9 @@ use std::sync::Arc;
 use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily};
-use wasmtime_wasi::p2::bindings::sockets::{ip_name_lookup, tcp as tcp_bindings, tcp_create_socket, udp as udp_bindings, udp_create_socket};
+use wasmtime_wasi::p2::bindings::sockets::{
+    ip_name_lookup, tcp as tcp_bindings, tcp_create_socket, udp as udp_bindings, udp_create_socket,
+};
 use wherry_runtime::{PodNetwork, SocketFamily};
 
 pub(crate) use connect::{connect, resolve};
@@ -134,6 +136,9 @@ mod tests {
     #[test]
     fn mapped_addresses_are_no_way_round() {
         assert!(!belongs("::ffff:127.0.0.1".parse().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), SocketFamily::V6));
-        assert!(belongs(Ipv6Addr::LOCALHOST.into(), SocketFamily::V6) && !belongs(Ipv4Addr::LOCALHOST.into(), SocketFamily::V6));
+        assert!(
+            belongs(Ipv6Addr::LOCALHOST.into(), SocketFamily::V6)
+                && !belongs(Ipv4Addr::LOCALHOST.into(), SocketFamily::V6)
+        );
     }
 }

@@ -52,7 +52,12 @@ impl Outgoing {
 }
 
 impl WasiHttpHooks for Outgoing {
-    fn send_request(&mut self, request: Request<WasiBody>, options: Option<RequestOptions>, _: Done) -> Box<dyn Future<Output = Sent> + Send> {
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Done,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
         let network = Arc::clone(&self.network);
         let permit = Arc::clone(&self.requests).try_acquire_owned();
         Box::new(async move {
@@ -80,9 +85,15 @@ impl Limits {
     }
 }
 
-async fn send(network: Arc<dyn PodNetwork>, mut request: Request<WasiBody>, limits: Limits, permit: OwnedSemaphorePermit) -> Sent {
+async fn send(
+    network: Arc<dyn PodNetwork>,
+    mut request: Request<WasiBody>,
+    limits: Limits,
+    permit: OwnedSemaphorePermit,
+) -> Sent {
     let target = Target::of(request.uri())?;
-    let stream = timeout(limits.connect, target.connect(network.as_ref())).await.map_err(|_| Error::ConnectionTimeout)??;
+    let stream =
+        timeout(limits.connect, target.connect(network.as_ref())).await.map_err(|_| Error::ConnectionTimeout)??;
     // What goes to the server itself names the path alone.
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
@@ -92,9 +103,11 @@ async fn send(network: Arc<dyn PodNetwork>, mut request: Request<WasiBody>, limi
         drop(permit);
         outcome
     });
-    let response = timeout(limits.first_byte, sender.send_request(request)).await.map_err(|_| Error::ConnectionReadTimeout)??;
+    let response =
+        timeout(limits.first_byte, sender.send_request(request)).await.map_err(|_| Error::ConnectionReadTimeout)??;
     let between = limits.between_bytes.max(Duration::from_millis(1));
-    let response = response.map(|body| Timed { body, between, idle: Box::pin(tokio::time::sleep(between)) }.boxed_unsync());
+    let response =
+        response.map(|body| Timed { body, between, idle: Box::pin(tokio::time::sleep(between)) }.boxed_unsync());
     Ok((response, Box::new(finish(connection))))
 }
 
@@ -143,7 +156,10 @@ impl Target {
 static TLS: LazyLock<Result<TlsConnector, rustls::Error>> = LazyLock::new(|| {
     let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     Ok(TlsConnector::from(Arc::new(config)))
 });
 
@@ -204,7 +220,8 @@ mod tests {
 
     #[test]
     fn targets() {
-        let target = |uri: &str| Target::of(&uri.parse().unwrap()).map(|target| (target.host, target.port, target.tls)).ok();
+        let target =
+            |uri: &str| Target::of(&uri.parse().unwrap()).map(|target| (target.host, target.port, target.tls)).ok();
         assert_eq!(target("http://redis/x"), Some(("redis".into(), 80, false)));
         assert_eq!(target("https://example.com:8443/"), Some(("example.com".into(), 8443, true)));
         assert_eq!(target("https://[::1]/"), Some(("::1".into(), 443, true)));

@@ -45,9 +45,10 @@ impl Encoding {
         match bytes {
             [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Self::Module),
             [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(Self::Component),
-            [0, b'a', b's', b'm', version @ ..] => {
-                Err(Invalid(format!("it is Wasm of an unknown version ({})", hex::encode(&version[..version.len().min(4)]))))
-            }
+            [0, b'a', b's', b'm', version @ ..] => Err(Invalid(format!(
+                "it is Wasm of an unknown version ({})",
+                hex::encode(&version[..version.len().min(4)])
+            ))),
             [0x7f, b'E', b'L', b'F', ..] => Err(Invalid("it is a native (ELF) file, not Wasm".into())),
             [] => Err(Invalid("it is empty, not Wasm".into())),
             _ => Err(Invalid(format!("it is not Wasm: it begins with {}", hex::encode(&bytes[..bytes.len().min(8)])))),
@@ -115,7 +116,10 @@ impl Program {
             let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
             return Err(Invalid(format!("the module exports no function _start (it exports {})", listed(&exports))));
         }
-        let pre = linkers.module.instantiate_pre(module).map_err(|error| Invalid(format!("the module does not link: {error:#}")))?;
+        let pre = linkers
+            .module
+            .instantiate_pre(module)
+            .map_err(|error| Invalid(format!("the module does not link: {error:#}")))?;
         Ok(Self::Module(pre))
     }
 
@@ -124,17 +128,22 @@ impl Program {
         let imports = ty.imports(engine).map(|(name, item)| (name, item.ty));
         // A type alone asks nothing of the host.
         let needed = imports.filter(|(_, item)| !matches!(item, component::types::ComponentItem::Type(_)));
-        let unknown: Vec<String> = needed.filter(|(name, _)| !is_offered(name)).map(|(name, _)| name.to_owned()).collect();
+        let unknown: Vec<String> =
+            needed.filter(|(name, _)| !is_offered(name)).map(|(name, _)| name.to_owned()).collect();
         refuse_imports(&unknown)?;
         let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
         let exported = |interface: &str| exports.iter().any(|name| is_version_0_2(name, interface));
         let world = (exported("wasi:http/incoming-handler"), exported("wasi:cli/run"));
         if world == (true, true) {
-            let text = "the component exports both wasi:http/incoming-handler and wasi:cli/run: which one to run is not clear";
+            let text =
+                "the component exports both wasi:http/incoming-handler and wasi:cli/run: which one to run is not clear";
             return Err(Invalid(text.into()));
         }
         if world == (false, false) {
-            return Err(Invalid(format!("the component exports neither of the worlds that can be run (it exports {})", listed(&exports))));
+            return Err(Invalid(format!(
+                "the component exports neither of the worlds that can be run (it exports {})",
+                listed(&exports)
+            )));
         }
         let unlinked = |error: wasmtime::Error| Invalid(format!("the component does not link: {error:#}"));
         let pre = linkers.component.instantiate_pre(component).map_err(unlinked)?;
@@ -180,7 +189,9 @@ mod tests {
     fn encodings_are_told_by_their_first_bytes() {
         assert_eq!(Encoding::of(&wat::parse_str("(module)").unwrap()), Ok(Encoding::Module));
         assert_eq!(Encoding::of(&wat::parse_str("(component)").unwrap()), Ok(Encoding::Component));
-        for (bytes, problem) in [(&b"\x7fELF"[..], "native"), (b"", "empty"), (b"#!/bin/sh", "not Wasm"), (b"\0asm\x02", "unknown version")] {
+        for (bytes, problem) in
+            [(&b"\x7fELF"[..], "native"), (b"", "empty"), (b"#!/bin/sh", "not Wasm"), (b"\0asm\x02", "unknown version")]
+        {
             assert!(Encoding::of(bytes).unwrap_err().to_string().contains(problem), "{problem}");
         }
     }
@@ -188,6 +199,10 @@ mod tests {
     #[test]
     fn offered_interfaces() {
         assert!(is_offered("wasi:http/types@0.2.3") && is_offered("wasi:io/streams@0.2.12"));
-        assert!(!is_offered("wasi:http/types@0.3.0") && !is_offered("wasi:keyvalue/store@0.2.0") && !is_offered("get-answer"));
+        assert!(
+            !is_offered("wasi:http/types@0.3.0")
+                && !is_offered("wasi:keyvalue/store@0.2.0")
+                && !is_offered("get-answer")
+        );
     }
 }

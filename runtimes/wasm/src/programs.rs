@@ -68,11 +68,15 @@ impl Programs {
             return Err(RuntimeError::InvalidImage(format!("{} is a container image, not Wasm", image.reference)));
         }
         if layer.size > self.image_bytes {
-            let text = format!("{}: {} bytes are more than the {} that this node compiles", image.reference, layer.size, self.image_bytes);
+            let text = format!(
+                "{}: {} bytes are more than the {} that this node compiles",
+                image.reference, layer.size, self.image_bytes
+            );
             return Err(RuntimeError::InvalidImage(text));
         }
         let cell = self.cell(&layer.digest);
-        let prepared = cell.get_or_try_init(|| self.prepare(&layer.digest, &layer.path)).await.map_err(RuntimeError::Failed)?;
+        let prepared =
+            cell.get_or_try_init(|| self.prepare(&layer.digest, &layer.path)).await.map_err(RuntimeError::Failed)?;
         prepared.clone().map_err(|invalid| RuntimeError::InvalidImage(format!("{}: {invalid}", image.reference)))
     }
 
@@ -80,7 +84,9 @@ impl Programs {
         let mut known = self.known.lock();
         if known.len() >= KEPT_UNUSED && !known.contains_key(digest) {
             known.retain(|_, cell| {
-                let used = cell.get().is_some_and(|prepared| prepared.as_ref().is_ok_and(|program| Arc::strong_count(program) > 1));
+                let used = cell
+                    .get()
+                    .is_some_and(|prepared| prepared.as_ref().is_ok_and(|program| Arc::strong_count(program) > 1));
                 used || Arc::strong_count(cell) > 1
             });
         }
@@ -93,7 +99,9 @@ impl Programs {
         let (compiler, digest, path) = (Arc::clone(&self.shared), digest.to_owned(), path.to_owned());
         self.threads.spawn(move || {
             let outcome = catch_unwind(AssertUnwindSafe(|| compiler.prepare(&digest, &path)));
-            let outcome = outcome.unwrap_or_else(|_| Ok(Err(Invalid("the compiler failed on it (this is a bug of the compiler)".into()))));
+            let outcome = outcome.unwrap_or_else(|_| {
+                Ok(Err(Invalid("the compiler failed on it (this is a bug of the compiler)".into())))
+            });
             drop(permit);
             // The caller may have given up.
             let _ = answer.send(outcome);

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats,
+    ContainerId, ContainerSpec, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo,
+    Signal, Stats,
 };
 
 use crate::account::Account;
@@ -45,7 +46,9 @@ pub struct WasmRuntime {
 impl WasmRuntime {
     /// Makes the engine, its threads and its cache.
     pub fn new(options: Options) -> Result<Arc<Self>, RuntimeError> {
-        let failed = |what: &str, error: &dyn std::fmt::Display| RuntimeError::Failed(format!("the Wasm runtime: {what}: {error}"));
+        let failed = |what: &str, error: &dyn std::fmt::Display| {
+            RuntimeError::Failed(format!("the Wasm runtime: {what}: {error}"))
+        };
         let engine = engine::new(&options).map_err(|error| failed("engine", &error))?;
         let programs = Programs::new(&engine, &options).map_err(|error| failed("start", &error))?;
         let ticker = Ticker::start(engine).map_err(|error| failed("ticker", &error))?;
@@ -76,13 +79,18 @@ impl WasmRuntime {
     }
 
     fn guests(&self) -> Result<&tokio::runtime::Handle, RuntimeError> {
-        self.guests.as_ref().map(tokio::runtime::Runtime::handle).ok_or_else(|| RuntimeError::Failed("the runtime is shut down".into()))
+        self.guests
+            .as_ref()
+            .map(tokio::runtime::Runtime::handle)
+            .ok_or_else(|| RuntimeError::Failed("the runtime is shut down".into()))
     }
 
     async fn environment(&self, spec: &ContainerSpec) -> Result<Environment, RuntimeError> {
         let (mounts, staging) = (spec.mounts.clone(), self.staging.join(&spec.id.0));
         let mounts = self.guests()?.spawn_blocking(move || Mounts::prepare(&mounts, staging)).await;
-        let mounts = mounts.map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?.map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
+        let mounts = mounts
+            .map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?
+            .map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
         Ok(Environment {
             account: Account {
                 memory: Memory::new(spec.limits.memory_bytes, Arc::clone(&self.node_memory)),

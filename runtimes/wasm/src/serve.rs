@@ -33,10 +33,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-use wasmtime_wasi_http::WasiHttpView;
 use wherry_runtime::{PodNetwork, RuntimeError, SocketFamily, SocketKind};
 
 use crate::Options;
@@ -254,7 +254,8 @@ impl Server {
         let account = &self.environment.account;
         let server = Arc::clone(self);
         let work = Metered::new(Arc::clone(&account.cpu), Arc::clone(&account.pulse), async move {
-            let outcome = work.catch_unwind().await.unwrap_or_else(|_| Err(Ending::Host("a host function panicked".into())));
+            let outcome =
+                work.catch_unwind().await.unwrap_or_else(|_| Err(Ending::Host("a host function panicked".into())));
             drop(permit);
             outcome.map_err(|ending| server.failed(&what, ending))
         });
@@ -294,7 +295,11 @@ impl Server {
     }
 
     /// One request in an instance of its own, to the handler's end.
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, answer: oneshot::Sender<Result<Answer, ErrorCode>>) -> Result<(), Ending> {
+    async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        answer: oneshot::Sender<Result<Answer, ErrorCode>>,
+    ) -> Result<(), Ending> {
         let run = async {
             let mut store = self.environment.component_store(self.program.engine())?;
             let request = match store.data_mut().http().new_incoming_request(Scheme::Http, request) {
@@ -315,12 +320,16 @@ impl Server {
     /// Says what became of a request, and passes on what is the end of the whole container.
     fn failed(&self, what: &str, ending: Ending) -> Refused {
         match &ending {
-            Ending::Host(text) if *text == BadRequest.to_string() => return Refused::Request("the request names no host\n"),
+            Ending::Host(text) if *text == BadRequest.to_string() => {
+                return Refused::Request("the request names no host\n");
+            }
             Ending::NoRoom(text) => {
                 self.environment.account.stdio.say(&format!("{what}: {text}"));
                 return Refused::NoRoom;
             }
-            Ending::Trap(text) | Ending::Host(text) => self.environment.account.stdio.say(&format!("{what} failed: {text}")),
+            Ending::Trap(text) | Ending::Host(text) => {
+                self.environment.account.stdio.say(&format!("{what} failed: {text}"))
+            }
             Ending::OutOfMemory(text) => self.environment.account.stdio.say(&format!("{what}: {text}")),
             _ => {}
         }

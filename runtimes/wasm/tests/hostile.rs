@@ -100,7 +100,8 @@ async fn a_table_bomb_is_refused_its_growth() {
 #[tokio::test]
 async fn a_stack_overflow_is_a_trap_with_a_bounded_message() {
     let node = Node::new();
-    let (exit, _) = node.run(r#"(module (memory (export "memory") 1) (func $f (export "_start") (call $f) (call $f)))"#).await;
+    let (exit, _) =
+        node.run(r#"(module (memory (export "memory") 1) (func $f (export "_start") (call $f) (call $f)))"#).await;
     let message = exit.message.unwrap();
     assert_eq!(exit.code, 134);
     assert!(message.contains("call stack exhausted") && message.len() <= 4096, "{message}");
@@ -121,7 +122,11 @@ async fn a_trap_says_where() {
 #[tokio::test]
 async fn a_start_function_that_never_ends_is_killed() {
     let node = Node::new();
-    let running = node.start(node.spec(&node.wat(r#"(module (memory (export "memory") 1) (func $s (loop $l (br $l))) (start $s) (func (export "_start")))"#))).await;
+    let running = node
+        .start(node.spec(&node.wat(
+            r#"(module (memory (export "memory") 1) (func $s (loop $l (br $l))) (start $s) (func (export "_start")))"#,
+        )))
+        .await;
     assert_eq!(running.kill().await.code, 137);
 }
 
@@ -135,7 +140,10 @@ async fn a_flood_of_output_waits_for_its_log() {
     // Its log takes nothing, another's does.
     let (exit, _) = node.run(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).await;
     assert_eq!(exit.code, 0);
-    assert!(matches!(node.runtime.list().await.unwrap().iter().find(|status| status.id == id).unwrap().state, ContainerState::Running { .. }));
+    assert!(matches!(
+        node.runtime.list().await.unwrap().iter().find(|status| status.id == id).unwrap().state,
+        ContainerState::Running { .. }
+    ));
     node.runtime.kill(&id, Signal::Kill).await.unwrap();
     gate.open();
     assert_eq!(node.runtime.wait(&id).await.unwrap().code, 137);
@@ -152,8 +160,16 @@ async fn what_cannot_run_is_refused_by_name() {
         (node.image(b"\0asm\x01\0\0\0\xff\xff"), "not valid Wasm"),
         (node.wat("(module)"), "no function _start (it exports nothing)"),
         (node.wat(r#"(module (func (export "run")) (func (export "_start") (param i32)))"#), "no function _start"),
-        (node.wat(r#"(module (import "env" "secret" (func)) (import "env" "x" (global i32)) (func (export "_start")))"#), "env.secret, env.x"),
-        (node.wat(r#"(module (import "wasi_snapshot_preview1" "sock_bind" (func)) (func (export "_start")))"#), "sock_bind"),
+        (
+            node.wat(
+                r#"(module (import "env" "secret" (func)) (import "env" "x" (global i32)) (func (export "_start")))"#,
+            ),
+            "env.secret, env.x",
+        ),
+        (
+            node.wat(r#"(module (import "wasi_snapshot_preview1" "sock_bind" (func)) (func (export "_start")))"#),
+            "sock_bind",
+        ),
         (node.wat("(component)"), "neither of the worlds"),
         (node.wat(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#), "wasi:keyvalue/store@0.2.0"),
         (node.wat(r#"(component (import "wasi:http/types@0.3.0" (instance)))"#), "wasi:http/types@0.3.0"),
@@ -171,7 +187,11 @@ async fn changed_compiled_code_is_not_run() {
     let image = node.wat(SPIN);
     node.runtime.prepare(&image).await.unwrap();
     let cache = node.path().join("cache");
-    let code: Vec<_> = std::fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "cwasm")).collect();
+    let code: Vec<_> = std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "cwasm"))
+        .collect();
     assert_eq!(code.len(), 1);
     std::fs::remove_file(&code[0]).unwrap();
     std::fs::write(&code[0], b"\x7fELF someone else's code").unwrap();

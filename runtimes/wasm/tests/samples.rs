@@ -33,7 +33,9 @@ async fn ticker_ends_when_told() {
 #[tokio::test]
 async fn hello_and_echo_answer() {
     let node = Node::new();
-    for sample in [&include_bytes!("../../../samples/hello/hello.wasm")[..], include_bytes!("../../../samples/echo/echo.wasm")] {
+    for sample in
+        [&include_bytes!("../../../samples/hello/hello.wasm")[..], include_bytes!("../../../samples/echo/echo.wasm")]
+    {
         let mut spec = node.spec(&node.image(sample));
         spec.ports = vec![8081, 8082];
         let running = node.start(spec).await;

@@ -54,7 +54,8 @@ async fn get(running: &Running, path: &str) -> (StatusCode, String) {
 async fn requests_are_answered_and_logged() {
     let node = Node::new();
     let mut spec = spec(&node);
-    spec.env = vec![("MESSAGE".into(), "one".into()), ("POD_NAME".into(), "probe-1".into()), ("MESSAGE".into(), "two".into())];
+    spec.env =
+        vec![("MESSAGE".into(), "one".into()), ("POD_NAME".into(), "probe-1".into()), ("MESSAGE".into(), "two".into())];
     let running = node.start(spec).await;
     let mut client = connect(running.ip).await;
     let (status, body) = send(&mut client, Method::GET, "/").await;
@@ -196,7 +197,11 @@ async fn files_are_in_the_mounts_alone() {
     let state = node.path().join("state");
     std::fs::create_dir(&state).unwrap();
     let mount = |read_only| Mount { source: state.clone(), target: "/state".into(), read_only };
-    for (mounts, status) in [(vec![], StatusCode::BAD_GATEWAY), (vec![mount(true)], StatusCode::BAD_GATEWAY), (vec![mount(false)], StatusCode::OK)] {
+    for (mounts, status) in [
+        (vec![], StatusCode::BAD_GATEWAY),
+        (vec![mount(true)], StatusCode::BAD_GATEWAY),
+        (vec![mount(false)], StatusCode::OK),
+    ] {
         let mut spec = spec(&node);
         spec.mounts = mounts;
         let running = node.start(spec).await;
@@ -269,7 +274,11 @@ async fn sockets_are_the_pods() {
     let (answer, (from, heard)) = tokio::join!(get(&running, &path), greet);
     assert_eq!(answer, (StatusCode::OK, "hello yourself".into()));
     assert_eq!((from, &heard), (running.ip, b"hello\n"), "it came from another address");
-    for (to, problem) in [("nowhere:1", "name-unresolvable"), ("169.254.169.254:80", "access-denied"), ("127.0.0.1:9", "connection-refused")] {
+    for (to, problem) in [
+        ("nowhere:1", "name-unresolvable"),
+        ("169.254.169.254:80", "access-denied"),
+        ("127.0.0.1:9", "connection-refused"),
+    ] {
         let (status, text) = get(&running, &format!("/dial?to={to}")).await;
         assert!(status == StatusCode::BAD_GATEWAY && text.contains(problem), "{to}: {text}");
     }

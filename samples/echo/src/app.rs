@@ -72,11 +72,14 @@ pub fn answer<H: Host>(host: &H, request: &Request) -> Reply {
             for page in memory.chunks_mut(4096) {
                 page[0] = 1;
             }
-            let touched = std::hint::black_box(&memory).iter().step_by(4096).map(|&byte| usize::from(byte)).sum::<usize>();
+            let touched =
+                std::hint::black_box(&memory).iter().step_by(4096).map(|&byte| usize::from(byte)).sum::<usize>();
             Reply::new(200, format!("allocated {touched} pages\n"))
         }
         "/spin" => Reply::new(200, spin(host, number(request, "ms")).to_string()),
-        "/read" => host.read(text(request, "path")).map_or_else(|problem| Reply::new(404, problem), |found| Reply::new(200, found)),
+        "/read" => host
+            .read(text(request, "path"))
+            .map_or_else(|problem| Reply::new(404, problem), |found| Reply::new(200, found)),
         "/write" => done(host.write(text(request, "path"), text(request, "text")), "written\n"),
         "/remove" => done(host.remove(text(request, "path")), "removed\n"),
         "/fetch" => {
@@ -137,7 +140,11 @@ mod tests {
             0
         }
         fn read(&self, path: &str) -> Result<String, String> {
-            if path == "/a" { Ok("text".to_owned()) } else { Err("none".to_owned()) }
+            if path == "/a" {
+                Ok("text".to_owned())
+            } else {
+                Err("none".to_owned())
+            }
         }
         fn write(&self, _: &str, _: &str) -> Result<(), String> {
             Ok(())

@@ -5,7 +5,8 @@ use wasip2::filesystem::preopens;
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
-    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+    Scheme,
 };
 use wasip2::io::streams::StreamError;
 
@@ -83,7 +84,9 @@ fn problem(path: &str) -> impl Fn(ErrorCode) -> String + '_ {
 /// A file's text.
 pub fn read_file(path: &str) -> Result<String, String> {
     let (volume, name) = place(path)?;
-    let file = volume.open_at(PathFlags::SYMLINK_FOLLOW, name, OpenFlags::empty(), DescriptorFlags::READ).map_err(problem(path))?;
+    let file = volume
+        .open_at(PathFlags::SYMLINK_FOLLOW, name, OpenFlags::empty(), DescriptorFlags::READ)
+        .map_err(problem(path))?;
     let (bytes, _) = file.read(MAX_BODY as u64, 0).map_err(problem(path))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -28,7 +28,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let setup = Setup { wherry: arguments.wherry, out: arguments.out, pods: arguments.pods, seconds: arguments.seconds };
+    let setup =
+        Setup { wherry: arguments.wherry, out: arguments.out, pods: arguments.pods, seconds: arguments.seconds };
     let names = if arguments.names.is_empty() { BENCHMARKS.map(str::to_owned).to_vec() } else { arguments.names };
     for name in names {
         wherry_bench::run(&name, &setup).await?;

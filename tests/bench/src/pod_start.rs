@@ -9,8 +9,8 @@ use kube::api::{Api, DeleteParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use wherry_test::{PATIENCE, sample};
 
-use crate::report::{Report, cpu_time};
 use crate::Setup;
+use crate::report::{Report, cpu_time};
 
 const IMAGE: &str = "samples.wherry.dev/hello:1";
 /// Started before it counts.

@@ -32,7 +32,11 @@ impl Report {
         #[allow(clippy::cast_precision_loss, reason = "counts of samples are small")]
         let count = times.len() as f64;
         let at = |share: f64| {
-            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length is an index")]
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a length is an index"
+            )]
             let rank = (count * share).ceil().max(1.0) as usize;
             times.get(rank - 1).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
         };

@@ -52,7 +52,12 @@ fn read(text: &str, cpu: Duration) -> anyhow::Result<Report> {
     };
     ensure!(field("Non-2xx", 0).is_none() && field("Socket errors", 0).is_none(), "some requests failed");
     let rate: f64 = field("Requests/sec:", 1).context("no rate")?.parse()?;
-    let total: f64 = text.lines().find(|line| line.contains("requests in")).and_then(|line| line.split_whitespace().next()).context("no total")?.parse()?;
+    let total: f64 = text
+        .lines()
+        .find(|line| line.contains("requests in"))
+        .and_then(|line| line.split_whitespace().next())
+        .context("no total")?
+        .parse()?;
     let millis = |percent: &str| field(percent, 1).and_then(|text| milliseconds(&text)).context("no latency");
     let figures = vec![
         ("requests/s", rate.round()),
@@ -66,7 +71,9 @@ fn read(text: &str, cpu: Duration) -> anyhow::Result<Report> {
 
 /// wrk's `812.00us`, `3.21ms`, `1.02s`.
 fn milliseconds(text: &str) -> Option<f64> {
-    [("us", 1e-3), ("ms", 1.0), ("s", 1e3)].iter().find_map(|(unit, scale)| text.strip_suffix(unit)?.parse::<f64>().ok().map(|value| value * scale))
+    [("us", 1e-3), ("ms", 1.0), ("s", 1e3)]
+        .iter()
+        .find_map(|(unit, scale)| text.strip_suffix(unit)?.parse::<f64>().ok().map(|value| value * scale))
 }
 
 #[cfg(test)]
@@ -82,6 +89,8 @@ mod tests {
         let report = read(TEXT, Duration::from_secs(1)).unwrap();
         let figures = ["requests/s", "p50 ms", "p99 ms", "cpu us/op"].map(|name| report.figure(name).unwrap());
         assert_eq!(figures, [5000.0, 0.812, 3.21, 200.0]);
-        assert!(read(&TEXT.replace("Requests/sec", "Non-2xx or 3xx responses: 3\nRequests/sec"), Duration::ZERO).is_err());
+        assert!(
+            read(&TEXT.replace("Requests/sec", "Non-2xx or 3xx responses: 3\nRequests/sec"), Duration::ZERO).is_err()
+        );
     }
 }

@@ -25,7 +25,8 @@ pub(crate) fn all() -> Vec<Scenario> {
 
 /// The Pod `echo` with one container `echo`; both may have further fields (one a line).
 fn pod(fields: &str, container: &str) -> String {
-    let indented = |text: &str, by: usize| text.trim().lines().map(|line| format!("\n{:by$}{line}", "")).collect::<String>();
+    let indented =
+        |text: &str, by: usize| text.trim().lines().map(|line| format!("\n{:by$}{line}", "")).collect::<String>();
     format!(
         "apiVersion: v1
 kind: Pod

@@ -11,7 +11,14 @@ pub(crate) fn all() -> Vec<Scenario> {
     vec![
         Scenario {
             name: "readiness",
-            manifest: || pod(VOLUME, &format!("{MOUNT}\nreadinessProbe: {{httpGet: {{path: '/read?path=/data/ready', port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}")),
+            manifest: || {
+                pod(
+                    VOLUME,
+                    &format!(
+                        "{MOUNT}\nreadinessProbe: {{httpGet: {{path: '/read?path=/data/ready', port: http}}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 1}}"
+                    ),
+                )
+            },
             play: |stage| {
                 stage.until_event("Unhealthy", "statuscode: 404")?;
                 stage.ok("/write?path=/data/ready&text=yes")?;
@@ -40,8 +47,14 @@ Warning Unhealthy spec.containers{echo}: Readiness probe failed: HTTP probe fail
         Scenario {
             name: "liveness",
             manifest: || {
-                let asked = "httpGet: {path: '/read?path=/data/alive', port: http}, periodSeconds: 1, timeoutSeconds: 20";
-                pod(VOLUME, &format!("{MOUNT}\nstartupProbe: {{{asked}, failureThreshold: 120}}\nlivenessProbe: {{{asked}, failureThreshold: 2}}"))
+                let asked =
+                    "httpGet: {path: '/read?path=/data/alive', port: http}, periodSeconds: 1, timeoutSeconds: 20";
+                pod(
+                    VOLUME,
+                    &format!(
+                        "{MOUNT}\nstartupProbe: {{{asked}, failureThreshold: 120}}\nlivenessProbe: {{{asked}, failureThreshold: 2}}"
+                    ),
+                )
             },
             play: |stage| {
                 stage.until_event("Unhealthy", "Startup probe failed: HTTP")?;
@@ -73,7 +86,8 @@ Normal Killing spec.containers{echo}: Container echo failed liveness probe, will
         Scenario {
             name: "startup",
             manifest: || {
-                let asked = "httpGet: {path: /none, port: http}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 10";
+                let asked =
+                    "httpGet: {path: /none, port: http}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 10";
                 pod("restartPolicy: Never", &format!("startupProbe: {{{asked}}}"))
             },
             play: |stage| stage.until("ended", crate::stage::phase("Succeeded")),
@@ -115,7 +129,12 @@ Normal Started spec.containers{echo}: Container started",
         },
         Scenario {
             name: "tcp-liveness",
-            manifest: || pod("restartPolicy: Never", "livenessProbe: {tcpSocket: {port: 9}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 2}"),
+            manifest: || {
+                pod(
+                    "restartPolicy: Never",
+                    "livenessProbe: {tcpSocket: {port: 9}, periodSeconds: 1, timeoutSeconds: 20, failureThreshold: 2}",
+                )
+            },
             play: |stage| stage.until("ended", crate::stage::phase("Succeeded")),
             expected: "
 phase: Pending > Running > Succeeded

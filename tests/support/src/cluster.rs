@@ -30,7 +30,14 @@ impl Options {
     /// One node.
     #[must_use]
     pub fn new(binary: &str) -> Self {
-        Self { binary: binary.into(), nodes: 1, arguments: Vec::new(), environment: Vec::new(), files: Vec::new(), user: None }
+        Self {
+            binary: binary.into(),
+            nodes: 1,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            files: Vec::new(),
+            user: None,
+        }
     }
 }
 
@@ -157,13 +164,15 @@ impl Cluster {
         // An error means that it was chosen already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let kubeconfig = kube::config::Kubeconfig::read_from(self.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
+        let config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
         Ok(kube::Client::try_from(config)?)
     }
 
     /// `wherry image load`.
     pub fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
-        let output = self.wherry(&["image", "load"]).arg(file).arg(reference).output().context("start wherry image load")?;
+        let output =
+            self.wherry(&["image", "load"]).arg(file).arg(reference).output().context("start wherry image load")?;
         anyhow::ensure!(output.status.success(), "image load: {}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }

@@ -24,10 +24,15 @@ pub fn request(method: &str, address: &str, path: &str, body: &str) -> io::Resul
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(10))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let length = body.len();
-    write!(stream, "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}")?;
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
-    parse(&bytes).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not a whole answer: {:?}", String::from_utf8_lossy(&bytes))))
+    parse(&bytes).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("not a whole answer: {:?}", String::from_utf8_lossy(&bytes)))
+    })
 }
 
 fn parse(bytes: &[u8]) -> Option<Answer> {
@@ -54,7 +59,8 @@ fn dechunk(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut whole = Vec::new();
     loop {
         let line = rest.windows(2).position(|window| window == b"\r\n")?;
-        let size = usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?.split(';').next()?.trim(), 16).ok()?;
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&rest[..line]).ok()?.split(';').next()?.trim(), 16).ok()?;
         rest = &rest[line + 2..];
         if size == 0 {
             return Some(whole);

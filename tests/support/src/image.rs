@@ -77,7 +77,8 @@ pub fn image_of(name: &str, entrypoint: &str, programs: &[(&str, &str)]) -> anyh
         // Under its name only when it is whole.
         let partial = out.join(format!("{name}.partial"));
         let programs = programs.iter().map(|(path, file)| format!("{path}={file}"));
-        let made = Command::new(root().join("samples/image.sh")).arg(&partial).arg(entrypoint).args(programs).output()?;
+        let made =
+            Command::new(root().join("samples/image.sh")).arg(&partial).arg(entrypoint).args(programs).output()?;
         ensure!(made.status.success(), "samples/image.sh: {}", String::from_utf8_lossy(&made.stderr));
         std::fs::rename(partial, &tar)?;
     }

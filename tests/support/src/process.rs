@@ -66,7 +66,9 @@ impl Child {
             match lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if wanted(&line) => return Ok(line),
                 Ok(_) => {}
-                Err(RecvTimeoutError::Timeout) => bail!("{} did not say it in {limit:?}:\n{}", self.name, self.output()),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("{} did not say it in {limit:?}:\n{}", self.name, self.output())
+                }
                 Err(RecvTimeoutError::Disconnected) => bail!("{} ended:\n{}", self.name, self.output()),
             }
         }

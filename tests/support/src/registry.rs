@@ -46,7 +46,10 @@ impl Registry {
             writeln!(config, "  tls: {{certificate: {}, key: {}}}", certificate.display(), key.display())?;
         }
         if let Some((name, password)) = &options.user {
-            let made = Command::new("htpasswd").args(["-Bbn", name, password]).output().context("start htpasswd (package apache2-utils)")?;
+            let made = Command::new("htpasswd")
+                .args(["-Bbn", name, password])
+                .output()
+                .context("start htpasswd (package apache2-utils)")?;
             ensure!(made.status.success(), "htpasswd: {}", String::from_utf8_lossy(&made.stderr));
             let users = dir.path().join("htpasswd");
             std::fs::write(&users, made.stdout)?;
@@ -61,7 +64,8 @@ impl Registry {
     /// Starts it again, with what it held.
     pub fn resume(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new("docker-registry");
-        let mut process = Child::start("docker-registry", command.arg("serve").arg(self.dir.path().join("config.yml")))?;
+        let mut process =
+            Child::start("docker-registry", command.arg("serve").arg(self.dir.path().join("config.yml")))?;
         process.wait_for_line(PATIENCE, |line| line.contains("listening on"))?;
         self.process = Some(process);
         Ok(())

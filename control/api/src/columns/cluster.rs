@@ -18,15 +18,10 @@ pub(crate) const NODE: &[Column] = &[
     wide("Kernel-Version", "The node's kernel."),
     wide("Container-Runtime", "What runs the node's containers."),
 ];
-pub(crate) const NAMESPACE: &[Column] =
-    &[NAME, shown("Status", "The status of the namespace"), AGE];
+pub(crate) const NAMESPACE: &[Column] = &[NAME, shown("Status", "The status of the namespace"), AGE];
 pub(crate) const CONFIG_MAP: &[Column] = &[NAME, shown("Data", "The number of entries."), AGE];
-pub(crate) const SECRET: &[Column] = &[
-    NAME,
-    shown("Type", "What the secret is for."),
-    shown("Data", "The number of entries."),
-    AGE,
-];
+pub(crate) const SECRET: &[Column] =
+    &[NAME, shown("Type", "What the secret is for."), shown("Data", "The number of entries."), AGE];
 pub(crate) const EVENT: &[Column] = &[
     shown("Last Seen", "When it last happened."),
     shown("Type", "Normal or Warning."),
@@ -37,19 +32,9 @@ pub(crate) const EVENT: &[Column] = &[
     shown("Message", "What happened."),
     wide("First Seen", "When it first happened."),
     wide("Count", "How often it happened."),
-    Column {
-        priority: 1,
-        ..NAME
-    },
+    Column { priority: 1, ..NAME },
 ];
-pub(crate) const ROLE: &[Column] = &[
-    NAME,
-    Column {
-        name: "Created At",
-        kind: "date",
-        ..AGE
-    },
-];
+pub(crate) const ROLE: &[Column] = &[NAME, Column { name: "Created At", kind: "date", ..AGE }];
 pub(crate) const ROLE_BINDING: &[Column] = &[
     NAME,
     shown("Role", "The role that is bound."),
@@ -59,8 +44,7 @@ pub(crate) const ROLE_BINDING: &[Column] = &[
     wide("ServiceAccounts", "ServiceAccounts in the binding."),
 ];
 pub(crate) const LEASE: &[Column] = &[NAME, shown("Holder", "Who holds the lease."), AGE];
-pub(crate) const RUNTIME_CLASS: &[Column] =
-    &[NAME, shown("Handler", "What runs pods of this class."), AGE];
+pub(crate) const RUNTIME_CLASS: &[Column] = &[NAME, shown("Handler", "What runs pods of this class."), AGE];
 pub(crate) const CSR: &[Column] = &[
     NAME,
     AGE,
@@ -75,17 +59,10 @@ pub(crate) const COMPONENT_STATUS: &[Column] = &[
     shown("Message", "Message of the component conditions"),
     shown("Error", "Error of the component conditions"),
 ];
-pub(crate) const WEBHOOKS: &[Column] = &[
-    NAME,
-    number("Webhooks", "The number of webhooks registered."),
-    AGE,
-];
+pub(crate) const WEBHOOKS: &[Column] = &[NAME, number("Webhooks", "The number of webhooks registered."), AGE];
 
 fn address<'a>(node: &'a Value, kind: &str) -> &'a str {
-    items(&node["status"], "addresses")
-        .iter()
-        .find(|a| a["type"] == kind)
-        .map_or("", |a| text(a, "address"))
+    items(&node["status"], "addresses").iter().find(|a| a["type"] == kind).map_or("", |a| text(a, "address"))
 }
 
 fn unknown(value: &str) -> &str {
@@ -93,9 +70,7 @@ fn unknown(value: &str) -> &str {
 }
 
 pub(crate) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
-    let ready = items(&node["status"], "conditions")
-        .iter()
-        .find(|c| c["type"] == "Ready");
+    let ready = items(&node["status"], "conditions").iter().find(|c| c["type"] == "Ready");
     let mut status = match ready {
         None => "Unknown",
         Some(ready) if ready["status"] == "True" => "Ready",
@@ -106,13 +81,11 @@ pub(crate) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
         status.push_str(",SchedulingDisabled");
     }
     let mut roles: Vec<&str> = entries(&node["metadata"]["labels"])
-        .filter_map(
-            |(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
-                Some(role) => Some(role),
-                None if key == "kubernetes.io/role" => value.as_str(),
-                None => None,
-            },
-        )
+        .filter_map(|(key, value)| match key.strip_prefix("node-role.kubernetes.io/") {
+            Some(role) => Some(role),
+            None if key == "kubernetes.io/role" => value.as_str(),
+            None => None,
+        })
         .filter(|role| !role.is_empty())
         .collect();
     roles.sort_unstable();
@@ -137,11 +110,7 @@ pub(crate) fn node(node: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn namespace(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(&object["status"], "phase").into(),
-        age(object, now),
-    ]
+    vec![name(object), text(&object["status"], "phase").into(), age(object, now)]
 }
 
 fn size(value: &Value) -> usize {
@@ -154,30 +123,16 @@ pub(crate) fn config_map(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn secret(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(object, "type").into(),
-        size(&object["data"]).into(),
-        age(object, now),
-    ]
+    vec![name(object), text(object, "type").into(), size(&object["data"]).into(), age(object, now)]
 }
 
 /// The first text that is not empty, of fields in the forms of core/v1 and events.k8s.io/v1.
 fn first<'a>(texts: &[&'a str]) -> &'a str {
-    texts
-        .iter()
-        .find(|t| !t.is_empty())
-        .copied()
-        .unwrap_or_default()
+    texts.iter().find(|t| !t.is_empty()).copied().unwrap_or_default()
 }
 
 pub(crate) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
-    let at = |keys: [&str; 2]| {
-        keys.map(|key| &event[key])
-            .into_iter()
-            .find(|v| !v.is_null())
-            .unwrap_or(&Value::Null)
-    };
+    let at = |keys: [&str; 2]| keys.map(|key| &event[key]).into_iter().find(|v| !v.is_null()).unwrap_or(&Value::Null);
     let first_seen = match at(["firstTimestamp", "deprecatedFirstTimestamp"]) {
         Value::Null => since(&event["eventTime"], now),
         time => since(time, now),
@@ -200,17 +155,10 @@ pub(crate) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
         name => format!("{}/{name}", text(object, "kind").to_lowercase()),
     };
     let source = at(["source", "deprecatedSource"]);
-    let component = first(&[
-        text(source, "component"),
-        text(event, "reportingComponent"),
-        text(event, "reportingController"),
-    ]);
+    let component =
+        first(&[text(source, "component"), text(event, "reportingComponent"), text(event, "reportingController")]);
     let instance = first(&[text(source, "host"), text(event, "reportingInstance")]);
-    let source_cell = if instance.is_empty() {
-        component.to_owned()
-    } else {
-        format!("{component}, {instance}")
-    };
+    let source_cell = if instance.is_empty() { component.to_owned() } else { format!("{component}, {instance}") };
     vec![
         last_seen.into(),
         text(event, "type").into(),
@@ -218,9 +166,7 @@ pub(crate) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
         target.into(),
         text(object, "fieldPath").into(),
         source_cell.into(),
-        first(&[text(event, "message"), text(event, "note")])
-            .trim()
-            .into(),
+        first(&[text(event, "message"), text(event, "note")]).trim().into(),
         first_seen.into(),
         times.into(),
         name(event),
@@ -229,10 +175,7 @@ pub(crate) fn event(event: &Value, now: Timestamp) -> Vec<Value> {
 
 /// Kinds that upstream prints with the time of creation itself.
 pub(crate) fn created_at(object: &Value, _: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(&object["metadata"], "creationTimestamp").into(),
-    ]
+    vec![name(object), text(&object["metadata"], "creationTimestamp").into()]
 }
 
 pub(crate) fn role_binding(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -262,28 +205,16 @@ pub(crate) fn role_binding(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn lease(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(&object["spec"], "holderIdentity").into(),
-        age(object, now),
-    ]
+    vec![name(object), text(&object["spec"], "holderIdentity").into(), age(object, now)]
 }
 
 pub(crate) fn runtime_class(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(object, "handler").into(),
-        age(object, now),
-    ]
+    vec![name(object), text(object, "handler").into(), age(object, now)]
 }
 
 pub(crate) fn csr(object: &Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
-    let has = |kind: &str| {
-        items(status, "conditions")
-            .iter()
-            .any(|c| c["type"] == kind)
-    };
+    let has = |kind: &str| items(status, "conditions").iter().any(|c| c["type"] == kind);
     let mut condition = if has("Denied") {
         "Denied"
     } else if has("Approved") {
@@ -303,18 +234,13 @@ pub(crate) fn csr(object: &Value, now: Timestamp) -> Vec<Value> {
         age(object, now),
         or_none(text(spec, "signerName")),
         text(spec, "username").into(),
-        spec["expirationSeconds"]
-            .as_i64()
-            .map_or_else(|| "<none>".to_owned(), human_duration)
-            .into(),
+        spec["expirationSeconds"].as_i64().map_or_else(|| "<none>".to_owned(), human_duration).into(),
         condition.into(),
     ]
 }
 
 pub(crate) fn component_status(object: &Value, _: Timestamp) -> Vec<Value> {
-    let healthy = items(object, "conditions")
-        .iter()
-        .find(|c| c["type"] == "Healthy");
+    let healthy = items(object, "conditions").iter().find(|c| c["type"] == "Healthy");
     let (status, message, error) = match healthy {
         None => ("Unknown", "", ""),
         Some(c) if c["status"] == "True" => ("Healthy", text(c, "message"), text(c, "error")),
@@ -324,9 +250,5 @@ pub(crate) fn component_status(object: &Value, _: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn webhooks(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        items(object, "webhooks").len().into(),
-        age(object, now),
-    ]
+    vec![name(object), items(object, "webhooks").len().into(), age(object, now)]
 }

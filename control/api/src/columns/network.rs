@@ -25,42 +25,21 @@ pub(crate) const ENDPOINT_SLICE: &[Column] = &[
 ];
 pub(crate) const INGRESS: &[Column] = &[
     NAME,
-    shown(
-        "Class",
-        "The name of the IngressClass resource that should be used for additional configuration",
-    ),
-    shown(
-        "Hosts",
-        "Hosts that incoming requests are matched against before the ingress rule",
-    ),
-    shown(
-        "Address",
-        "Address is a list containing ingress points for the load-balancer",
-    ),
+    shown("Class", "The name of the IngressClass resource that should be used for additional configuration"),
+    shown("Hosts", "Hosts that incoming requests are matched against before the ingress rule"),
+    shown("Address", "Address is a list containing ingress points for the load-balancer"),
     shown("Ports", "Ports of TLS configurations that open"),
     AGE,
 ];
 pub(crate) const INGRESS_CLASS: &[Column] = &[
     NAME,
-    shown(
-        "Controller",
-        "Controller that is responsible for handling this class",
-    ),
-    shown(
-        "Parameters",
-        "A reference to a resource with additional parameters",
-    ),
+    shown("Controller", "Controller that is responsible for handling this class"),
+    shown("Parameters", "A reference to a resource with additional parameters"),
     AGE,
 ];
-pub(crate) const NETWORK_POLICY: &[Column] =
-    &[NAME, shown("Pod-Selector", "Which pods it is about."), AGE];
-pub(crate) const SERVICE_CIDR: &[Column] = &[
-    NAME,
-    shown("CIDRs", "The ranges that addresses are taken from."),
-    AGE,
-];
-pub(crate) const IP_ADDRESS: &[Column] =
-    &[NAME, shown("ParentRef", "What the address belongs to.")];
+pub(crate) const NETWORK_POLICY: &[Column] = &[NAME, shown("Pod-Selector", "Which pods it is about."), AGE];
+pub(crate) const SERVICE_CIDR: &[Column] = &[NAME, shown("CIDRs", "The ranges that addresses are taken from."), AGE];
+pub(crate) const IP_ADDRESS: &[Column] = &[NAME, shown("ParentRef", "What the address belongs to.")];
 
 /// At most so many of a list are shown.
 const SHOWN: usize = 3;
@@ -75,30 +54,19 @@ fn some_of(list: &[String]) -> Value {
 
 fn with_more(list: &[String], total: usize) -> Value {
     let text = list[..list.len().min(SHOWN)].join(",");
-    if list.len() > SHOWN {
-        format!("{text} + {} more...", total - SHOWN).into()
-    } else {
-        text.into()
-    }
+    if list.len() > SHOWN { format!("{text} + {} more...", total - SHOWN).into() } else { text.into() }
 }
 
 fn external_ip(service: &Value) -> String {
     let spec = &service["spec"];
-    let own: Vec<&str> = items(spec, "externalIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let own: Vec<&str> = items(spec, "externalIPs").iter().filter_map(Value::as_str).collect();
     match text(spec, "type") {
         "ClusterIP" | "NodePort" if own.is_empty() => "<none>".to_owned(),
         "ClusterIP" | "NodePort" => own.join(","),
         "LoadBalancer" => {
             let mut all = balancer_addresses(service);
             all.extend(own);
-            if all.is_empty() {
-                "<pending>".to_owned()
-            } else {
-                all.join(",")
-            }
+            if all.is_empty() { "<pending>".to_owned() } else { all.join(",") }
         }
         "ExternalName" => text(spec, "externalName").to_owned(),
         _ => "<unknown>".to_owned(),
@@ -111,11 +79,8 @@ fn balancer_addresses(object: &Value) -> Vec<&str> {
         "" => text(ingress, "hostname"),
         ip => ip,
     };
-    let mut all: Vec<&str> = items(&object["status"]["loadBalancer"], "ingress")
-        .iter()
-        .map(address)
-        .filter(|a| !a.is_empty())
-        .collect();
+    let mut all: Vec<&str> =
+        items(&object["status"]["loadBalancer"], "ingress").iter().map(address).filter(|a| !a.is_empty()).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -130,10 +95,7 @@ pub(crate) fn service(object: &Value, now: Timestamp) -> Vec<Value> {
             node_port => format!("{}:{node_port}/{}", port["port"], text(port, "protocol")),
         })
         .collect();
-    let ip = items(spec, "clusterIPs")
-        .first()
-        .and_then(Value::as_str)
-        .unwrap_or_else(|| text(spec, "clusterIP"));
+    let ip = items(spec, "clusterIPs").first().and_then(Value::as_str).unwrap_or_else(|| text(spec, "clusterIP"));
     vec![
         name(object),
         text(spec, "type").into(),
@@ -146,11 +108,7 @@ pub(crate) fn service(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn host_port(ip: &str, port: &Value) -> String {
-    if ip.contains(':') {
-        format!("[{ip}]:{port}")
-    } else {
-        format!("{ip}:{port}")
-    }
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 pub(crate) fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -166,11 +124,7 @@ pub(crate) fn endpoints(object: &Value, now: Timestamp) -> Vec<Value> {
             list.extend(addresses().map(|ip| host_port(ip, &port["port"])));
         }
     }
-    let cell = if subsets.is_empty() {
-        "<none>".into()
-    } else {
-        with_more(&list, list.len())
-    };
+    let cell = if subsets.is_empty() { "<none>".into() } else { with_more(&list, list.len()) };
     vec![name(object), cell, age(object, now)]
 }
 
@@ -188,40 +142,21 @@ pub(crate) fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
         .flat_map(|endpoint| items(endpoint, "addresses"))
         .filter_map(|a| a.as_str().map(str::to_owned))
         .collect();
-    vec![
-        name(object),
-        text(object, "addressType").into(),
-        some_of(&ports),
-        some_of(&addresses),
-        age(object, now),
-    ]
+    vec![name(object), text(object, "addressType").into(), some_of(&ports), some_of(&addresses), age(object, now)]
 }
 
 pub(crate) fn ingress(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &object["spec"];
     let rules = items(spec, "rules");
-    let hosts: Vec<String> = rules
-        .iter()
-        .take(SHOWN + 1)
-        .map(|r| text(r, "host").to_owned())
-        .filter(|h| !h.is_empty())
-        .collect();
-    let hosts = if hosts.is_empty() {
-        "*".into()
-    } else {
-        with_more(&hosts, rules.len())
-    };
+    let hosts: Vec<String> =
+        rules.iter().take(SHOWN + 1).map(|r| text(r, "host").to_owned()).filter(|h| !h.is_empty()).collect();
+    let hosts = if hosts.is_empty() { "*".into() } else { with_more(&hosts, rules.len()) };
     vec![
         name(object),
         or_none(text(spec, "ingressClassName")),
         hosts,
         balancer_addresses(object).join(",").into(),
-        if items(spec, "tls").is_empty() {
-            "80"
-        } else {
-            "80, 443"
-        }
-        .into(),
+        if items(spec, "tls").is_empty() { "80" } else { "80, 443" }.into(),
         age(object, now),
     ]
 }
@@ -231,17 +166,8 @@ pub(crate) fn ingress_class(object: &Value, now: Timestamp) -> Vec<Value> {
     let parameters_cell = if parameters.is_null() {
         "<none>".to_owned()
     } else {
-        let dot = if is_set(parameters, "apiGroup") {
-            "."
-        } else {
-            ""
-        };
-        format!(
-            "{}{dot}{}/{}",
-            text(parameters, "kind"),
-            text(parameters, "apiGroup"),
-            text(parameters, "name")
-        )
+        let dot = if is_set(parameters, "apiGroup") { "." } else { "" };
+        format!("{}{dot}{}/{}", text(parameters, "kind"), text(parameters, "apiGroup"), text(parameters, "name"))
     };
     vec![
         super::name_or_default(object, "ingressclass.kubernetes.io/is-default-class"),
@@ -252,18 +178,11 @@ pub(crate) fn ingress_class(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn network_policy(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        selector(&object["spec"]["podSelector"]),
-        age(object, now),
-    ]
+    vec![name(object), selector(&object["spec"]["podSelector"]), age(object, now)]
 }
 
 pub(crate) fn service_cidr(object: &Value, now: Timestamp) -> Vec<Value> {
-    let cidrs: Vec<&str> = items(&object["spec"], "cidrs")
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let cidrs: Vec<&str> = items(&object["spec"], "cidrs").iter().filter_map(Value::as_str).collect();
     vec![name(object), cidrs.join(",").into(), age(object, now)]
 }
 

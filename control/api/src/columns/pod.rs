@@ -9,29 +9,14 @@ use crate::validation::{is_set, items, text};
 
 pub(crate) const POD: &[Column] = &[
     NAME,
-    shown(
-        "Ready",
-        "The aggregate readiness state of this pod for accepting traffic.",
-    ),
-    shown(
-        "Status",
-        "The aggregate status of the containers in this pod.",
-    ),
-    shown(
-        "Restarts",
-        "How often the containers of this pod have been restarted, and when the last one was.",
-    ),
+    shown("Ready", "The aggregate readiness state of this pod for accepting traffic."),
+    shown("Status", "The aggregate status of the containers in this pod."),
+    shown("Restarts", "How often the containers of this pod have been restarted, and when the last one was."),
     AGE,
     wide("IP", "The pod's first address."),
     wide("Node", "The node that the pod is bound to."),
-    wide(
-        "Nominated Node",
-        "The node on which others are preempted for this pod.",
-    ),
-    wide(
-        "Readiness Gates",
-        "How many of the pod's further conditions for readiness hold.",
-    ),
+    wide("Nominated Node", "The node on which others are preempted for this pod."),
+    wide("Readiness Gates", "How many of the pod's further conditions for readiness hold."),
 ];
 
 /// What the containers' statuses add up to.
@@ -45,17 +30,13 @@ struct Summary {
 impl Summary {
     fn add(&mut self, status: &Value) {
         self.restarts += status["restartCount"].as_i64().unwrap_or(0);
-        let finished = text(&status["lastState"]["terminated"], "finishedAt")
-            .parse()
-            .ok();
+        let finished = text(&status["lastState"]["terminated"], "finishedAt").parse().ok();
         self.restarted = self.restarted.max(finished);
     }
 }
 
 fn condition<'a>(pod: &'a Value, kind: &str) -> Option<&'a Value> {
-    items(&pod["status"], "conditions")
-        .iter()
-        .find(|c| c["type"] == kind)
+    items(&pod["status"], "conditions").iter().find(|c| c["type"] == kind)
 }
 
 fn holds(pod: &Value, kind: &str) -> bool {
@@ -76,21 +57,13 @@ fn ending(terminated: &Value) -> String {
 /// The init containers: a reason if one of them is what the Pod waits for.
 fn initializing(pod: &Value, all: &mut Summary, sidecars: &mut Summary) -> Option<String> {
     let specs = items(&pod["spec"], "initContainers");
-    for (i, status) in items(&pod["status"], "initContainerStatuses")
-        .iter()
-        .enumerate()
-    {
-        let sidecar = specs
-            .iter()
-            .any(|s| s["name"] == status["name"] && s["restartPolicy"] == "Always");
+    for (i, status) in items(&pod["status"], "initContainerStatuses").iter().enumerate() {
+        let sidecar = specs.iter().any(|s| s["name"] == status["name"] && s["restartPolicy"] == "Always");
         all.add(status);
         if sidecar {
             sidecars.add(status);
         }
-        let (terminated, waiting) = (
-            &status["state"]["terminated"],
-            text(&status["state"]["waiting"], "reason"),
-        );
+        let (terminated, waiting) = (&status["state"]["terminated"], text(&status["state"]["waiting"], "reason"));
         if !terminated.is_null() && terminated["exitCode"].as_i64().unwrap_or(0) == 0 {
             continue;
         }
@@ -161,10 +134,7 @@ fn status(pod: &Value) -> (String, Summary) {
         reason.clone_from(init);
     }
     if init.is_none() || holds(pod, "Initialized") {
-        summary = Summary {
-            ready: summary.ready,
-            ..sidecars
-        };
+        summary = Summary { ready: summary.ready, ..sidecars };
         reason = running(pod, reason, &mut summary);
     }
     if is_set(&pod["metadata"], "deletionTimestamp") {
@@ -180,18 +150,11 @@ fn status(pod: &Value) -> (String, Summary) {
 pub(crate) fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     let (reason, summary) = status(pod);
     let spec = &pod["spec"];
-    let sidecars = items(spec, "initContainers")
-        .iter()
-        .filter(|c| c["restartPolicy"] == "Always")
-        .count();
+    let sidecars = items(spec, "initContainers").iter().filter(|c| c["restartPolicy"] == "Always").count();
     let total = items(spec, "containers").len() + sidecars;
     let restarts = match summary.restarted {
         Some(at) if summary.restarts != 0 => {
-            format!(
-                "{} ({} ago)",
-                summary.restarts,
-                human_duration(now.as_second() - at.as_second())
-            )
+            format!("{} ({} ago)", summary.restarts, human_duration(now.as_second() - at.as_second()))
         }
         _ => summary.restarts.to_string(),
     };
@@ -199,27 +162,18 @@ pub(crate) fn pod(pod: &Value, now: Timestamp) -> Vec<Value> {
     let gates_cell = if gates.is_empty() {
         "<none>".to_owned()
     } else {
-        let met = gates
-            .iter()
-            .filter(|g| holds(pod, text(g, "conditionType")))
-            .count();
+        let met = gates.iter().filter(|g| holds(pod, text(g, "conditionType"))).count();
         format!("{met}/{}", gates.len())
     };
     let status = &pod["status"];
-    let ip = items(status, "podIPs")
-        .first()
-        .map_or("", |ip| text(ip, "ip"));
+    let ip = items(status, "podIPs").first().map_or("", |ip| text(ip, "ip"));
     vec![
         name(pod),
         format!("{}/{total}", summary.ready).into(),
         reason.into(),
         restarts.into(),
         age(pod, now),
-        or_none(if ip.is_empty() {
-            text(status, "podIP")
-        } else {
-            ip
-        }),
+        or_none(if ip.is_empty() { text(status, "podIP") } else { ip }),
         or_none(text(spec, "nodeName")),
         or_none(text(status, "nominatedNodeName")),
         gates_cell.into(),

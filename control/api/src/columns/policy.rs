@@ -12,28 +12,12 @@ pub(crate) const RESOURCE_QUOTA: &[Column] = &[
     shown("Limit", "What limits may add up to, and how far they do."),
     AGE,
 ];
-pub(crate) const LIMIT_RANGE: &[Column] = &[
-    NAME,
-    Column {
-        name: "Created At",
-        kind: "date",
-        ..AGE
-    },
-];
+pub(crate) const LIMIT_RANGE: &[Column] = &[NAME, Column { name: "Created At", kind: "date", ..AGE }];
 pub(crate) const PDB: &[Column] = &[
     NAME,
-    shown(
-        "Min Available",
-        "The minimum number of pods that must be available.",
-    ),
-    shown(
-        "Max Unavailable",
-        "The maximum number of pods that may be unavailable.",
-    ),
-    number(
-        "Allowed Disruptions",
-        "Calculated number of pods that may be disrupted at this time.",
-    ),
+    shown("Min Available", "The minimum number of pods that must be available."),
+    shown("Max Unavailable", "The maximum number of pods that may be unavailable."),
+    number("Allowed Disruptions", "Calculated number of pods that may be disrupted at this time."),
     AGE,
 ];
 pub(crate) const HPA: &[Column] = &[
@@ -48,15 +32,9 @@ pub(crate) const HPA: &[Column] = &[
 pub(crate) const PRIORITY_CLASS: &[Column] = &[
     NAME,
     number("Value", "The priority of pods of this class."),
-    truth(
-        "Global-Default",
-        "Whether pods without a class get this one.",
-    ),
+    truth("Global-Default", "Whether pods without a class get this one."),
     AGE,
-    wide(
-        "PreemptionPolicy",
-        "Whether pods of this class make room for themselves.",
-    ),
+    wide("PreemptionPolicy", "Whether pods of this class make room for themselves."),
 ];
 pub(crate) const FLOW_SCHEMA: &[Column] = &[
     NAME,
@@ -84,18 +62,9 @@ pub(crate) fn resource_quota(object: &Value, now: Timestamp) -> Vec<Value> {
     for (resource, amount) in hard {
         let used = shown_or(&status["used"][resource.as_str()], "0");
         let line = format!("{resource}: {used}/{}", shown_or(amount, "0"));
-        if resource.starts_with("limits.") {
-            limits.push(line)
-        } else {
-            requests.push(line)
-        }
+        if resource.starts_with("limits.") { limits.push(line) } else { requests.push(line) }
     }
-    vec![
-        name(object),
-        requests.join(", ").into(),
-        limits.join(", ").into(),
-        age(object, now),
-    ]
+    vec![name(object), requests.join(", ").into(), limits.join(", ").into(), age(object, now)]
 }
 
 pub(crate) fn pdb(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -126,33 +95,18 @@ fn metric(spec: &Value, status: &Value) -> String {
         "resource" | "containerResource" => {
             let resource = text(&spec[field], "name");
             if average {
-                return format!(
-                    "{resource}: {}/{}",
-                    of("averageValue"),
-                    shown_or(&target["averageValue"], "")
-                );
+                return format!("{resource}: {}/{}", of("averageValue"), shown_or(&target["averageValue"], ""));
             }
-            let percent = |value: &Value, missing: &str| {
-                value
-                    .as_i64()
-                    .map_or_else(|| missing.to_owned(), |n| format!("{n}%"))
-            };
+            let percent =
+                |value: &Value, missing: &str| value.as_i64().map_or_else(|| missing.to_owned(), |n| format!("{n}%"));
             format!(
                 "{resource}: {}/{}",
                 percent(&current["averageUtilization"], "<unknown>"),
                 percent(&target["averageUtilization"], "<auto>")
             )
         }
-        "pods" => format!(
-            "{}/{}",
-            of("averageValue"),
-            shown_or(&target["averageValue"], "")
-        ),
-        _ if average => format!(
-            "{}/{} (avg)",
-            of("averageValue"),
-            shown_or(&target["averageValue"], "")
-        ),
+        "pods" => format!("{}/{}", of("averageValue"), shown_or(&target["averageValue"], "")),
+        _ if average => format!("{}/{} (avg)", of("averageValue"), shown_or(&target["averageValue"], "")),
         _ => format!("{}/{}", of("value"), shown_or(&target["value"], "")),
     }
 }
@@ -162,12 +116,8 @@ pub(crate) fn hpa(object: &Value, now: Timestamp) -> Vec<Value> {
     let target = &spec["scaleTargetRef"];
     let metrics = items(spec, "metrics");
     let current = items(status, "currentMetrics");
-    let shown: Vec<String> = metrics
-        .iter()
-        .enumerate()
-        .take(2)
-        .map(|(i, m)| metric(m, current.get(i).unwrap_or(&Value::Null)))
-        .collect();
+    let shown: Vec<String> =
+        metrics.iter().enumerate().take(2).map(|(i, m)| metric(m, current.get(i).unwrap_or(&Value::Null))).collect();
     let metrics_cell = match metrics.len() {
         0 => "<none>".to_owned(),
         n @ 3.. => format!("{} + {} more...", shown.join(", "), n - 2),
@@ -197,9 +147,7 @@ pub(crate) fn priority_class(object: &Value, now: Timestamp) -> Vec<Value> {
 
 pub(crate) fn flow_schema(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &object["spec"];
-    let dangling = items(&object["status"], "conditions")
-        .iter()
-        .find(|c| c["type"] == "Dangling");
+    let dangling = items(&object["status"], "conditions").iter().find(|c| c["type"] == "Dangling");
     vec![
         name(object),
         text(&spec["priorityLevelConfiguration"], "name").into(),
@@ -214,11 +162,7 @@ pub(crate) fn priority_level(object: &Value, now: Timestamp) -> Vec<Value> {
     let limited = &object["spec"]["limited"];
     let queuing = &limited["limitResponse"]["queuing"];
     let or_none = |value: &Value| {
-        if value.is_null() {
-            "<none>".into()
-        } else {
-            value.clone()
-        }
+        if value.is_null() { "<none>".into() } else { value.clone() }
     };
     vec![
         name(object),

@@ -10,20 +10,14 @@ pub(crate) const PV: &[Column] = &[
     NAME,
     shown("Capacity", "The volume's size."),
     shown("Access Modes", "How the volume can be mounted."),
-    shown(
-        "Reclaim Policy",
-        "What becomes of the volume when it is released.",
-    ),
+    shown("Reclaim Policy", "What becomes of the volume when it is released."),
     shown("Status", "Whether it is available, bound or released."),
     shown("Claim", "Whose it is."),
     shown("StorageClass", "StorageClass of the pv"),
     shown("VolumeAttributesClass", "VolumeAttributesClass of the pv"),
     shown("Reason", "Why it is in this state."),
     AGE,
-    wide(
-        "VolumeMode",
-        "Whether it is a filesystem or a block device.",
-    ),
+    wide("VolumeMode", "Whether it is a filesystem or a block device."),
 ];
 pub(crate) const PVC: &[Column] = &[
     NAME,
@@ -34,10 +28,7 @@ pub(crate) const PVC: &[Column] = &[
     shown("StorageClass", "StorageClass of the pvc"),
     shown("VolumeAttributesClass", "VolumeAttributesClass of the pvc"),
     AGE,
-    wide(
-        "VolumeMode",
-        "Whether it is a filesystem or a block device.",
-    ),
+    wide("VolumeMode", "Whether it is a filesystem or a block device."),
 ];
 pub(crate) const STORAGE_CLASS: &[Column] = &[
     NAME,
@@ -49,65 +40,33 @@ pub(crate) const STORAGE_CLASS: &[Column] = &[
 ];
 pub(crate) const VOLUME_ATTACHMENT: &[Column] = &[
     NAME,
-    Column {
-        format: "name",
-        ..shown("Attacher", "Who attaches the volume.")
-    },
+    Column { format: "name", ..shown("Attacher", "Who attaches the volume.") },
     shown("PV", "The volume."),
     shown("Node", "The node."),
     truth("Attached", "Whether it is attached."),
     AGE,
 ];
-pub(crate) const VOLUME_ATTRIBUTES_CLASS: &[Column] =
-    &[NAME, shown("DriverName", "The driver."), AGE];
-pub(crate) const CSI_NODE: &[Column] = &[
-    NAME,
-    number(
-        "Drivers",
-        "The number of CSI drivers registered on the node.",
-    ),
-    AGE,
-];
+pub(crate) const VOLUME_ATTRIBUTES_CLASS: &[Column] = &[NAME, shown("DriverName", "The driver."), AGE];
+pub(crate) const CSI_NODE: &[Column] =
+    &[NAME, number("Drivers", "The number of CSI drivers registered on the node."), AGE];
 pub(crate) const CSI_DRIVER: &[Column] = &[
     NAME,
-    truth(
-        "AttachRequired",
-        "Whether volumes are attached before they are mounted.",
-    ),
-    truth(
-        "PodInfoOnMount",
-        "Whether the driver is told about the pod.",
-    ),
-    truth(
-        "StorageCapacity",
-        "Whether the driver publishes its capacity.",
-    ),
+    truth("AttachRequired", "Whether volumes are attached before they are mounted."),
+    truth("PodInfoOnMount", "Whether the driver is told about the pod."),
+    truth("StorageCapacity", "Whether the driver publishes its capacity."),
     shown("TokenRequests", "The audiences of tokens for the driver."),
-    truth(
-        "RequiresRepublish",
-        "Whether volumes are published again and again.",
-    ),
+    truth("RequiresRepublish", "Whether volumes are published again and again."),
     shown("Modes", "The lifecycles the driver supports."),
     AGE,
 ];
-pub(crate) const CSI_CAPACITY: &[Column] = &[
-    NAME,
-    shown("StorageClassName", "The storage class."),
-    shown("Capacity", "What is left."),
-];
+pub(crate) const CSI_CAPACITY: &[Column] =
+    &[NAME, shown("StorageClassName", "The storage class."), shown("Capacity", "What is left.")];
 
 fn modes(list: &[Value]) -> Value {
-    let all = [
-        ("ReadWriteOnce", "RWO"),
-        ("ReadOnlyMany", "ROX"),
-        ("ReadWriteMany", "RWX"),
-        ("ReadWriteOncePod", "RWOP"),
-    ];
-    let shown: Vec<&str> = all
-        .iter()
-        .filter(|(long, _)| list.iter().any(|m| m == long))
-        .map(|(_, short)| *short)
-        .collect();
+    let all =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let shown: Vec<&str> =
+        all.iter().filter(|(long, _)| list.iter().any(|m| m == long)).map(|(_, short)| *short).collect();
     shown.join(",").into()
 }
 
@@ -122,19 +81,14 @@ fn phase(object: &Value) -> Value {
 /// The storage class: the annotation of old, else the field.
 fn class(object: &Value) -> Value {
     let annotation = crate::meta::annotation(object, "volume.beta.kubernetes.io/storage-class");
-    annotation
-        .unwrap_or_else(|| text(&object["spec"], "storageClassName"))
-        .into()
+    annotation.unwrap_or_else(|| text(&object["spec"], "storageClassName")).into()
 }
 
 pub(crate) fn pv(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &object["spec"];
     let claim = &spec["claimRef"];
-    let claim_cell = if claim.is_null() {
-        String::new()
-    } else {
-        format!("{}/{}", text(claim, "namespace"), text(claim, "name"))
-    };
+    let claim_cell =
+        if claim.is_null() { String::new() } else { format!("{}/{}", text(claim, "namespace"), text(claim, "name")) };
     vec![
         name(object),
         shown_or(&spec["capacity"]["storage"], "0").into(),
@@ -156,10 +110,7 @@ pub(crate) fn pvc(object: &Value, now: Timestamp) -> Vec<Value> {
     let (capacity, access) = if volume.is_empty() {
         (String::new(), "".into())
     } else {
-        (
-            shown_or(&status["capacity"]["storage"], "0"),
-            modes(items(status, "accessModes")),
-        )
+        (shown_or(&status["capacity"]["storage"], "0"), modes(items(status, "accessModes")))
     };
     vec![
         name(object),
@@ -187,69 +138,37 @@ pub(crate) fn volume_attachment(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 pub(crate) fn volume_attributes_class(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(object, "driverName").into(),
-        age(object, now),
-    ]
+    vec![name(object), text(object, "driverName").into(), age(object, now)]
 }
 
 pub(crate) fn csi_node(object: &Value, now: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        items(&object["spec"], "drivers").len().into(),
-        age(object, now),
-    ]
+    vec![name(object), items(&object["spec"], "drivers").len().into(), age(object, now)]
 }
 
 pub(crate) fn csi_driver(object: &Value, now: Timestamp) -> Vec<Value> {
     let spec = &object["spec"];
     let join = |list: Vec<&str>, empty: &'static str| {
-        if list.is_empty() {
-            empty.into()
-        } else {
-            Value::String(list.join(","))
-        }
+        if list.is_empty() { empty.into() } else { Value::String(list.join(",")) }
     };
     vec![
         name(object),
         (spec["attachRequired"] != false).into(),
         (spec["podInfoOnMount"] == true).into(),
         (spec["storageCapacity"] == true).into(),
-        join(
-            items(spec, "tokenRequests")
-                .iter()
-                .map(|t| text(t, "audience"))
-                .collect(),
-            "<unset>",
-        ),
+        join(items(spec, "tokenRequests").iter().map(|t| text(t, "audience")).collect(), "<unset>"),
         (spec["requiresRepublish"] == true).into(),
-        join(
-            items(spec, "volumeLifecycleModes")
-                .iter()
-                .filter_map(Value::as_str)
-                .collect(),
-            "<none>",
-        ),
+        join(items(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str).collect(), "<none>"),
         age(object, now),
     ]
 }
 
 pub(crate) fn csi_capacity(object: &Value, _: Timestamp) -> Vec<Value> {
-    vec![
-        name(object),
-        text(object, "storageClassName").into(),
-        shown_or(&object["capacity"], "<unset>").into(),
-    ]
+    vec![name(object), text(object, "storageClassName").into(), shown_or(&object["capacity"], "<unset>").into()]
 }
 
 pub(crate) fn storage_class(object: &Value, now: Timestamp) -> Vec<Value> {
     let or = |key: &str, missing: &'static str| {
-        if is_set(object, key) {
-            text(object, key).into()
-        } else {
-            missing.into()
-        }
+        if is_set(object, key) { text(object, key).into() } else { missing.into() }
     };
     vec![
         name_or_default(object, "storageclass.kubernetes.io/is-default-class"),

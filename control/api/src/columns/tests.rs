@@ -9,9 +9,7 @@ fn now() -> Timestamp {
 
 /// The time `seconds` before now.
 fn ago(seconds: i64) -> String {
-    Timestamp::new(1_000_000 - seconds, 0)
-        .unwrap_or_default()
-        .to_string()
+    Timestamp::new(1_000_000 - seconds, 0).unwrap_or_default().to_string()
 }
 
 /// Cells as text, joined.
@@ -19,11 +17,7 @@ fn row(group: &str, kind: &str, object: &Value) -> String {
     let strategy = crate::strategy::strategy(group, kind);
     let cells = strategy.row(object, now());
     assert_eq!(cells.len(), strategy.columns.len());
-    cells
-        .iter()
-        .map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned))
-        .collect::<Vec<_>>()
-        .join("|")
+    cells.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), str::to_owned)).collect::<Vec<_>>().join("|")
 }
 
 #[test]
@@ -31,11 +25,7 @@ fn a_pods_status_is_one_word() {
     let running = json!({"ready": true, "state": {"running": {}}});
     let table = [
         (json!({"phase": "Pending"}), "0/2", "Pending"),
-        (
-            json!({"phase": "Running", "containerStatuses": [running, running]}),
-            "2/2",
-            "Running",
-        ),
+        (json!({"phase": "Running", "containerStatuses": [running, running]}), "2/2", "Running"),
         (
             json!({"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}),
             "0/2",
@@ -71,16 +61,8 @@ fn a_pods_status_is_one_word() {
             "0/2",
             "Signal:9",
         ),
-        (
-            json!({"phase": "Failed", "reason": "Evicted"}),
-            "0/2",
-            "Evicted",
-        ),
-        (
-            json!({"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}),
-            "0/2",
-            "Init:0/1",
-        ),
+        (json!({"phase": "Failed", "reason": "Evicted"}), "0/2", "Evicted"),
+        (json!({"phase": "Pending", "initContainerStatuses": [{"state": {"running": {}}}]}), "0/2", "Init:0/1"),
         (
             json!({"phase": "Pending", "initContainerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}),
             "0/2",
@@ -104,11 +86,7 @@ fn a_pods_status_is_one_word() {
     ];
     for (status, ready, word) in table {
         let mut pod = json!({"metadata": {"name": "p", "creationTimestamp": ago(60)}, "spec": {"containers": [{}, {}], "initContainers": [{"name": "i"}]}, "status": status});
-        assert_eq!(
-            row("", "Pod", &pod),
-            format!("p|{ready}|{word}|0|60s|<none>|<none>|<none>|<none>"),
-            "{pod}"
-        );
+        assert_eq!(row("", "Pod", &pod), format!("p|{ready}|{word}|0|60s|<none>|<none>|<none>|<none>"), "{pod}");
         pod["metadata"]["deletionTimestamp"] = ago(1).into();
         if !matches!(text(&pod["status"], "phase"), "Failed" | "Succeeded") {
             assert!(row("", "Pod", &pod).contains("|Terminating|"));
@@ -121,10 +99,7 @@ fn restarts_say_how_long_ago() {
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{}], "nodeName": "n", "readinessGates": [{"conditionType": "x"}]},
         "status": {"phase": "Running", "podIPs": [{"ip": "10.0.0.1"}], "conditions": [{"type": "x", "status": "True"}],
             "containerStatuses": [{"ready": true, "restartCount": 3, "state": {"running": {}}, "lastState": {"terminated": {"finishedAt": ago(300)}}}]}});
-    assert_eq!(
-        row("", "Pod", &pod),
-        "p|1/1|Running|3 (5m ago)|<unknown>|10.0.0.1|n|<none>|1/1"
-    );
+    assert_eq!(row("", "Pod", &pod), "p|1/1|Running|3 (5m ago)|<unknown>|10.0.0.1|n|<none>|1/1");
 }
 
 #[test]
@@ -152,12 +127,7 @@ fn every_kind_has_its_row() {
             json!({"spec": {"replicas": 3, "selector": selector, "template": template}, "status": {"replicas": 2, "readyReplicas": 1}}),
             "n|3|2|1|10s|a,b|x:1,y:1|app=a,t in (y,z)",
         ),
-        (
-            "apps",
-            "StatefulSet",
-            json!({"spec": {"replicas": 3, "template": template}}),
-            "n|0/3|10s|a,b|x:1,y:1",
-        ),
+        ("apps", "StatefulSet", json!({"spec": {"replicas": 3, "template": template}}), "n|0/3|10s|a,b|x:1,y:1"),
         (
             "apps",
             "DaemonSet",
@@ -182,24 +152,14 @@ fn every_kind_has_its_row() {
             json!({"spec": {"schedule": "* * * * *", "suspend": false}}),
             "n|* * * * *|<none>|False|0|<none>|10s|||<none>",
         ),
-        (
-            "",
-            "ReplicationController",
-            json!({"spec": {"replicas": 1, "selector": {"a": "b"}}}),
-            "n|1|0|0|10s|||a=b",
-        ),
+        ("", "ReplicationController", json!({"spec": {"replicas": 1, "selector": {"a": "b"}}}), "n|1|0|0|10s|||a=b"),
         (
             "",
             "Service",
             json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7"], "selector": {"b": "2", "a": "1"}, "ports": [{"port": 80, "nodePort": 30000, "protocol": "TCP"}, {"port": 53, "protocol": "UDP"}]}}),
             "n|NodePort|10.96.0.7|<none>|80:30000/TCP,53/UDP|10s|a=1,b=2",
         ),
-        (
-            "",
-            "Service",
-            json!({"spec": {"type": "LoadBalancer"}}),
-            "n|LoadBalancer|<none>|<pending>|<none>|10s|<none>",
-        ),
+        ("", "Service", json!({"spec": {"type": "LoadBalancer"}}), "n|LoadBalancer|<none>|<pending>|<none>|10s|<none>"),
         (
             "",
             "Service",
@@ -219,30 +179,10 @@ fn every_kind_has_its_row() {
             json!({"addressType": "IPv4", "ports": [{"port": 80}], "endpoints": [{"addresses": ["1.1.1.1"]}]}),
             "n|IPv4|80|1.1.1.1|10s",
         ),
-        (
-            "discovery.k8s.io",
-            "EndpointSlice",
-            json!({"addressType": "IPv4"}),
-            "n|IPv4|<unset>|<unset>|10s",
-        ),
-        (
-            "",
-            "Namespace",
-            json!({"status": {"phase": "Active"}}),
-            "n|Active|10s",
-        ),
-        (
-            "",
-            "ConfigMap",
-            json!({"data": {"a": "1"}, "binaryData": {"b": ""}}),
-            "n|2|10s",
-        ),
-        (
-            "",
-            "Secret",
-            json!({"type": "Opaque", "data": {"a": ""}}),
-            "n|Opaque|1|10s",
-        ),
+        ("discovery.k8s.io", "EndpointSlice", json!({"addressType": "IPv4"}), "n|IPv4|<unset>|<unset>|10s"),
+        ("", "Namespace", json!({"status": {"phase": "Active"}}), "n|Active|10s"),
+        ("", "ConfigMap", json!({"data": {"a": "1"}, "binaryData": {"b": ""}}), "n|2|10s"),
+        ("", "Secret", json!({"type": "Opaque", "data": {"a": ""}}), "n|Opaque|1|10s"),
         ("", "ServiceAccount", json!({}), "n|10s"),
         (
             "",
@@ -250,24 +190,9 @@ fn every_kind_has_its_row() {
             json!({"spec": {"volumeName": "v", "storageClassName": "s", "volumeMode": "Filesystem"}, "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"]}}),
             "n|Bound|v|1Gi|RWO|s|<unset>|10s|Filesystem",
         ),
-        (
-            "networking.k8s.io",
-            "Ingress",
-            json!({"spec": {"rules": [{"host": "a.b"}]}}),
-            "n|<none>|a.b||80|10s",
-        ),
-        (
-            "networking.k8s.io",
-            "NetworkPolicy",
-            json!({"spec": {"podSelector": {}}}),
-            "n|<none>|10s",
-        ),
-        (
-            "policy",
-            "PodDisruptionBudget",
-            json!({"spec": {"minAvailable": "50%"}}),
-            "n|50%|N/A|0|10s",
-        ),
+        ("networking.k8s.io", "Ingress", json!({"spec": {"rules": [{"host": "a.b"}]}}), "n|<none>|a.b||80|10s"),
+        ("networking.k8s.io", "NetworkPolicy", json!({"spec": {"podSelector": {}}}), "n|<none>|10s"),
+        ("policy", "PodDisruptionBudget", json!({"spec": {"minAvailable": "50%"}}), "n|50%|N/A|0|10s"),
         (
             "autoscaling",
             "HorizontalPodAutoscaler",
@@ -280,12 +205,7 @@ fn every_kind_has_its_row() {
             json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "x"}]}),
             "n|Role/r|10s|u||x/s",
         ),
-        (
-            "coordination.k8s.io",
-            "Lease",
-            json!({"spec": {"holderIdentity": "h"}}),
-            "n|h|10s",
-        ),
+        ("coordination.k8s.io", "Lease", json!({"spec": {"holderIdentity": "h"}}), "n|h|10s"),
         (
             "storage.k8s.io",
             "StorageClass",
@@ -323,14 +243,8 @@ fn a_node_shows_its_roles_and_health() {
 fn an_event_is_read_in_either_form() {
     let old = json!({"metadata": {"name": "e"}, "type": "Normal", "reason": "Pulled", "message": " m ", "count": 3, "firstTimestamp": ago(60), "lastTimestamp": ago(30),
         "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "f"}, "source": {"component": "kubelet", "host": "n"}});
-    assert_eq!(
-        row("", "Event", &old),
-        "30s|Normal|Pulled|pod/p|f|kubelet, n|m|60s|3|e"
-    );
+    assert_eq!(row("", "Event", &old), "30s|Normal|Pulled|pod/p|f|kubelet, n|m|60s|3|e");
     let new = json!({"metadata": {"name": "e"}, "type": "Normal", "reason": "Pulled", "note": "m", "eventTime": ago(60), "reportingController": "c",
         "regarding": {"kind": "Pod", "name": "p"}});
-    assert_eq!(
-        row("events.k8s.io", "Event", &new),
-        "60s|Normal|Pulled|pod/p||c|m|60s|1|e"
-    );
+    assert_eq!(row("events.k8s.io", "Event", &new), "60s|Normal|Pulled|pod/p||c|m|60s|1|e");
 }

@@ -4,16 +4,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
-    AGE, Column, NAME, age, containers_and_images, count, human_duration, labels, name, number,
-    or_none, selector, shown, since, truth_text, wide,
+    AGE, Column, NAME, age, containers_and_images, count, human_duration, labels, name, number, or_none, selector,
+    shown, since, truth_text, wide,
 };
 use crate::validation::{is_set, items, text};
 
 const CONTAINERS: Column = wide("Containers", "Names of each container in the template.");
-const IMAGES: Column = wide(
-    "Images",
-    "Images referenced by each container in the template.",
-);
+const IMAGES: Column = wide("Images", "Images referenced by each container in the template.");
 const SELECTOR: Column = wide("Selector", "Which pods belong to it.");
 
 pub(crate) const DEPLOYMENT: &[Column] = &[
@@ -36,13 +33,8 @@ pub(crate) const REPLICAS: &[Column] = &[
     IMAGES,
     SELECTOR,
 ];
-pub(crate) const STATEFUL_SET: &[Column] = &[
-    NAME,
-    shown("Ready", "Number of the pod with ready state"),
-    AGE,
-    CONTAINERS,
-    IMAGES,
-];
+pub(crate) const STATEFUL_SET: &[Column] =
+    &[NAME, shown("Ready", "Number of the pod with ready state"), AGE, CONTAINERS, IMAGES];
 pub(crate) const DAEMON_SET: &[Column] = &[
     NAME,
     number("Desired", "Nodes that should run the pod."),
@@ -81,25 +73,15 @@ pub(crate) const CRON_JOB: &[Column] = &[
 pub(crate) const POD_TEMPLATE: &[Column] = &[
     NAME,
     shown("Containers", "Names of each container in the template."),
-    shown(
-        "Images",
-        "Images referenced by each container in the template.",
-    ),
+    shown("Images", "Images referenced by each container in the template."),
     shown("Pod Labels", "The labels for the pod template."),
 ];
-pub(crate) const CONTROLLER_REVISION: &[Column] = &[
-    NAME,
-    shown("Controller", "Controller of the object"),
-    shown("Revision", "The revision's number."),
-    AGE,
-];
+pub(crate) const CONTROLLER_REVISION: &[Column] =
+    &[NAME, shown("Controller", "Controller of the object"), shown("Revision", "The revision's number."), AGE];
 
 /// `ready/desired`.
 fn of_desired(object: &Value) -> Value {
-    let (ready, desired) = (
-        count(&object["status"]["readyReplicas"]),
-        count(&object["spec"]["replicas"]),
-    );
+    let (ready, desired) = (count(&object["status"]["readyReplicas"]), count(&object["spec"]["replicas"]));
     format!("{ready}/{desired}").into()
 }
 
@@ -143,13 +125,7 @@ fn replicas(object: &Value, now: Timestamp, selector: Value) -> Vec<Value> {
 
 pub(crate) fn stateful_set(object: &Value, now: Timestamp) -> Vec<Value> {
     let [containers, images] = containers_and_images(&object["spec"]["template"]["spec"]);
-    vec![
-        name(object),
-        of_desired(object),
-        age(object, now),
-        containers,
-        images,
-    ]
+    vec![name(object), of_desired(object), age(object, now), containers, images]
 }
 
 pub(crate) fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -174,25 +150,16 @@ pub(crate) fn daemon_set(object: &Value, now: Timestamp) -> Vec<Value> {
 pub(crate) fn job(object: &Value, now: Timestamp) -> Vec<Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let succeeded = status["succeeded"].as_i64().unwrap_or(0);
-    let completions = match (
-        spec["completions"].as_i64(),
-        spec["parallelism"].as_i64().unwrap_or(0),
-    ) {
+    let completions = match (spec["completions"].as_i64(), spec["parallelism"].as_i64().unwrap_or(0)) {
         (Some(wanted), _) => format!("{succeeded}/{wanted}"),
         (None, parallelism @ 2..) => format!("{succeeded}/1 of {parallelism}"),
         (None, _) => format!("{succeeded}/1"),
     };
     let time = |key: &str| text(status, key).parse::<Timestamp>().ok();
     let duration = time("startTime")
-        .map(|start| {
-            human_duration(time("completionTime").unwrap_or(now).as_second() - start.as_second())
-        })
+        .map(|start| human_duration(time("completionTime").unwrap_or(now).as_second() - start.as_second()))
         .unwrap_or_default();
-    let holds = |kind: &str| {
-        items(status, "conditions")
-            .iter()
-            .any(|c| c["type"] == kind && c["status"] == "True")
-    };
+    let holds = |kind: &str| items(status, "conditions").iter().any(|c| c["type"] == kind && c["status"] == "True");
     let state = if holds("Complete") {
         "Complete"
     } else if holds("Failed") {
@@ -200,10 +167,7 @@ pub(crate) fn job(object: &Value, now: Timestamp) -> Vec<Value> {
     } else if is_set(&object["metadata"], "deletionTimestamp") {
         "Terminating"
     } else {
-        ["Suspended", "FailureTarget", "SuccessCriteriaMet"]
-            .into_iter()
-            .find(|kind| holds(kind))
-            .unwrap_or("Running")
+        ["Suspended", "FailureTarget", "SuccessCriteriaMet"].into_iter().find(|kind| holds(kind)).unwrap_or("Running")
     };
     let [containers, images] = containers_and_images(&spec["template"]["spec"]);
     vec![
@@ -229,11 +193,7 @@ pub(crate) fn cron_job(object: &Value, now: Timestamp) -> Vec<Value> {
         or_none(text(spec, "timeZone")),
         truth_text(&spec["suspend"]),
         items(status, "active").len().into(),
-        if last.is_null() {
-            "<none>".into()
-        } else {
-            since(last, now).into()
-        },
+        if last.is_null() { "<none>".into() } else { since(last, now).into() },
         age(object, now),
         containers,
         images,
@@ -244,12 +204,7 @@ pub(crate) fn cron_job(object: &Value, now: Timestamp) -> Vec<Value> {
 pub(crate) fn pod_template(object: &Value, _: Timestamp) -> Vec<Value> {
     let template = &object["template"];
     let [containers, images] = containers_and_images(&template["spec"]);
-    vec![
-        name(object),
-        containers,
-        images,
-        labels(&template["metadata"]["labels"]),
-    ]
+    vec![name(object), containers, images, labels(&template["metadata"]["labels"])]
 }
 
 pub(crate) fn controller_revision(object: &Value, now: Timestamp) -> Vec<Value> {
@@ -258,17 +213,8 @@ pub(crate) fn controller_revision(object: &Value, now: Timestamp) -> Vec<Value> 
         Some(owner) => {
             let (group, _) = crate::meta::split_api_version(text(owner, "apiVersion"));
             let dot = if group.is_empty() { "" } else { "." };
-            format!(
-                "{}{dot}{group}/{}",
-                text(owner, "kind").to_lowercase(),
-                text(owner, "name")
-            )
+            format!("{}{dot}{group}/{}", text(owner, "kind").to_lowercase(), text(owner, "name"))
         }
     };
-    vec![
-        name(object),
-        controller.into(),
-        count(&object["revision"]),
-        age(object, now),
-    ]
+    vec![name(object), controller.into(), count(&object["revision"]), age(object, now)]
 }

@@ -19,9 +19,7 @@ fn is_cpu_utilization(metric: &Value, side: &str) -> bool {
 }
 
 fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
-    let annotations = metadata_mut(object)
-        .get_mut("annotations")?
-        .as_object_mut()?;
+    let annotations = metadata_mut(object).get_mut("annotations")?.as_object_mut()?;
     let text = annotations.remove(name)?;
     if annotations.is_empty() {
         metadata_mut(object).remove("annotations");
@@ -30,9 +28,7 @@ fn take_annotation(object: &mut Value, name: &str) -> Option<Value> {
 }
 
 fn put_annotation(object: &mut Value, name: &str, value: &Value) {
-    let annotations = metadata_mut(object)
-        .entry("annotations")
-        .or_insert_with(|| Value::Object(Map::new()));
+    let annotations = metadata_mut(object).entry("annotations").or_insert_with(|| Value::Object(Map::new()));
     if let Some(annotations) = annotations.as_object_mut() {
         annotations.insert(name.to_owned(), value.to_string().into());
     }
@@ -59,10 +55,7 @@ pub fn to_v2(hpa: &mut Value) {
     let spec = map_mut(hpa, "spec");
     if let Some(target) = spec.remove("targetCPUUtilizationPercentage") {
         let target = json!({"type": "Utilization", "averageUtilization": target});
-        metrics.insert(
-            0,
-            json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}),
-        );
+        metrics.insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
     }
     if !metrics.is_empty() {
         spec.insert("metrics".into(), metrics.into());
@@ -72,15 +65,10 @@ pub fn to_v2(hpa: &mut Value) {
     }
     let status = map_mut(hpa, "status");
     if let Some(utilization) = status.remove("currentCPUUtilizationPercentage") {
-        let is_known = current
-            .iter()
-            .any(|metric| is_cpu_utilization(metric, "current"));
+        let is_known = current.iter().any(|metric| is_cpu_utilization(metric, "current"));
         if !is_known {
             let value = json!({"averageUtilization": utilization});
-            current.insert(
-                0,
-                json!({"type": "Resource", "resource": {"name": "cpu", "current": value}}),
-            );
+            current.insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "current": value}}));
         }
     }
     if !current.is_empty() {
@@ -103,10 +91,7 @@ pub fn from_v2(hpa: &mut Value) {
         Some(Value::Array(metrics)) => metrics,
         _ => Vec::new(),
     };
-    if let Some(at) = metrics
-        .iter()
-        .position(|metric| is_cpu_utilization(metric, "target"))
-    {
+    if let Some(at) = metrics.iter().position(|metric| is_cpu_utilization(metric, "target")) {
         let metric = metrics.remove(at);
         spec.insert(
             "targetCPUUtilizationPercentage".into(),
@@ -116,23 +101,16 @@ pub fn from_v2(hpa: &mut Value) {
     let status = map_mut(hpa, "status");
     let current = status.remove("currentMetrics");
     let conditions = status.remove("conditions");
-    if let Some(cpu) = current
-        .as_ref()
-        .and_then(Value::as_array)
-        .and_then(|c| c.iter().find(|m| is_cpu_utilization(m, "current")))
+    if let Some(cpu) =
+        current.as_ref().and_then(Value::as_array).and_then(|c| c.iter().find(|m| is_cpu_utilization(m, "current")))
     {
-        status.insert(
-            "currentCPUUtilizationPercentage".into(),
-            cpu["resource"]["current"]["averageUtilization"].clone(),
-        );
+        status
+            .insert("currentCPUUtilizationPercentage".into(), cpu["resource"]["current"]["averageUtilization"].clone());
     }
     let metrics = (!metrics.is_empty()).then_some(Value::Array(metrics));
-    for (name, value) in [
-        (METRICS, metrics),
-        (CURRENT_METRICS, current),
-        (CONDITIONS, conditions),
-        (BEHAVIOR, behavior),
-    ] {
+    for (name, value) in
+        [(METRICS, metrics), (CURRENT_METRICS, current), (CONDITIONS, conditions), (BEHAVIOR, behavior)]
+    {
         if let Some(value) = value {
             put_annotation(hpa, name, &value);
         }
@@ -171,10 +149,7 @@ mod tests {
         });
         let mut hpa = v1.clone();
         to_v2(&mut hpa);
-        assert_eq!(
-            hpa["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"],
-            50
-        );
+        assert_eq!(hpa["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 50);
         from_v2(&mut hpa);
         assert_eq!(hpa, v1);
     }

@@ -32,21 +32,12 @@ pub(super) struct Context<'f> {
 
 impl<'f> Context<'f> {
     pub(super) fn new(facts: &'f Facts) -> Self {
-        Self {
-            facts,
-            path: Vec::new(),
-            owner: None,
-            problem: None,
-            strict: Vec::new(),
-        }
+        Self { facts, path: Vec::new(), owner: None, problem: None, strict: Vec::new() }
     }
 
     /// Where decoding an object begins.
     pub(super) fn root(&mut self, root: TypeId) -> Typed<'_, 'f> {
-        Typed {
-            context: self,
-            shape: super::visit::At::Struct(root),
-        }
+        Typed { context: self, shape: super::visit::At::Struct(root) }
     }
 
     pub(super) fn unknown(&mut self, name: &str) {
@@ -92,23 +83,12 @@ impl<'f> Context<'f> {
     pub(super) fn mismatch(&mut self, found: &str, shape: &str) {
         let place = match self.owner {
             Some(owner) => {
-                let names: Vec<&str> = self
-                    .path
-                    .iter()
-                    .map(Step::name)
-                    .filter(|name| !name.is_empty())
-                    .collect();
-                format!(
-                    "struct field {}.{}",
-                    self.facts.get(owner).short_name(),
-                    names.join(".")
-                )
+                let names: Vec<&str> = self.path.iter().map(Step::name).filter(|name| !name.is_empty()).collect();
+                format!("struct field {}.{}", self.facts.get(owner).short_name(), names.join("."))
             }
             None => "value".to_owned(),
         };
-        self.problem(format!(
-            "json: cannot unmarshal {found} into Go {place} of type {shape}"
-        ));
+        self.problem(format!("json: cannot unmarshal {found} into Go {place} of type {shape}"));
     }
 
     pub(super) fn problem(&mut self, problem: String) {
@@ -139,8 +119,7 @@ impl<'f> Context<'f> {
 
     pub(super) fn struct_name(&self, id: TypeId) -> String {
         let name = &self.facts.get(id).name;
-        name.split_once('.')
-            .map_or_else(|| name.to_string(), |(_, rest)| rest.to_owned())
+        name.split_once('.').map_or_else(|| name.to_string(), |(_, rest)| rest.to_owned())
     }
 }
 

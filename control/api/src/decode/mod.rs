@@ -134,10 +134,7 @@ pub(crate) fn conform(object: Value, schema: &Schema) -> Result<Decoded, Misfit>
         (Ok(Some(object)), None) => object,
     };
     identify(&mut object, schema).map_err(Misfit::Identity)?;
-    Ok(Decoded {
-        object,
-        warnings: context.strict,
-    })
+    Ok(Decoded { object, warnings: context.strict })
 }
 
 /// Parses a patch or another body without a type: any JSON or YAML value, and the duplicate fields in it.
@@ -161,13 +158,9 @@ pub fn decode_untyped(bytes: &[u8], content: ContentType) -> Result<Decoded, Sta
         // Without a type its fields have no names.
         ContentType::Protobuf => Err("a body without a type cannot be protobuf".to_owned()),
     };
-    let object = result
-        .map_err(|e| Status::bad_request(format!("{} parse error: {e}", content.name())))?
-        .unwrap_or_default();
-    Ok(Decoded {
-        object,
-        warnings: context.strict,
-    })
+    let object =
+        result.map_err(|e| Status::bad_request(format!("{} parse error: {e}", content.name())))?.unwrap_or_default();
+    Ok(Decoded { object, warnings: context.strict })
 }
 
 impl ContentType {
@@ -193,10 +186,7 @@ fn strict_error(schema: &Schema, problems: &[String]) -> Status {
 fn cannot_handle(schema: &Schema, why: &str) -> Status {
     let (_, version) = meta::split_api_version(schema.api_version());
     let kind = schema.kind();
-    Status::bad_request(format!(
-        "{kind} in version {} cannot be handled as a {kind}: {why}",
-        quote(version)
-    ))
+    Status::bad_request(format!("{kind} in version {} cannot be handled as a {kind}: {why}", quote(version)))
 }
 
 fn finish(
@@ -206,9 +196,7 @@ fn finish(
     schema: &Schema,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let Context {
-        problem, strict, ..
-    } = context;
+    let Context { problem, strict, .. } = context;
     let mut object = match (result, problem) {
         (_, Some(problem)) => return Err(cannot_handle(schema, &problem)),
         (Ok(Some(object @ Value::Object(_))), None) => object,
@@ -224,14 +212,8 @@ fn finish(
     identify(&mut object, schema)?;
     match validation {
         FieldValidation::Strict if !strict.is_empty() => Err(strict_error(schema, &strict)),
-        FieldValidation::Warn => Ok(Decoded {
-            object,
-            warnings: strict,
-        }),
-        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded {
-            object,
-            warnings: Vec::new(),
-        }),
+        FieldValidation::Warn => Ok(Decoded { object, warnings: strict }),
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Decoded { object, warnings: Vec::new() }),
     }
 }
 

@@ -152,7 +152,14 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// Reads the fields of `ty` whose numbers begin with `prefix` out of a message.
-    fn message(&self, mut rest: &[u8], ty: &Type, prefix: &[u16], out: &mut Map<String, Value>, depth: usize) -> Result<(), Malformed> {
+    fn message(
+        &self,
+        mut rest: &[u8],
+        ty: &Type,
+        prefix: &[u16],
+        out: &mut Map<String, Value>,
+        depth: usize,
+    ) -> Result<(), Malformed> {
         let depth = depth.checked_sub(1).ok_or(Malformed::Depth)?;
         while let Some((number, wire)) = next(&mut rest)? {
             let here = |numbers: &[u16]| {
@@ -365,7 +372,8 @@ mod tests {
             let text = |key: &str| tree[key].as_str().unwrap_or_default().to_owned();
             let (api_version, kind) = (text("apiVersion"), text("kind"));
             let Some(schema) = Schema::builtin(&api_version, &kind) else { continue };
-            let read = |bytes: &[u8], content| decode_as(bytes, content, &schema, FieldValidation::Ignore).unwrap().object;
+            let read =
+                |bytes: &[u8], content| decode_as(bytes, content, &schema, FieldValidation::Ignore).unwrap().object;
             let from_protobuf = read(&std::fs::read(&path).unwrap(), ContentType::Protobuf);
             assert_eq!(from_protobuf, read(&json, ContentType::Json), "{}", path.display());
             seen += 1;

@@ -10,33 +10,21 @@ use crate::quantity;
 
 /// A quantity in canonical form.
 pub(super) fn quantity(text: &str) -> Result<String, String> {
-    quantity::canonical(text)
-        .map(Into::into)
-        .map_err(|e| e.to_string())
+    quantity::canonical(text).map(Into::into).map_err(|e| e.to_string())
 }
 
 fn timestamp(text: &str) -> Result<Timestamp, String> {
-    let malformed = || {
-        format!(
-            "parsing time {} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0} as a time",
-            quote(text)
-        )
-    };
+    let malformed =
+        || format!("parsing time {} as \"2006-01-02T15:04:05Z07:00\": cannot parse {0} as a time", quote(text));
     // jiff also reads forms that RFC 3339 does not have.
     let bytes = text.as_bytes();
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-    if bytes.len() < 20
-        || separators
-            .iter()
-            .any(|(at, separator)| bytes[*at] != *separator)
-    {
+    if bytes.len() < 20 || separators.iter().any(|(at, separator)| bytes[*at] != *separator) {
         return Err(malformed());
     }
     let zone = &bytes[19..];
     let zone_is_rfc = zone.ends_with(b"Z")
-        || (zone.len() >= 6
-            && matches!(zone[zone.len() - 6], b'+' | b'-')
-            && zone[zone.len() - 3] == b':');
+        || (zone.len() >= 6 && matches!(zone[zone.len() - 6], b'+' | b'-') && zone[zone.len() - 3] == b':');
     if !zone_is_rfc {
         return Err(malformed());
     }
@@ -48,12 +36,7 @@ pub(super) fn time(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    Ok(Some(
-        Offset::UTC
-            .to_datetime(timestamp(text)?)
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string(),
-    ))
+    Ok(Some(Offset::UTC.to_datetime(timestamp(text)?).strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
 }
 
 /// A time in microseconds, UTC. The empty text is no time.
@@ -61,12 +44,7 @@ pub(super) fn micro_time(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    Ok(Some(
-        Offset::UTC
-            .to_datetime(timestamp(text)?)
-            .strftime("%Y-%m-%dT%H:%M:%S.%6fZ")
-            .to_string(),
-    ))
+    Ok(Some(Offset::UTC.to_datetime(timestamp(text)?).strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string()))
 }
 
 /// Bytes as base64; line breaks, which are allowed in it, are dropped.
@@ -74,20 +52,16 @@ pub(super) fn bytes(text: &str) -> Result<String, String> {
     let clean: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     match STANDARD.decode(&clean) {
         Ok(_) => Ok(clean),
-        Err(
-            base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _),
-        ) => Err(format!("illegal base64 data at input byte {at}")),
-        Err(_) => Err(format!(
-            "illegal base64 data at input byte {}",
-            clean.len() / 4 * 4
-        )),
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
+            Err(format!("illegal base64 data at input byte {at}"))
+        }
+        Err(_) => Err(format!("illegal base64 data at input byte {}", clean.len() / 4 * 4)),
     }
 }
 
 /// A duration in Go's form (`1h2m3.5s`), canonical.
 pub(super) fn duration(text: &str) -> Result<String, String> {
-    let nanos =
-        parse_duration(text).ok_or_else(|| format!("time: invalid duration {}", quote(text)))?;
+    let nanos = parse_duration(text).ok_or_else(|| format!("time: invalid duration {}", quote(text)))?;
     Ok(print_duration(nanos))
 }
 
@@ -105,13 +79,9 @@ fn parse_duration(text: &str) -> Option<i64> {
     }
     let mut total: i128 = 0;
     while !rest.is_empty() {
-        let end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let (number, tail) = rest.split_at(end);
-        let end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
+        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(end);
         let unit: i128 = match unit {
             "ns" => 1,
@@ -174,18 +144,9 @@ mod tests {
     #[test]
     fn times() {
         let utc = |text: &str| time(text).ok().flatten();
-        assert_eq!(
-            utc("2026-01-02T03:04:05Z").as_deref(),
-            Some("2026-01-02T03:04:05Z")
-        );
-        assert_eq!(
-            utc("2026-01-02T03:04:05.999+01:00").as_deref(),
-            Some("2026-01-02T02:04:05Z")
-        );
-        assert_eq!(
-            micro_time("2026-01-02T03:04:05.12Z"),
-            Ok(Some("2026-01-02T03:04:05.120000Z".into()))
-        );
+        assert_eq!(utc("2026-01-02T03:04:05Z").as_deref(), Some("2026-01-02T03:04:05Z"));
+        assert_eq!(utc("2026-01-02T03:04:05.999+01:00").as_deref(), Some("2026-01-02T02:04:05Z"));
+        assert_eq!(micro_time("2026-01-02T03:04:05.12Z"), Ok(Some("2026-01-02T03:04:05.120000Z".into())));
         assert_eq!(time(""), Ok(None));
         for bad in [
             "x",
@@ -220,10 +181,7 @@ mod tests {
     #[test]
     fn base64_text() {
         assert_eq!(bytes("aGVs\nbG8="), Ok("aGVsbG8=".into()));
-        assert_eq!(
-            bytes("aG*s"),
-            Err("illegal base64 data at input byte 2".into())
-        );
+        assert_eq!(bytes("aG*s"), Err("illegal base64 data at input byte 2".into()));
         assert!(bytes("aGVsbG8").is_err());
     }
 }

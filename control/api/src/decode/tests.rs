@@ -11,12 +11,7 @@ fn resource(group: &str, plural: &str) -> std::sync::Arc<Resource> {
 }
 
 fn pod(body: &str, validation: FieldValidation) -> Result<Decoded, Status> {
-    decode(
-        body.as_bytes(),
-        ContentType::Json,
-        &resource("", "pods"),
-        validation,
-    )
+    decode(body.as_bytes(), ContentType::Json, &resource("", "pods"), validation)
 }
 
 #[test]
@@ -37,14 +32,7 @@ fn what_go_would_write() {
 fn structs_held_by_value_are_always_there() {
     let body = r#"{"spec":{"selector":null,"template":{"spec":{"containers":[null]}}}}"#;
     let deployments = resource("apps", "deployments");
-    let object = decode(
-        body.as_bytes(),
-        ContentType::Json,
-        &deployments,
-        FieldValidation::Strict,
-    )
-    .unwrap()
-    .object;
+    let object = decode(body.as_bytes(), ContentType::Json, &deployments, FieldValidation::Strict).unwrap().object;
     assert_eq!(
         object,
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}, "status": {}, "spec": {"strategy": {},
@@ -64,17 +52,9 @@ fn unknown_and_duplicate_fields() {
     assert_eq!(error.code, 400);
     let warned = pod(body, FieldValidation::Warn).unwrap();
     assert_eq!(warned.warnings.join(", "), found);
-    assert_eq!(
-        warned.object["metadata"],
-        json!({"name": "b", "labels": {"x": "2"}})
-    );
+    assert_eq!(warned.object["metadata"], json!({"name": "b", "labels": {"x": "2"}}));
     assert!(warned.object.get("x").is_none());
-    assert!(
-        pod(body, FieldValidation::Ignore)
-            .unwrap()
-            .warnings
-            .is_empty()
-    );
+    assert!(pod(body, FieldValidation::Ignore).unwrap().warnings.is_empty());
 }
 
 #[test]
@@ -100,18 +80,12 @@ fn wrong_types_are_named() {
             r#"{"spec":{"containers":{}}}"#,
             "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
         ),
-        (
-            r#"{"spec":[]}"#,
-            "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
-        ),
+        (r#"{"spec":[]}"#, "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
         (
             r#"{"metadata":{"labels":{"a":true}}}"#,
             "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels.a of type string",
         ),
-        (
-            r#"[]"#,
-            "json: cannot unmarshal array into Go value of type v1.Pod",
-        ),
+        (r#"[]"#, "json: cannot unmarshal array into Go value of type v1.Pod"),
         (
             r#"{"spec":{"containers":[{"resources":{"limits":{"cpu":"x"}}}]}}"#,
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
@@ -120,35 +94,18 @@ fn wrong_types_are_named() {
         let error = pod(body, FieldValidation::Ignore).unwrap_err();
         assert_eq!(
             (error.code, error.message),
-            (
-                400,
-                format!("Pod in version \"v1\" cannot be handled as a Pod: {why}")
-            )
+            (400, format!("Pod in version \"v1\" cannot be handled as a Pod: {why}"))
         );
     }
 }
 
 #[test]
 fn the_endpoint_decides_the_kind() {
-    let error = pod(
-        r#"{"apiVersion":"v1","kind":"Service"}"#,
-        FieldValidation::Warn,
-    )
-    .unwrap_err();
-    assert!(
-        error
-            .message
-            .starts_with("Service in version \"v1\" cannot be handled as a Pod")
-    );
+    let error = pod(r#"{"apiVersion":"v1","kind":"Service"}"#, FieldValidation::Warn).unwrap_err();
+    assert!(error.message.starts_with("Service in version \"v1\" cannot be handled as a Pod"));
     let error = pod(r#"{"apiVersion":"v2","kind":"Pod"}"#, FieldValidation::Warn).unwrap_err();
-    assert_eq!(
-        error.message,
-        "the API version in the data (v2) does not match the expected API version (v1)"
-    );
-    assert_eq!(
-        pod("{}", FieldValidation::Warn).unwrap().object["kind"],
-        "Pod"
-    );
+    assert_eq!(error.message, "the API version in the data (v2) does not match the expected API version (v1)");
+    assert_eq!(pod("{}", FieldValidation::Warn).unwrap().object["kind"], "Pod");
     let options = Schema::machinery("DeleteOptions").unwrap();
     let body = br#"{"apiVersion":"policy/v1","kind":"DeleteOptions","gracePeriodSeconds":0}"#;
     assert!(decode_as(body, ContentType::Json, &options, FieldValidation::Strict).is_ok());
@@ -157,46 +114,15 @@ fn the_endpoint_decides_the_kind() {
 #[test]
 fn hostile_bodies_are_refused() {
     let deep = format!(r#"{{"spec":{}"#, r#"{"a":["#.repeat(100_000));
-    for body in [
-        deep.as_str(),
-        "",
-        "{",
-        "null",
-        "{} {}",
-        "\u{0}",
-        r#"{"spec":{}"#,
-        "nul",
-    ] {
-        assert_eq!(
-            pod(body, FieldValidation::Ignore).unwrap_err().code,
-            400,
-            "{body:.20}"
-        );
+    for body in [deep.as_str(), "", "{", "null", "{} {}", "\u{0}", r#"{"spec":{}"#, "nul"] {
+        assert_eq!(pod(body, FieldValidation::Ignore).unwrap_err().code, 400, "{body:.20}");
     }
     let large = vec![b' '; BODY_LIMIT + 1];
-    let error = decode(
-        &large,
-        ContentType::Json,
-        &resource("", "pods"),
-        FieldValidation::Ignore,
-    )
-    .unwrap_err();
+    let error = decode(&large, ContentType::Json, &resource("", "pods"), FieldValidation::Ignore).unwrap_err();
     assert_eq!(error.code, 413);
     let mut laughs = String::from("a: &a [x,x,x,x,x,x,x,x,x]\n");
-    for (new, old) in [
-        ("b", "a"),
-        ("c", "b"),
-        ("d", "c"),
-        ("e", "d"),
-        ("f", "e"),
-        ("g", "f"),
-        ("h", "g"),
-        ("i", "h"),
-    ] {
-        laughs.push_str(&format!(
-            "{new}: &{new} [{}]\n",
-            vec![format!("*{old}"); 9].join(",")
-        ));
+    for (new, old) in [("b", "a"), ("c", "b"), ("d", "c"), ("e", "d"), ("f", "e"), ("g", "f"), ("h", "g"), ("i", "h")] {
+        laughs.push_str(&format!("{new}: &{new} [{}]\n", vec![format!("*{old}"); 9].join(",")));
     }
     assert!(decode_untyped(laughs.as_bytes(), ContentType::Yaml).is_err());
 }
@@ -204,51 +130,25 @@ fn hostile_bodies_are_refused() {
 #[test]
 fn yaml_has_the_same_guarantees() {
     let pods = resource("", "pods");
-    let yaml =
-        |text: &str, validation| decode(text.as_bytes(), ContentType::Yaml, &pods, validation);
+    let yaml = |text: &str, validation| decode(text.as_bytes(), ContentType::Yaml, &pods, validation);
     let text = "kind: Pod\nmetadata:\n  name: a\n  labels: {1: b}\nspec:\n  containers:\n  - {name: c, image: i}\n";
-    assert_eq!(
-        yaml(text, FieldValidation::Strict).unwrap().object["metadata"]["labels"]["1"],
-        "b"
-    );
+    assert_eq!(yaml(text, FieldValidation::Strict).unwrap().object["metadata"]["labels"]["1"], "b");
     let text = "metadata:\n  name: a\n  name: b\nspec: {x: 1}\n";
     let error = yaml(text, FieldValidation::Strict).unwrap_err();
     assert!(
-        error.message.ends_with(
-            r#"strict decoding error: duplicate field "metadata.name", unknown field "spec.x""#
-        ),
+        error.message.ends_with(r#"strict decoding error: duplicate field "metadata.name", unknown field "spec.x""#),
         "{error}"
     );
-    assert!(
-        yaml("spec: 5", FieldValidation::Ignore)
-            .unwrap_err()
-            .message
-            .contains("cannot unmarshal number")
-    );
+    assert!(yaml("spec: 5", FieldValidation::Ignore).unwrap_err().message.contains("cannot unmarshal number"));
     assert_eq!(yaml("a: [", FieldValidation::Ignore).unwrap_err().code, 400);
 }
 
 #[test]
 fn binary_data_and_times() {
     let secrets = resource("", "secrets");
-    let secret = |body: &str| {
-        decode(
-            body.as_bytes(),
-            ContentType::Json,
-            &secrets,
-            FieldValidation::Strict,
-        )
-    };
-    assert_eq!(
-        secret(r#"{"data":{"a":"aGVsbG8="}}"#).unwrap().object["data"]["a"],
-        "aGVsbG8="
-    );
-    assert!(
-        secret(r#"{"data":{"a":"*"}}"#)
-            .unwrap_err()
-            .message
-            .ends_with("illegal base64 data at input byte 0")
-    );
+    let secret = |body: &str| decode(body.as_bytes(), ContentType::Json, &secrets, FieldValidation::Strict);
+    assert_eq!(secret(r#"{"data":{"a":"aGVsbG8="}}"#).unwrap().object["data"]["a"], "aGVsbG8=");
+    assert!(secret(r#"{"data":{"a":"*"}}"#).unwrap_err().message.ends_with("illegal base64 data at input byte 0"));
     assert!(secret(r#"{"metadata":{"creationTimestamp":"yesterday"}}"#).is_err());
 }
 
@@ -270,12 +170,7 @@ fn example(facts: &Facts, shape: &Shape, depth: usize) -> Option<Value> {
         Shape::Struct(_) if depth == 0 => return None,
         Shape::Struct(id) => {
             let fields = facts.get(*id).fields.iter();
-            let set = |field: &Field| {
-                Some((
-                    field.name.to_string(),
-                    example(facts, &field.shape, depth - 1)?,
-                ))
-            };
+            let set = |field: &Field| Some((field.name.to_string(), example(facts, &field.shape, depth - 1)?));
             Value::Object(fields.filter_map(set).collect())
         }
         Shape::List(item) => json!([example(facts, item, depth)?]),
@@ -286,40 +181,19 @@ fn example(facts: &Facts, shape: &Shape, depth: usize) -> Option<Value> {
 #[test]
 fn every_field_of_every_kind_survives() {
     for resource in Registry::builtin().resources() {
-        let schemas = resource
-            .subresources
-            .iter()
-            .filter_map(|sub| sub.schema.as_ref())
-            .chain([&resource.schema]);
+        let schemas = resource.subresources.iter().filter_map(|sub| sub.schema.as_ref()).chain([&resource.schema]);
         for schema in schemas {
             let mut object = example(schema.facts(), &Shape::Struct(schema.root()), 16).unwrap();
             object["apiVersion"] = schema.api_version().into();
             object["kind"] = schema.kind().into();
             let json = object.to_string();
-            let decoded = decode_as(
-                json.as_bytes(),
-                ContentType::Json,
-                schema,
-                FieldValidation::Strict,
-            )
-            .unwrap();
+            let decoded = decode_as(json.as_bytes(), ContentType::Json, schema, FieldValidation::Strict).unwrap();
             assert_eq!(decoded.object, object, "{}", schema.kind());
             let yaml = serde_yaml::to_string(&object).unwrap();
-            let decoded = decode_as(
-                yaml.as_bytes(),
-                ContentType::Yaml,
-                schema,
-                FieldValidation::Strict,
-            )
-            .unwrap();
+            let decoded = decode_as(yaml.as_bytes(), ContentType::Yaml, schema, FieldValidation::Strict).unwrap();
             assert_eq!(decoded.object, object, "{}", schema.kind());
             let patched = crate::patch::strategic_merge(schema, &object, &object).unwrap();
-            assert_eq!(
-                patched,
-                object,
-                "{} is not its own strategic patch",
-                schema.kind()
-            );
+            assert_eq!(patched, object, "{} is not its own strategic patch", schema.kind());
         }
     }
 }

@@ -42,9 +42,7 @@ impl<'de> Visitor<'de> for Untyped<'_, '_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        Number::from_f64(value)
-            .map(|n| Some(n.into()))
-            .ok_or_else(|| E::custom("a number must be finite"))
+        Number::from_f64(value).map(|n| Some(n.into())).ok_or_else(|| E::custom("a number must be finite"))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
@@ -76,9 +74,7 @@ impl<'de> Visitor<'de> for Untyped<'_, '_> {
             }
             self.0.path.push(Step::Key(key));
             let value = entries.next_value_seed(Untyped(self.0))?;
-            let Some(Step::Key(key)) = self.0.path.pop() else {
-                unreachable!("pushed above")
-            };
+            let Some(Step::Key(key)) = self.0.path.pop() else { unreachable!("pushed above") };
             map.insert(key, value.unwrap_or_default());
         }
         Ok(Some(map.into()))

@@ -53,17 +53,13 @@ impl<'f> Typed<'_, 'f> {
         let integer = number.as_i64();
         match self.shape {
             At::Shape(Shape::Int64) if integer.is_some() => Ok(Some(number.into())),
-            At::Shape(Shape::Int32 | Shape::IntOrString)
-                if integer.is_some_and(|n| i32::try_from(n).is_ok()) =>
-            {
+            At::Shape(Shape::Int32 | Shape::IntOrString) if integer.is_some_and(|n| i32::try_from(n).is_ok()) => {
                 Ok(Some(number.into()))
             }
             At::Shape(Shape::Double) => Ok(Some(number.into())),
             At::Shape(Shape::Quantity) => self.text(&number.to_string()),
             At::Shape(Shape::Duration) if integer.is_some() => self.mismatch("number"),
-            At::Shape(Shape::Int32 | Shape::Int64 | Shape::IntOrString) => {
-                self.mismatch(&format!("number {number}"))
-            }
+            At::Shape(Shape::Int32 | Shape::Int64 | Shape::IntOrString) => self.mismatch(&format!("number {number}")),
             _ => self.mismatch("number"),
         }
     }
@@ -78,26 +74,17 @@ impl<'f> Typed<'_, 'f> {
             At::Shape(Shape::Bytes) => scalar::bytes(text).map(Some),
             _ => return self.mismatch("string"),
         };
-        checked
-            .map(|text| text.map(Value::String))
-            .map_err(|problem| {
-                self.context.problem(problem);
-                E::custom("malformed text")
-            })
+        checked.map(|text| text.map(Value::String)).map_err(|problem| {
+            self.context.problem(problem);
+            E::custom("malformed text")
+        })
     }
 
-    fn list<'de, A: SeqAccess<'de>>(
-        self,
-        item: &'f Shape,
-        mut items: A,
-    ) -> Result<Option<Value>, A::Error> {
+    fn list<'de, A: SeqAccess<'de>>(self, item: &'f Shape, mut items: A) -> Result<Option<Value>, A::Error> {
         let mut list = Vec::with_capacity(items.size_hint().unwrap_or(4).min(64));
         loop {
             self.context.path.push(Step::Index(list.len()));
-            let next = items.next_element_seed(Typed {
-                context: self.context,
-                shape: At::Shape(item),
-            })?;
+            let next = items.next_element_seed(Typed { context: self.context, shape: At::Shape(item) })?;
             self.context.path.pop();
             match next {
                 // A null item is the zero value of its type.
@@ -107,34 +94,21 @@ impl<'f> Typed<'_, 'f> {
         }
     }
 
-    fn entries<'de, A: MapAccess<'de>>(
-        self,
-        item: &'f Shape,
-        mut entries: A,
-    ) -> Result<Option<Value>, A::Error> {
+    fn entries<'de, A: MapAccess<'de>>(self, item: &'f Shape, mut entries: A) -> Result<Option<Value>, A::Error> {
         let mut map = Map::new();
         while let Some(key) = entries.next_key_seed(Key)? {
             if map.contains_key(&key) {
                 self.context.duplicate(&key);
             }
             self.context.path.push(Step::Key(key));
-            let value = entries.next_value_seed(Typed {
-                context: self.context,
-                shape: At::Shape(item),
-            })?;
-            let Some(Step::Key(key)) = self.context.path.pop() else {
-                unreachable!("pushed above")
-            };
+            let value = entries.next_value_seed(Typed { context: self.context, shape: At::Shape(item) })?;
+            let Some(Step::Key(key)) = self.context.path.pop() else { unreachable!("pushed above") };
             map.insert(key, value.unwrap_or_else(|| zero(self.context, item)));
         }
         Ok(Some(Value::Object(map)))
     }
 
-    fn fields<'de, A: MapAccess<'de>>(
-        self,
-        id: TypeId,
-        mut entries: A,
-    ) -> Result<Option<Value>, A::Error> {
+    fn fields<'de, A: MapAccess<'de>>(self, id: TypeId, mut entries: A) -> Result<Option<Value>, A::Error> {
         let facts = self.context.facts;
         let ty = facts.get(id);
         let outer = self.context.owner;
@@ -148,9 +122,7 @@ impl<'f> Typed<'_, 'f> {
                 continue;
             };
             let field = &ty.fields[position];
-            let bit = 1u128
-                .checked_shl(u32::try_from(position).unwrap_or(u32::MAX))
-                .unwrap_or_default();
+            let bit = 1u128.checked_shl(u32::try_from(position).unwrap_or(u32::MAX)).unwrap_or_default();
             if seen & bit != 0 {
                 self.context.duplicate(&key);
                 map.remove(&key);
@@ -158,10 +130,7 @@ impl<'f> Typed<'_, 'f> {
             seen |= bit;
             self.context.owner = Some(id);
             self.context.path.push(Step::Field(&field.name));
-            let value = entries.next_value_seed(Typed {
-                context: self.context,
-                shape: At::Shape(&field.shape),
-            })?;
+            let value = entries.next_value_seed(Typed { context: self.context, shape: At::Shape(&field.shape) })?;
             self.context.path.pop();
             if let Some(value) = value
                 && !field.is_omitted(&value)

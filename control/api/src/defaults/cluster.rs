@@ -8,10 +8,7 @@ const TCP: &[(&str, Lit)] = &[("protocol", Str("TCP"))];
 /// Service, without what the server allocates (addresses, families, node ports).
 pub(crate) fn service(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
-    fill(
-        spec,
-        &[("sessionAffinity", Str("None")), ("type", Str("ClusterIP"))],
-    );
+    fill(spec, &[("sessionAffinity", Str("None")), ("type", Str("ClusterIP"))]);
     match text(spec, "sessionAffinity") {
         "None" => {
             spec.remove("sessionAffinityConfig");
@@ -38,8 +35,8 @@ pub(crate) fn service(object: &mut Value) {
         }
     });
     let kind = text(spec, "type").to_owned();
-    let external = matches!(kind.as_str(), "NodePort" | "LoadBalancer")
-        || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
+    let external =
+        matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && !is_empty(spec, "externalIPs"));
     if external {
         fill(spec, &[("externalTrafficPolicy", Str("Cluster"))]);
     }
@@ -48,10 +45,8 @@ pub(crate) fn service(object: &mut Value) {
     }
     if kind == "LoadBalancer" {
         fill(spec, &[("allocateLoadBalancerNodePorts", Bool(true))]);
-        if let Some(balancer) = object
-            .as_object_mut()
-            .and_then(|o| child(o, "status"))
-            .and_then(|s| child(s, "loadBalancer"))
+        if let Some(balancer) =
+            object.as_object_mut().and_then(|o| child(o, "status")).and_then(|s| child(s, "loadBalancer"))
         {
             each(balancer, "ingress", |ingress| {
                 if !text(ingress, "ip").is_empty() {
@@ -102,15 +97,15 @@ pub(crate) fn secret(object: &mut Value) {
     };
     fill(object, &[("type", Str("Opaque"))]);
     // A value that is no text stays where it is, for the schema to complain about.
-    let plain = matches!(object.get("stringData"), Some(Value::Object(fields)) if fields.values().all(Value::is_string));
+    let plain =
+        matches!(object.get("stringData"), Some(Value::Object(fields)) if fields.values().all(Value::is_string));
     if plain
         && let Some(Value::Object(fields)) = object.remove("stringData")
         && !fields.is_empty()
         && let Some(data) = child_or_new(object, "data")
     {
         for (key, value) in fields {
-            let encoded = base64::engine::general_purpose::STANDARD
-                .encode(value.as_str().unwrap_or_default());
+            let encoded = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap_or_default());
             data.insert(key, Value::String(encoded));
         }
     }
@@ -121,9 +116,7 @@ pub(crate) fn endpoints(object: &mut Value) {
     let Some(object) = object.as_object_mut() else {
         return;
     };
-    each(object, "subsets", |subset| {
-        each(subset, "ports", |port| fill(port, TCP))
-    });
+    each(object, "subsets", |subset| each(subset, "ports", |port| fill(port, TCP)));
 }
 
 /// EndpointSlice.
@@ -131,21 +124,13 @@ pub(crate) fn endpoint_slice(object: &mut Value) {
     let Some(object) = object.as_object_mut() else {
         return;
     };
-    each(object, "ports", |port| {
-        fill(port, &[("name", Text("")), ("protocol", Str("TCP"))])
-    });
+    each(object, "ports", |port| fill(port, &[("name", Text("")), ("protocol", Str("TCP"))]));
 }
 
 /// PersistentVolume.
 pub(crate) fn persistent_volume(object: &mut Value) {
     if let Some(spec) = spec(object) {
-        fill(
-            spec,
-            &[
-                ("persistentVolumeReclaimPolicy", Str("Retain")),
-                ("volumeMode", Str("Filesystem")),
-            ],
-        );
+        fill(spec, &[("persistentVolumeReclaimPolicy", Str("Retain")), ("volumeMode", Str("Filesystem"))]);
         if let Some(path) = child(spec, "hostPath") {
             fill(path, &[("type", Text(""))]);
         }
@@ -180,10 +165,7 @@ pub(crate) fn claim_spec(spec: &mut Object) {
 }
 
 fn phase(object: &mut Value, phase: &'static str) {
-    if let Some(status) = object
-        .as_object_mut()
-        .and_then(|o| child_or_new(o, "status"))
-    {
+    if let Some(status) = object.as_object_mut().and_then(|o| child_or_new(o, "status")) {
         fill(status, &[("phase", Str(phase))]);
     }
 }
@@ -197,13 +179,7 @@ pub(crate) fn limit_range(object: &mut Value) {
             inherit(item, "default", "defaultRequest");
             inherit(item, "min", "defaultRequest");
         }
-        for list in [
-            "max",
-            "min",
-            "default",
-            "defaultRequest",
-            "maxLimitRequestRatio",
-        ] {
+        for list in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
             resource_list(item, list);
         }
     });
@@ -238,13 +214,7 @@ pub(crate) fn horizontal_pod_autoscaler(object: &mut Value) {
     if let Some(behavior) = child(spec, "behavior") {
         let percent = || serde_json::json!({"type": "Percent", "value": 100, "periodSeconds": 15});
         if let Some(up) = child_or_new(behavior, "scaleUp") {
-            fill(
-                up,
-                &[
-                    ("stabilizationWindowSeconds", Int(0)),
-                    ("selectPolicy", Text("Max")),
-                ],
-            );
+            fill(up, &[("stabilizationWindowSeconds", Int(0)), ("selectPolicy", Text("Max"))]);
             let pods = serde_json::json!({"type": "Pods", "value": 4, "periodSeconds": 15});
             scaling_policies(up, || vec![pods, percent()]);
         }
@@ -272,16 +242,10 @@ pub(crate) fn ingress_class(object: &mut Value) {
 pub(crate) fn network_policy(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     for rules in ["ingress", "egress"] {
-        each(spec, rules, |rule| {
-            each(rule, "ports", |port| fill(port, TCP))
-        });
+        each(spec, rules, |rule| each(rule, "ports", |port| fill(port, TCP)));
     }
     if is_empty(spec, "policyTypes") {
-        let types = if is_empty(spec, "egress") {
-            vec!["Ingress"]
-        } else {
-            vec!["Ingress", "Egress"]
-        };
+        let types = if is_empty(spec, "egress") { vec!["Ingress"] } else { vec!["Ingress", "Egress"] };
         spec.insert("policyTypes".into(), types.into());
     }
     fill(spec, &[("podSelector", Struct)]);
@@ -314,13 +278,7 @@ pub(crate) fn priority_class(object: &mut Value) {
 /// StorageClass.
 pub(crate) fn storage_class(object: &mut Value) {
     if let Some(object) = object.as_object_mut() {
-        fill(
-            object,
-            &[
-                ("reclaimPolicy", Str("Delete")),
-                ("volumeBindingMode", Str("Immediate")),
-            ],
-        );
+        fill(object, &[("reclaimPolicy", Str("Delete")), ("volumeBindingMode", Str("Immediate"))]);
     }
 }
 

@@ -30,14 +30,7 @@ const VOLUMES: &[(&str, &[(&str, Lit)])] = &[
     ("projected", &[("defaultMode", Int(0o644))]),
     ("hostPath", &[("type", Text(""))]),
     ("iscsi", &[("iscsiInterface", Str("default"))]),
-    (
-        "rbd",
-        &[
-            ("pool", Str("rbd")),
-            ("user", Str("admin")),
-            ("keyring", Str("/etc/ceph/keyring")),
-        ],
-    ),
+    ("rbd", &[("pool", Str("rbd")), ("user", Str("admin")), ("keyring", Str("/etc/ceph/keyring"))]),
     (
         "azureDisk",
         &[
@@ -47,13 +40,7 @@ const VOLUMES: &[(&str, &[(&str, Lit)])] = &[
             ("readOnly", Bool(false)),
         ],
     ),
-    (
-        "scaleIO",
-        &[
-            ("storageMode", Str("ThinProvisioned")),
-            ("fsType", Str("xfs")),
-        ],
-    ),
+    ("scaleIO", &[("storageMode", Str("ThinProvisioned")), ("fsType", Str("xfs"))]),
 ];
 
 /// Pod: the spec, and what only Pods, not templates, get.
@@ -86,34 +73,18 @@ pub(crate) fn pod(object: &mut Value) {
 
 /// Requests of the Pod as a whole: what its containers ask for together, else the Pod's limits.
 fn pod_level_requests(spec: &mut Object) {
-    let Some(limits) = spec
-        .get("resources")
-        .and_then(|r| r.get("limits"))
-        .and_then(Value::as_object)
-    else {
+    let Some(limits) = spec.get("resources").and_then(|r| r.get("limits")).and_then(Value::as_object) else {
         return;
     };
     let mut wanted: Vec<(String, String)> = Vec::new();
     for (name, limit) in limits {
         let supported = name == "cpu" || name == "memory" || name.starts_with("hugepages-");
-        let set = spec
-            .get("resources")
-            .and_then(|r| r.get("requests"))
-            .and_then(|r| r.get(name))
-            .is_some();
+        let set = spec.get("resources").and_then(|r| r.get("requests")).and_then(|r| r.get(name)).is_some();
         if set || !supported {
             continue;
         }
-        let asked = if name.starts_with("hugepages-") {
-            Quantity::ZERO
-        } else {
-            requested(spec, name)
-        };
-        let value = if asked.is_zero() {
-            limit.as_str().unwrap_or_default().to_owned()
-        } else {
-            asked.to_string()
-        };
+        let asked = if name.starts_with("hugepages-") { Quantity::ZERO } else { requested(spec, name) };
+        let value = if asked.is_zero() { limit.as_str().unwrap_or_default().to_owned() } else { asked.to_string() };
         wanted.push((name.clone(), value));
     }
     if let Some(requests) = child(spec, "resources").and_then(|r| child_or_new(r, "requests")) {
@@ -125,17 +96,9 @@ fn pod_level_requests(spec: &mut Object) {
 /// with the sidecars started before it.
 pub(crate) fn requested(spec: &Object, resource: &str) -> Quantity {
     let request = |container: &Value| {
-        container["resources"]["requests"]
-            .get(resource)
-            .and_then(Quantity::from_value)
-            .unwrap_or_default()
+        container["resources"]["requests"].get(resource).and_then(Quantity::from_value).unwrap_or_default()
     };
-    let list = |key: &str| {
-        spec.get(key)
-            .and_then(Value::as_array)
-            .map(Vec::as_slice)
-            .unwrap_or_default()
-    };
+    let list = |key: &str| spec.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let mut sidecars = Quantity::ZERO;
     let mut peak = Quantity::ZERO;
     for container in list("initContainers") {
@@ -171,9 +134,7 @@ pub(crate) fn pod_spec(spec: &mut Object) {
         "" => text(spec, "serviceAccount"),
         name => name,
     };
-    if !account.is_empty()
-        && (text(spec, "serviceAccountName") != account || text(spec, "serviceAccount") != account)
-    {
+    if !account.is_empty() && (text(spec, "serviceAccountName") != account || text(spec, "serviceAccount") != account) {
         let account = Value::from(account);
         spec.insert("serviceAccountName".into(), account.clone());
         spec.insert("serviceAccount".into(), account);
@@ -192,16 +153,10 @@ pub(crate) fn pod_spec(spec: &mut Object) {
 fn container(container: &mut Object) {
     fill(container, CONTAINER);
     if text(container, "imagePullPolicy").is_empty() {
-        let policy = if is_latest(text(container, "image")) {
-            "Always"
-        } else {
-            "IfNotPresent"
-        };
+        let policy = if is_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
         container.insert("imagePullPolicy".into(), policy.into());
     }
-    each(container, "ports", |port| {
-        fill(port, &[("protocol", Str("TCP"))])
-    });
+    each(container, "ports", |port| fill(port, &[("protocol", Str("TCP"))]));
     each(container, "env", |env| {
         if let Some(from) = child(env, "valueFrom") {
             field_ref(from);
@@ -245,10 +200,7 @@ fn field_ref(holder: &mut Object) {
 }
 
 fn volume(volume: &mut Object) {
-    if !volume
-        .iter()
-        .any(|(key, source)| key != "name" && !source.is_null())
-    {
+    if !volume.iter().any(|(key, source)| key != "name" && !source.is_null()) {
         volume.insert("emptyDir".into(), Value::Object(Object::new()));
         return;
     }
@@ -273,11 +225,7 @@ fn volume(volume: &mut Object) {
     if let Some(image) = child(volume, "image")
         && text(image, "pullPolicy").is_empty()
     {
-        let policy = if is_latest(text(image, "reference")) {
-            "Always"
-        } else {
-            "IfNotPresent"
-        };
+        let policy = if is_latest(text(image, "reference")) { "Always" } else { "IfNotPresent" };
         image.insert("pullPolicy".into(), policy.into());
     }
     if let Some(ephemeral) = child(volume, "ephemeral")

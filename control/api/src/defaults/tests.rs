@@ -58,10 +58,7 @@ fn the_pull_policy_follows_the_tag() {
     ] {
         let pod = defaulted(pod, json!({"spec": {"containers": [{"image": image}]}}));
         let want = if want { "Always" } else { "IfNotPresent" };
-        assert_eq!(
-            pod["spec"]["containers"][0]["imagePullPolicy"], want,
-            "{image}"
-        );
+        assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], want, "{image}");
     }
 }
 
@@ -75,10 +72,7 @@ fn templates_get_no_requests_and_no_service_links() {
     let spec = &rs["spec"]["template"]["spec"];
     assert_eq!(rs["spec"]["replicas"], 1);
     assert_eq!(spec["enableServiceLinks"], Value::Null);
-    assert_eq!(
-        spec["containers"][0]["resources"],
-        json!({"limits": {"cpu": "1"}})
-    );
+    assert_eq!(spec["containers"][0]["resources"], json!({"limits": {"cpu": "1"}}));
     assert_eq!(spec["containers"][0]["ports"][0]["hostPort"], Value::Null);
     assert_eq!(spec["serviceAccountName"], "sa");
 }
@@ -99,10 +93,7 @@ fn pod_level_requests_come_from_containers_or_limits() {
         json!({"spec": {"resources": {"limits": {"cpu": "2", "memory": "1Gi"}},
         "containers": [{"image": "a:1", "resources": {"requests": {"cpu": "100m"}}}, {"image": "a:1", "resources": {"requests": {"cpu": "150m"}}}]}}),
     );
-    assert_eq!(
-        pod["spec"]["resources"]["requests"],
-        json!({"cpu": "250m", "memory": "1Gi"})
-    );
+    assert_eq!(pod["spec"]["resources"]["requests"], json!({"cpu": "250m", "memory": "1Gi"}));
 }
 
 #[test]
@@ -127,49 +118,24 @@ fn every_kind_gets_its_own() {
             "/spec/strategy/rollingUpdate",
             json!({"maxSurge": 0, "maxUnavailable": "25%"}),
         ),
-        (
-            deployment,
-            json!({"spec": {"replicas": 0}}),
-            "/spec/replicas",
-            json!(0),
-        ),
-        (
-            deployment,
-            json!({}),
-            "/spec/progressDeadlineSeconds",
-            json!(600),
-        ),
+        (deployment, json!({"spec": {"replicas": 0}}), "/spec/replicas", json!(0)),
+        (deployment, json!({}), "/spec/progressDeadlineSeconds", json!(600)),
         (
             stateful_set,
             json!({}),
             "/spec/updateStrategy",
             json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
         ),
-        (
-            daemon_set,
-            json!({}),
-            "/spec/updateStrategy/rollingUpdate",
-            json!({"maxUnavailable": 1, "maxSurge": 0}),
-        ),
+        (daemon_set, json!({}), "/spec/updateStrategy/rollingUpdate", json!({"maxUnavailable": 1, "maxSurge": 0})),
         (job, json!({}), "/spec/completions", json!(1)),
-        (
-            job,
-            json!({"spec": {"parallelism": 3}}),
-            "/spec/completions",
-            Value::Null,
-        ),
+        (job, json!({"spec": {"parallelism": 3}}), "/spec/completions", Value::Null),
         (
             job,
             json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}),
             "/metadata/labels",
             json!({"a": "b"}),
         ),
-        (
-            cron_job,
-            json!({}),
-            "/spec/successfulJobsHistoryLimit",
-            json!(3),
-        ),
+        (cron_job, json!({}), "/spec/successfulJobsHistoryLimit", json!(3)),
         (
             replication_controller,
             json!({"spec": {"template": {"metadata": {"labels": {"a": "b"}}}}}),
@@ -182,24 +148,9 @@ fn every_kind_gets_its_own() {
             "/spec/ports",
             json!([{"port": 80, "protocol": "TCP", "targetPort": 80}]),
         ),
-        (
-            service,
-            json!({}),
-            "/spec/internalTrafficPolicy",
-            json!("Cluster"),
-        ),
-        (
-            service,
-            json!({"spec": {"type": "NodePort"}}),
-            "/spec/externalTrafficPolicy",
-            json!("Cluster"),
-        ),
-        (
-            service,
-            json!({"spec": {"type": "ExternalName"}}),
-            "/spec/internalTrafficPolicy",
-            Value::Null,
-        ),
+        (service, json!({}), "/spec/internalTrafficPolicy", json!("Cluster")),
+        (service, json!({"spec": {"type": "NodePort"}}), "/spec/externalTrafficPolicy", json!("Cluster")),
+        (service, json!({"spec": {"type": "ExternalName"}}), "/spec/internalTrafficPolicy", Value::Null),
         (
             service,
             json!({"spec": {"sessionAffinity": "ClientIP"}}),
@@ -212,18 +163,8 @@ fn every_kind_gets_its_own() {
             "/metadata/labels",
             json!({"kubernetes.io/metadata.name": "x"}),
         ),
-        (
-            namespace,
-            json!({"metadata": {"name": "x"}}),
-            "/status/phase",
-            json!("Active"),
-        ),
-        (
-            node,
-            json!({"status": {"capacity": {"cpu": "2000m"}}}),
-            "/status/allocatable",
-            json!({"cpu": "2"}),
-        ),
+        (namespace, json!({"metadata": {"name": "x"}}), "/status/phase", json!("Active")),
+        (node, json!({"status": {"capacity": {"cpu": "2000m"}}}), "/status/allocatable", json!({"cpu": "2"})),
         (
             secret,
             json!({"stringData": {"a": "b"}, "data": {"a": "eA==", "c": "eQ=="}}),
@@ -237,24 +178,14 @@ fn every_kind_gets_its_own() {
             "/ports",
             json!([{"port": 1, "name": "", "protocol": "TCP"}]),
         ),
-        (
-            persistent_volume_claim,
-            json!({}),
-            "/spec/volumeMode",
-            json!("Filesystem"),
-        ),
+        (persistent_volume_claim, json!({}), "/spec/volumeMode", json!("Filesystem")),
         (
             persistent_volume,
             json!({"spec": {"capacity": {"storage": "1024Mi"}}}),
             "/spec/capacity/storage",
             json!("1Gi"),
         ),
-        (
-            network_policy,
-            json!({"spec": {"egress": [{}]}}),
-            "/spec/policyTypes",
-            json!(["Ingress", "Egress"]),
-        ),
+        (network_policy, json!({"spec": {"egress": [{}]}}), "/spec/policyTypes", json!(["Ingress", "Egress"])),
         (
             role_binding,
             json!({"subjects": [{"kind": "User"}, {"kind": "ServiceAccount"}]}),
@@ -267,20 +198,11 @@ fn every_kind_gets_its_own() {
             "/spec/limits/0/defaultRequest",
             json!({"cpu": "1"}),
         ),
-        (
-            horizontal_pod_autoscaler,
-            json!({}),
-            "/spec/metrics/0/resource/target/averageUtilization",
-            json!(80),
-        ),
+        (horizontal_pod_autoscaler, json!({}), "/spec/metrics/0/resource/target/averageUtilization", json!(80)),
     ];
     for (default, object, pointer, want) in table {
         let got = defaulted(default, object.clone());
-        assert_eq!(
-            got.pointer(pointer).cloned().unwrap_or_default(),
-            want,
-            "{object} at {pointer}"
-        );
+        assert_eq!(got.pointer(pointer).cloned().unwrap_or_default(), want, "{object} at {pointer}");
     }
 }
 

@@ -6,19 +6,8 @@ use Lit::*;
 /// Deployment.
 pub(crate) fn deployment(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
-    fill(
-        spec,
-        &[
-            ("replicas", Int(1)),
-            ("revisionHistoryLimit", Int(10)),
-            ("progressDeadlineSeconds", Int(600)),
-        ],
-    );
-    update_strategy(
-        spec,
-        "strategy",
-        &[("maxUnavailable", Str("25%")), ("maxSurge", Str("25%"))],
-    );
+    fill(spec, &[("replicas", Int(1)), ("revisionHistoryLimit", Int(10)), ("progressDeadlineSeconds", Int(600))]);
+    update_strategy(spec, "strategy", &[("maxUnavailable", Str("25%")), ("maxSurge", Str("25%"))]);
     template(spec);
 }
 
@@ -33,11 +22,7 @@ pub(crate) fn replica_set(object: &mut Value) {
 pub(crate) fn daemon_set(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     fill(spec, &[("revisionHistoryLimit", Int(10))]);
-    update_strategy(
-        spec,
-        "updateStrategy",
-        &[("maxUnavailable", Int(1)), ("maxSurge", Int(0))],
-    );
+    update_strategy(spec, "updateStrategy", &[("maxUnavailable", Int(1)), ("maxSurge", Int(0))]);
     template(spec);
 }
 
@@ -46,31 +31,15 @@ pub(crate) fn stateful_set(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     fill(
         spec,
-        &[
-            ("podManagementPolicy", Str("OrderedReady")),
-            ("replicas", Int(1)),
-            ("revisionHistoryLimit", Int(10)),
-        ],
+        &[("podManagementPolicy", Str("OrderedReady")), ("replicas", Int(1)), ("revisionHistoryLimit", Int(10))],
     );
     update_strategy(spec, "updateStrategy", &[("partition", Int(0))]);
     if let Some(retention) = child_or_new(spec, "persistentVolumeClaimRetentionPolicy") {
-        fill(
-            retention,
-            &[
-                ("whenDeleted", Str("Retain")),
-                ("whenScaled", Str("Retain")),
-            ],
-        );
+        fill(retention, &[("whenDeleted", Str("Retain")), ("whenScaled", Str("Retain"))]);
     }
     template(spec);
     each(spec, "volumeClaimTemplates", |claim| {
-        fill(
-            claim,
-            &[
-                ("apiVersion", Str("v1")),
-                ("kind", Str("PersistentVolumeClaim")),
-            ],
-        );
+        fill(claim, &[("apiVersion", Str("v1")), ("kind", Str("PersistentVolumeClaim"))]);
         claim_object(claim);
     });
 }
@@ -127,16 +96,8 @@ fn job_spec(spec: &mut Object) {
     if unset(spec, "completions") && unset(spec, "parallelism") {
         spec.insert("completions".into(), 1.into());
     }
-    let backoff = if unset(spec, "backoffLimitPerIndex") {
-        6
-    } else {
-        i64::from(i32::MAX)
-    };
-    let replacement = if unset(spec, "podFailurePolicy") {
-        "TerminatingOrFailed"
-    } else {
-        "Failed"
-    };
+    let backoff = if unset(spec, "backoffLimitPerIndex") { 6 } else { i64::from(i32::MAX) };
+    let replacement = if unset(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     fill(
         spec,
         &[
@@ -150,9 +111,7 @@ fn job_spec(spec: &mut Object) {
     );
     if let Some(policy) = child(spec, "podFailurePolicy") {
         each(policy, "rules", |rule| {
-            each(rule, "onPodConditions", |pattern| {
-                fill(pattern, &[("status", Str("True"))])
-            })
+            each(rule, "onPodConditions", |pattern| fill(pattern, &[("status", Str("True"))]))
         });
     }
     template(spec);
@@ -172,23 +131,15 @@ fn update_strategy(spec: &mut Object, key: &str, rolling: &[(&str, Lit)]) {
 }
 
 fn template_labels(spec: &Object) -> Object {
-    let labels = spec
-        .get("template")
-        .and_then(|t| t.get("metadata"))
-        .and_then(|m| m.get("labels"));
-    labels
-        .and_then(Value::as_object)
-        .cloned()
-        .unwrap_or_default()
+    let labels = spec.get("template").and_then(|t| t.get("metadata")).and_then(|m| m.get("labels"));
+    labels.and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 fn inherit_labels(object: &mut Value, labels: Object) {
     if labels.is_empty() {
         return;
     }
-    if let Some(metadata) = object
-        .as_object_mut()
-        .and_then(|o| child_or_new(o, "metadata"))
+    if let Some(metadata) = object.as_object_mut().and_then(|o| child_or_new(o, "metadata"))
         && is_empty(metadata, "labels")
     {
         metadata.insert("labels".into(), Value::Object(labels));

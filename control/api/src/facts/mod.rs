@@ -135,12 +135,7 @@ impl Field {
     /// How a strategic merge patch treats this field.
     pub fn strategy(&self) -> PatchStrategy {
         let mut strategy = PatchStrategy::default();
-        for word in self
-            .patch_strategy
-            .as_deref()
-            .unwrap_or_default()
-            .split(',')
-        {
+        for word in self.patch_strategy.as_deref().unwrap_or_default().split(',') {
             match word {
                 "merge" => strategy.merge = true,
                 "retainKeys" => strategy.retain_keys = true,
@@ -182,12 +177,8 @@ impl Field {
             && match value {
                 Value::Null => true,
                 Value::Bool(b) => !b && self.shape == Shape::Bool,
-                Value::Number(n) => {
-                    n.as_i64() == Some(0) && matches!(self.shape, Shape::Int32 | Shape::Int64)
-                }
-                Value::String(s) => {
-                    s.is_empty() && matches!(self.shape, Shape::String | Shape::Bytes)
-                }
+                Value::Number(n) => n.as_i64() == Some(0) && matches!(self.shape, Shape::Int32 | Shape::Int64),
+                Value::String(s) => s.is_empty() && matches!(self.shape, Shape::String | Shape::Bytes),
                 Value::Array(items) => items.is_empty(),
                 Value::Object(map) => map.is_empty() && matches!(self.shape, Shape::Map(_)),
             }
@@ -217,9 +208,7 @@ impl Type {
 
     /// The index of the field of this name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
-        self.fields
-            .binary_search_by(|field| field.name.as_ref().cmp(name))
-            .ok()
+        self.fields.binary_search_by(|field| field.name.as_ref().cmp(name)).ok()
     }
 
     /// The Go struct's name: `PodSpec`.
@@ -255,12 +244,11 @@ pub struct Facts {
     digest: String,
 }
 
-static BUILTIN: LazyLock<Arc<Facts>> =
-    LazyLock::new(|| match Facts::parse(include_str!("table.txt")) {
-        Ok(facts) => Arc::new(facts),
-        // The table is part of the program: one that cannot be read is a defect of the build.
-        Err(error) => panic!("the table of facts is damaged: {error}"),
-    });
+static BUILTIN: LazyLock<Arc<Facts>> = LazyLock::new(|| match Facts::parse(include_str!("table.txt")) {
+    Ok(facts) => Arc::new(facts),
+    // The table is part of the program: one that cannot be read is a defect of the build.
+    Err(error) => panic!("the table of facts is damaged: {error}"),
+});
 
 impl Facts {
     /// The types of Kubernetes itself.
@@ -280,9 +268,7 @@ impl Facts {
 
     /// The type of objects with this `apiVersion` and `kind`.
     pub fn by_kind(&self, api_version: &str, kind: &str) -> Option<TypeId> {
-        self.by_kind
-            .get(&(api_version.into(), kind.into()))
-            .copied()
+        self.by_kind.get(&(api_version.into(), kind.into())).copied()
     }
 
     /// Differs for different tables.
@@ -312,11 +298,7 @@ mod tests {
         assert!(facts.types().count() > 500);
         for ty in facts.types() {
             let fields = || ty.fields.iter().map(|f| &f.name);
-            assert!(
-                fields().zip(fields().skip(1)).all(|(a, b)| a < b),
-                "{} has a field twice",
-                ty.name
-            );
+            assert!(fields().zip(fields().skip(1)).all(|(a, b)| a < b), "{} has a field twice", ty.name);
             ty.empty(facts);
         }
         assert!(facts.by_kind("apps/v1", "Deployment").is_some());
@@ -329,23 +311,10 @@ mod tests {
         assert!(containers.strategy().merge);
         assert_eq!(containers.merge_key.as_deref(), Some("name"));
         assert_eq!(containers.effective_list_type(), ListType::Map);
-        assert_eq!(
-            field("core.v1.ContainerPort", "protocol").default,
-            Some("TCP".into())
-        );
-        assert!(
-            field("apps.v1.DeploymentSpec", "strategy")
-                .strategy()
-                .retain_keys
-        );
+        assert_eq!(field("core.v1.ContainerPort", "protocol").default, Some("TCP".into()));
+        assert!(field("apps.v1.DeploymentSpec", "strategy").strategy().retain_keys);
         assert_eq!(*field("core.v1.Volume", "emptyDir").numbers, [2, 2]);
-        assert_eq!(
-            field("core.v1.Secret", "data").shape,
-            Shape::Map(Box::new(Shape::Bytes))
-        );
-        assert_eq!(
-            field("meta.v1.ObjectMeta", "finalizers").effective_list_type(),
-            ListType::Set
-        );
+        assert_eq!(field("core.v1.Secret", "data").shape, Shape::Map(Box::new(Shape::Bytes)));
+        assert_eq!(field("meta.v1.ObjectMeta", "finalizers").effective_list_type(), ListType::Set);
     }
 }

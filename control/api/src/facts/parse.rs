@@ -23,10 +23,7 @@ impl Facts {
             .filter_map(|line| line.strip_prefix('=')?.split(' ').next())
             .zip((0u32..).map(TypeId))
             .collect();
-        let mut facts = Self {
-            digest: hex::encode(Sha256::digest(table)),
-            ..Self::default()
-        };
+        let mut facts = Self { digest: hex::encode(Sha256::digest(table)), ..Self::default() };
         for (i, line) in table.lines().enumerate() {
             let result = match line.strip_prefix('=') {
                 Some(head) => {
@@ -39,10 +36,7 @@ impl Facts {
                     Ok(())
                 }),
             };
-            result.map_err(|problem| FactsError {
-                line: i + 1,
-                problem,
-            })?;
+            result.map_err(|problem| FactsError { line: i + 1, problem })?;
         }
         for (i, ty) in (0u32..).zip(&mut facts.types) {
             ty.fields.sort_by(|a, b| a.name.cmp(&b.name));
@@ -53,10 +47,7 @@ impl Facts {
         }
         for i in 0..facts.types.len() {
             let fields = (0u16..).zip(&facts.types[i].fields);
-            let implied = fields
-                .filter(|(_, field)| field.implied(&facts).is_some())
-                .map(|(i, _)| i)
-                .collect();
+            let implied = fields.filter(|(_, field)| field.implied(&facts).is_some()).map(|(i, _)| i).collect();
             facts.types[i].implied = implied;
         }
         Ok(facts)
@@ -73,13 +64,7 @@ fn parse_type(head: &str) -> Type {
             None => atomic = word == "atomic",
         }
     }
-    Type {
-        name,
-        api_version_kind,
-        atomic,
-        fields: Vec::new(),
-        implied: Vec::new(),
-    }
+    Type { name, api_version_kind, atomic, fields: Vec::new(), implied: Vec::new() }
 }
 
 fn parse_field(line: &str, names: &HashMap<&str, TypeId>) -> Result<Field, String> {
@@ -94,11 +79,9 @@ fn parse_field(line: &str, names: &HashMap<&str, TypeId>) -> Result<Field, Strin
         shape: parse_shape(shape, names)?,
         numbers: match numbers {
             "0" => Box::default(),
-            numbers => numbers
-                .split('.')
-                .map(str::parse)
-                .collect::<Result<_, _>>()
-                .map_err(|e| format!("{numbers}: {e}"))?,
+            numbers => {
+                numbers.split('.').map(str::parse).collect::<Result<_, _>>().map_err(|e| format!("{numbers}: {e}"))?
+            }
         },
         omitempty: flags.contains('o'),
         omitzero: flags.contains('z'),
@@ -126,9 +109,7 @@ fn parse_field(line: &str, names: &HashMap<&str, TypeId>) -> Result<Field, Strin
             Some(("list", "atomic")) => field.list_type = Some(ListType::Atomic),
             Some(("list", "set")) => field.list_type = Some(ListType::Set),
             Some(("list", "map")) => field.list_type = Some(ListType::Map),
-            Some(("keys", value)) => {
-                field.list_map_keys = value.split(',').map(Into::into).collect()
-            }
+            Some(("keys", value)) => field.list_map_keys = value.split(',').map(Into::into).collect(),
             _ => return Err(format!("unknown option {option:?}")),
         }
     }
@@ -156,11 +137,7 @@ fn parse_shape(text: &str, names: &HashMap<&str, TypeId>) -> Result<Shape, Strin
         "X" => Shape::IntOrString,
         "F" => Shape::FieldsV1,
         "R" => Shape::Raw,
-        name => Shape::Struct(
-            *names
-                .get(name)
-                .ok_or_else(|| format!("unknown shape {name:?}"))?,
-        ),
+        name => Shape::Struct(*names.get(name).ok_or_else(|| format!("unknown shape {name:?}"))?),
     })
 }
 

@@ -18,34 +18,19 @@ impl Schema {
     pub fn builtin(api_version: &str, kind: &str) -> Option<Self> {
         let facts = Facts::builtin();
         let root = facts.by_kind(api_version, kind)?;
-        Some(Self {
-            facts: facts.clone(),
-            root,
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-        })
+        Some(Self { facts: facts.clone(), root, api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
     /// A built-in type of the machinery (`DeleteOptions`, `Status`, ...), whose bodies may say any `apiVersion`.
     pub fn machinery(kind: &str) -> Option<Self> {
         let facts = Facts::builtin();
         let root = facts.find(&format!("meta.v1.{kind}"))?;
-        Some(Self {
-            facts: facts.clone(),
-            root,
-            api_version: String::new(),
-            kind: kind.to_owned(),
-        })
+        Some(Self { facts: facts.clone(), root, api_version: String::new(), kind: kind.to_owned() })
     }
 
     /// A type of `facts`.
     pub fn new(facts: Arc<Facts>, root: TypeId, api_version: String, kind: String) -> Self {
-        Self {
-            facts,
-            root,
-            api_version,
-            kind,
-        }
+        Self { facts, root, api_version, kind }
     }
 
     /// The types.

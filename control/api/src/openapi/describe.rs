@@ -43,12 +43,7 @@ impl Descriptions {
 
     /// What a field is for.
     pub(super) fn of_field(&self, component: &str, field: &str) -> Option<&str> {
-        self.0
-            .get(component)?
-            .get("properties")?
-            .get(field)?
-            .get("description")?
-            .as_str()
+        self.0.get(component)?.get("properties")?.get(field)?.get("description")?.as_str()
     }
 }
 

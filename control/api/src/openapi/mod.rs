@@ -44,36 +44,21 @@ pub fn document(registry: &Registry, path: &str) -> Option<Bytes> {
         _ => return None,
     };
     let found = registry.version(group, version)?;
-    Some(
-        found
-            .openapi
-            .get_or_init(|| write(group, found).to_string().into())
-            .clone(),
-    )
+    Some(found.openapi.get_or_init(|| write(group, found).to_string().into()).clone())
 }
 
 /// `/openapi/v2`: everything in one document of the older form, as JSON.
 pub fn v2(registry: &Registry) -> Bytes {
-    registry
-        .openapi_v2
-        .get_or_init(|| v2::write(registry).to_string().into())
-        .clone()
+    registry.openapi_v2.get_or_init(|| v2::write(registry).to_string().into()).clone()
 }
 
 /// `/openapi/v2` as protobuf.
 pub fn v2_protobuf(registry: &Registry) -> Bytes {
-    registry
-        .openapi_v2_protobuf
-        .get_or_init(|| v2_protobuf::write(&v2::write(registry)).into())
-        .clone()
+    registry.openapi_v2_protobuf.get_or_init(|| v2_protobuf::write(&v2::write(registry)).into()).clone()
 }
 
 fn document_path(group: &str, version: &str) -> String {
-    if group.is_empty() {
-        format!("api/{version}")
-    } else {
-        format!("apis/{group}/{version}")
-    }
+    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
 }
 
 fn write(group: &str, version: &Version) -> Value {
@@ -102,11 +87,7 @@ fn hash(version: &Version) -> String {
         ));
         hasher.update(format!(
             "{:?}",
-            resource
-                .subresources
-                .iter()
-                .map(|s| (&s.name, &s.kind, &s.verbs))
-                .collect::<Vec<_>>()
+            resource.subresources.iter().map(|s| (&s.name, &s.kind, &s.verbs)).collect::<Vec<_>>()
         ));
         hasher.update(resource.schema.facts().digest());
     }

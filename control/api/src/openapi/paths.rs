@@ -24,10 +24,7 @@ pub(super) fn paths(group: &str, version: &Version) -> Map<String, Value> {
     let names = Names::new(group, &version.version);
     let mut paths = Map::new();
     for resource in &version.resources {
-        let endpoint = Endpoint {
-            names: &names,
-            resource,
-        };
+        let endpoint = Endpoint { names: &names, resource };
         let plural = &resource.plural;
         let collection = match (resource.namespaced, plural.as_str()) {
             (true, _) => format!("{root}/namespaces/{{namespace}}/{plural}"),
@@ -62,26 +59,16 @@ struct Names {
 
 impl Names {
     fn new(group: &str, version: &str) -> Self {
-        let group = if group.is_empty() {
-            "core"
-        } else {
-            group.trim_end_matches(".k8s.io")
-        };
+        let group = if group.is_empty() { "core" } else { group.trim_end_matches(".k8s.io") };
         let words = group.split('.').chain([version]);
         let id = words.map(capitalized).collect();
-        Self {
-            tag: format!("{}_{version}", group.replace('.', "_")),
-            id,
-        }
+        Self { tag: format!("{}_{version}", group.replace('.', "_")), id }
     }
 }
 
 fn capitalized(word: &str) -> String {
     let mut chars = word.chars();
-    chars
-        .next()
-        .map(|first| first.to_uppercase().chain(chars).collect())
-        .unwrap_or_default()
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
 struct Endpoint<'a> {
@@ -112,17 +99,8 @@ impl Endpoint<'_> {
         codes: &[u16],
         answer: &str,
     ) -> Value {
-        let Operation {
-            verb,
-            action,
-            what,
-            suffix,
-        } = operation;
-        let scope = if self.resource.namespaced {
-            "Namespaced"
-        } else {
-            ""
-        };
+        let Operation { verb, action, what, suffix } = operation;
+        let scope = if self.resource.namespaced { "Namespaced" } else { "" };
         let (verb, collection) = verb.split_once(' ').unwrap_or((verb, ""));
         let mut value = json!({
             "operationId": format!("{verb}{}{collection}{scope}{}{suffix}", self.names.id, self.resource.kind),
@@ -142,11 +120,7 @@ impl Endpoint<'_> {
     }
 
     fn own_kind(&self) -> (&str, &str, &str) {
-        (
-            &self.resource.group,
-            &self.resource.version,
-            &self.resource.kind,
-        )
+        (&self.resource.group, &self.resource.version, &self.resource.kind)
     }
 
     fn collection(&self) -> Map<String, Value> {
@@ -154,62 +128,32 @@ impl Endpoint<'_> {
         let mut path = Map::new();
         if self.resource.allows(Verb::List) {
             let what = format!("List or watch objects of kind {kind}.");
-            let operation = Operation {
-                verb: "list",
-                action: "list",
-                what: &what,
-                suffix: "",
-            };
+            let operation = Operation { verb: "list", action: "list", what: &what, suffix: "" };
             let answer = schemas::list_component(self.resource);
             let query = parameters::query(parameters::LIST);
-            path.insert(
-                "get".into(),
-                self.operation(&operation, self.own_kind(), query, None, &[200], &answer),
-            );
+            path.insert("get".into(), self.operation(&operation, self.own_kind(), query, None, &[200], &answer));
         }
         if self.resource.allows(Verb::Create) {
             let what = format!("Create a {kind}.");
-            let operation = Operation {
-                verb: "create",
-                action: "post",
-                what: &what,
-                suffix: "",
-            };
+            let operation = Operation { verb: "create", action: "post", what: &what, suffix: "" };
             let query = parameters::query(parameters::WRITE);
             let body = Some(body(&["*/*"], &self.component(), true));
             path.insert(
                 "post".into(),
-                self.operation(
-                    &operation,
-                    self.own_kind(),
-                    query,
-                    body,
-                    &[200, 201, 202],
-                    &self.component(),
-                ),
+                self.operation(&operation, self.own_kind(), query, body, &[200, 201, 202], &self.component()),
             );
         }
         if self.resource.allows(Verb::DeleteCollection) {
             let what = format!("Delete a collection of {kind}.");
-            let operation = Operation {
-                verb: "delete Collection",
-                action: "deletecollection",
-                what: &what,
-                suffix: "",
-            };
+            let operation =
+                Operation { verb: "delete Collection", action: "deletecollection", what: &what, suffix: "" };
             let mut query = parameters::query(parameters::DELETE);
             query.extend(parameters::query(&parameters::LIST[1..9]));
             let body = Some(body(&["*/*"], &format!("{META}.DeleteOptions"), false));
             let answer = format!("{META}.Status");
-            path.insert(
-                "delete".into(),
-                self.operation(&operation, self.own_kind(), query, body, &[200], &answer),
-            );
+            path.insert("delete".into(), self.operation(&operation, self.own_kind(), query, body, &[200], &answer));
         }
-        path.insert(
-            "parameters".into(),
-            parameters::of_path(kind, false, self.resource.namespaced).into(),
-        );
+        path.insert("parameters".into(), parameters::of_path(kind, false, self.resource.namespaced).into());
         path
     }
 
@@ -238,31 +182,16 @@ impl Endpoint<'_> {
         let mut path = self.object_verbs(&self.resource.verbs, self.own_kind(), &component, "");
         if self.resource.allows(Verb::Delete) {
             let what = format!("Delete a {kind}.");
-            let operation = Operation {
-                verb: "delete",
-                action: "delete",
-                what: &what,
-                suffix: "",
-            };
+            let operation = Operation { verb: "delete", action: "delete", what: &what, suffix: "" };
             let query = parameters::query(parameters::DELETE);
             let body = Some(body(&["*/*"], &format!("{META}.DeleteOptions"), false));
             // Pods and the like are answered as they are while they go.
             path.insert(
                 "delete".into(),
-                self.operation(
-                    &operation,
-                    self.own_kind(),
-                    query,
-                    body,
-                    &[200, 202],
-                    &format!("{META}.Status"),
-                ),
+                self.operation(&operation, self.own_kind(), query, body, &[200, 202], &format!("{META}.Status")),
             );
         }
-        path.insert(
-            "parameters".into(),
-            parameters::of_path(kind, true, self.resource.namespaced).into(),
-        );
+        path.insert("parameters".into(), parameters::of_path(kind, true, self.resource.namespaced).into());
         path
     }
 
@@ -274,55 +203,27 @@ impl Endpoint<'_> {
         component: &str,
         suffix: &str,
     ) -> Map<String, Value> {
-        let of = if suffix.is_empty() {
-            String::new()
-        } else {
-            format!("{} of ", suffix.to_lowercase())
-        };
+        let of = if suffix.is_empty() { String::new() } else { format!("{} of ", suffix.to_lowercase()) };
         let name = &self.resource.kind;
         let mut path = Map::new();
         if verbs.contains(&Verb::Get) {
             let what = format!("Read {of}a {name}.");
-            let operation = Operation {
-                verb: "read",
-                action: "get",
-                what: &what,
-                suffix,
-            };
-            path.insert(
-                "get".into(),
-                self.operation(&operation, kind, Vec::new(), None, &[200], component),
-            );
+            let operation = Operation { verb: "read", action: "get", what: &what, suffix };
+            path.insert("get".into(), self.operation(&operation, kind, Vec::new(), None, &[200], component));
         }
         if verbs.contains(&Verb::Update) {
             let what = format!("Replace {of}a {name}.");
-            let operation = Operation {
-                verb: "replace",
-                action: "put",
-                what: &what,
-                suffix,
-            };
+            let operation = Operation { verb: "replace", action: "put", what: &what, suffix };
             let query = parameters::query(parameters::WRITE);
             let body = Some(body(&["*/*"], component, true));
-            path.insert(
-                "put".into(),
-                self.operation(&operation, kind, query, body, &[200, 201], component),
-            );
+            path.insert("put".into(), self.operation(&operation, kind, query, body, &[200, 201], component));
         }
         if verbs.contains(&Verb::Patch) {
             let what = format!("Change {of}a {name} in part.");
-            let operation = Operation {
-                verb: "patch",
-                action: "patch",
-                what: &what,
-                suffix,
-            };
+            let operation = Operation { verb: "patch", action: "patch", what: &what, suffix };
             let query = parameters::query(parameters::PATCH);
             let body = Some(body(PATCH_TYPES, &format!("{META}.Patch"), true));
-            path.insert(
-                "patch".into(),
-                self.operation(&operation, kind, query, body, &[200, 201], component),
-            );
+            path.insert("patch".into(), self.operation(&operation, kind, query, body, &[200, 201], component));
         }
         path
     }
@@ -336,12 +237,7 @@ impl Endpoint<'_> {
                 let mut path = self.object_verbs(&sub.verbs, kind, &component, &suffix);
                 if sub.verbs.contains(&Verb::Create) {
                     let what = format!("Create {} of a {}.", sub.name, self.resource.kind);
-                    let operation = Operation {
-                        verb: "create",
-                        action: "post",
-                        what: &what,
-                        suffix: &suffix,
-                    };
+                    let operation = Operation { verb: "create", action: "post", what: &what, suffix: &suffix };
                     let query = parameters::query(parameters::WRITE);
                     let body = Some(body(&["*/*"], &component, true));
                     path.insert(
@@ -384,16 +280,8 @@ impl Endpoint<'_> {
                 Verb::DeleteCollection | Verb::List | Verb::Watch => continue,
             };
             let action = if log { "get" } else { "connect" };
-            let operation = Operation {
-                verb: id,
-                action,
-                what: &what,
-                suffix,
-            };
-            path.insert(
-                method.into(),
-                self.operation(&operation, kind, query(), None, &[200], ""),
-            );
+            let operation = Operation { verb: id, action, what: &what, suffix };
+            path.insert(method.into(), self.operation(&operation, kind, query(), None, &[200], ""));
         }
         path
     }
@@ -408,10 +296,7 @@ fn body(media_types: &[&str], component: &str, required: bool) -> Value {
 }
 
 fn content(media_types: &[&str], schema: Value) -> Value {
-    media_types
-        .iter()
-        .map(|media_type| ((*media_type).to_owned(), json!({"schema": schema})))
-        .collect()
+    media_types.iter().map(|media_type| ((*media_type).to_owned(), json!({"schema": schema}))).collect()
 }
 
 /// An empty `answer` stands for text.
@@ -427,10 +312,7 @@ fn responses(codes: &[u16], answer: &str) -> Value {
             202 => "Accepted",
             _ => "OK",
         };
-        responses.insert(
-            code.to_string(),
-            json!({"description": description, "content": content}),
-        );
+        responses.insert(code.to_string(), json!({"description": description, "content": content}));
     }
     responses.insert("401".into(), json!({"description": "Unauthorized"}));
     Value::Object(responses)

@@ -22,11 +22,7 @@ pub(super) fn components(group: &str, version: &Version) -> Map<String, Value> {
     for resource in &version.resources {
         kinds.push((resource.schema.api_version(), resource.schema.kind()));
         kinds.extend(
-            resource
-                .subresources
-                .iter()
-                .filter_map(|s| s.schema.as_ref())
-                .map(|s| (s.api_version(), s.kind())),
+            resource.subresources.iter().filter_map(|s| s.schema.as_ref()).map(|s| (s.api_version(), s.kind())),
         );
     }
     let descriptions = Descriptions::of(kinds.into_iter());
@@ -34,28 +30,16 @@ pub(super) fn components(group: &str, version: &Version) -> Map<String, Value> {
     let mut machinery = BTreeSet::new();
     for resource in &version.resources {
         let facts = resource.schema.facts();
-        let mut writer = Writer {
-            facts,
-            descriptions: &descriptions,
-            components: &mut components,
-        };
+        let mut writer = Writer { facts, descriptions: &descriptions, components: &mut components };
         writer.add(resource.schema.root());
-        for schema in resource
-            .subresources
-            .iter()
-            .filter_map(|s| s.schema.as_ref())
-        {
+        for schema in resource.subresources.iter().filter_map(|s| s.schema.as_ref()) {
             writer.add(schema.root());
         }
         list(&mut writer, resource);
         machinery.extend(["DeleteOptions", "Status", "ListMeta"]);
     }
     let facts = Facts::builtin();
-    let mut writer = Writer {
-        facts,
-        descriptions: &descriptions,
-        components: &mut components,
-    };
+    let mut writer = Writer { facts, descriptions: &descriptions, components: &mut components };
     for name in machinery {
         if let Some(id) = facts.find(&format!("meta.v1.{name}")) {
             writer.add(id);
@@ -64,13 +48,8 @@ pub(super) fn components(group: &str, version: &Version) -> Map<String, Value> {
     let (group, version) = meta::split_api_version(&api_version);
     for name in ["DeleteOptions", "Status"] {
         if let Some(component) = components.get_mut(&format!("{META}.{name}")) {
-            let at = if name == "Status" {
-                ("", "v1")
-            } else {
-                (group, version)
-            };
-            component["x-kubernetes-group-version-kind"] =
-                json!([group_version_kind(at.0, at.1, name)]);
+            let at = if name == "Status" { ("", "v1") } else { (group, version) };
+            component["x-kubernetes-group-version-kind"] = json!([group_version_kind(at.0, at.1, name)]);
         }
     }
     components
@@ -91,11 +70,7 @@ fn list(writer: &mut Writer<'_, '_>, resource: &Resource) {
     if let Some(id) = writer.facts.find(&facts_name) {
         writer.add(id);
         if let Some(component) = writer.components.get_mut(&name) {
-            component["description"] = format!(
-                "{} is a list of {} objects.",
-                resource.list_kind, resource.kind
-            )
-            .into();
+            component["description"] = format!("{} is a list of {} objects.", resource.list_kind, resource.kind).into();
         }
     }
 }
@@ -153,24 +128,10 @@ impl Writer<'_, '_> {
             }
         }
         let words = [
-            (
-                "description",
-                self.descriptions
-                    .of_field(owner, &field.name)
-                    .map(str::to_owned),
-            ),
-            (
-                "x-kubernetes-patch-strategy",
-                field.patch_strategy.as_deref().map(str::to_owned),
-            ),
-            (
-                "x-kubernetes-patch-merge-key",
-                field.merge_key.as_deref().map(str::to_owned),
-            ),
-            (
-                "x-kubernetes-list-type",
-                field.list_type.map(|list| list.as_str().to_owned()),
-            ),
+            ("description", self.descriptions.of_field(owner, &field.name).map(str::to_owned)),
+            ("x-kubernetes-patch-strategy", field.patch_strategy.as_deref().map(str::to_owned)),
+            ("x-kubernetes-patch-merge-key", field.merge_key.as_deref().map(str::to_owned)),
+            ("x-kubernetes-list-type", field.list_type.map(|list| list.as_str().to_owned())),
             ("x-kubernetes-map-type", map_type(field).map(str::to_owned)),
         ];
         for (key, word) in words {
@@ -179,8 +140,7 @@ impl Writer<'_, '_> {
             }
         }
         if !field.list_map_keys.is_empty() {
-            schema["x-kubernetes-list-map-keys"] =
-                field.list_map_keys.iter().map(|key| key.as_ref()).collect();
+            schema["x-kubernetes-list-map-keys"] = field.list_map_keys.iter().map(|key| key.as_ref()).collect();
         }
         schema
     }
@@ -249,18 +209,9 @@ fn common(api_version: &str) -> Map<String, Value> {
     let mut components = Map::new();
     let mut add = |name: String, schema: Value| components.insert(name, schema);
     let time = "A time as RFC 3339 text.";
-    add(
-        format!("{META}.Time"),
-        json!({"type": "string", "format": "date-time", "description": time}),
-    );
-    add(
-        format!("{META}.MicroTime"),
-        json!({"type": "string", "format": "date-time", "description": time}),
-    );
-    add(
-        format!("{META}.Duration"),
-        json!({"type": "string", "description": "A duration such as 1h30m."}),
-    );
+    add(format!("{META}.Time"), json!({"type": "string", "format": "date-time", "description": time}));
+    add(format!("{META}.MicroTime"), json!({"type": "string", "format": "date-time", "description": time}));
+    add(format!("{META}.Duration"), json!({"type": "string", "description": "A duration such as 1h30m."}));
     add(
         format!("{META}.FieldsV1"),
         json!({"type": "object", "description": "A set of fields as a tree of their names."}),
@@ -277,10 +228,7 @@ fn common(api_version: &str) -> Map<String, Value> {
         INT_OR_STRING.to_owned(),
         json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}], "description": "A number or a text, such as a port's number or name."}),
     );
-    add(
-        RAW_EXTENSION.to_owned(),
-        json!({"type": "object", "description": "An object of any kind."}),
-    );
+    add(RAW_EXTENSION.to_owned(), json!({"type": "object", "description": "An object of any kind."}));
     add(
         format!("{META}.WatchEvent"),
         json!({

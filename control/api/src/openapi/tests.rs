@@ -28,21 +28,13 @@ fn the_index_names_every_document() {
     let paths = index["paths"].as_object().unwrap();
     assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1"));
     for (path, entry) in paths {
-        assert!(
-            entry["serverRelativeURL"]
-                .as_str()
-                .unwrap()
-                .starts_with(&format!("/openapi/v3/{path}?hash="))
-        );
+        assert!(entry["serverRelativeURL"].as_str().unwrap().starts_with(&format!("/openapi/v3/{path}?hash=")));
         let document = read(path);
         let mut found = BTreeSet::new();
         references(&document, &mut found);
         for reference in found {
             let name = reference.strip_prefix("#/components/schemas/").unwrap();
-            assert!(
-                document["components"]["schemas"][name].is_object(),
-                "{path}: {name} is missing"
-            );
+            assert!(document["components"]["schemas"][name].is_object(), "{path}: {name} is missing");
         }
         let mut ids = BTreeSet::new();
         for operations in document["paths"].as_object().unwrap().values() {
@@ -54,14 +46,7 @@ fn the_index_names_every_document() {
             }
         }
     }
-    for path in [
-        "",
-        "api",
-        "api/v2",
-        "apis/apps",
-        "apis//v1",
-        "apis/apps/v1/x",
-    ] {
+    for path in ["", "api", "api/v2", "apis/apps", "apis//v1", "apis/apps/v1/x"] {
         assert!(document(&Registry::builtin(), path).is_none(), "{path}");
     }
 }
@@ -95,36 +80,20 @@ fn what_kubectl_reads() {
     assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
     assert_eq!(containers["x-kubernetes-patch-strategy"], "merge");
     assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
-    assert_eq!(
-        containers["items"]["allOf"][0]["$ref"],
-        "#/components/schemas/io.k8s.api.core.v1.Container"
-    );
+    assert_eq!(containers["items"]["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.core.v1.Container");
     let pod = &core["components"]["schemas"]["io.k8s.api.core.v1.Pod"];
-    assert_eq!(
-        pod["x-kubernetes-group-version-kind"],
-        json!([{"group": "", "version": "v1", "kind": "Pod"}])
-    );
+    assert_eq!(pod["x-kubernetes-group-version-kind"], json!([{"group": "", "version": "v1", "kind": "Pod"}]));
     let port = &core["components"]["schemas"]["io.k8s.api.core.v1.ContainerPort"];
     assert_eq!(port["properties"]["protocol"]["default"], "TCP");
     assert_eq!(port["required"], json!(["containerPort"]));
 
     let apps = read("apis/apps/v1");
     let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
-    let names: Vec<&str> = patch["parameters"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|p| p["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        names,
-        ["dryRun", "fieldManager", "fieldValidation", "force"]
-    );
+    let names: Vec<&str> =
+        patch["parameters"].as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
     assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
-    assert_eq!(
-        patch["x-kubernetes-group-version-kind"]["kind"],
-        "Deployment"
-    );
+    assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
 }
 
 #[test]
@@ -133,36 +102,17 @@ fn operations_are_named_as_upstream_names_them() {
     for (path, method, id) in [
         ("/api/v1/pods", "get", "listCoreV1PodForAllNamespaces"),
         ("/api/v1/nodes", "get", "listCoreV1Node"),
-        (
-            "/api/v1/namespaces/{namespace}/pods",
-            "delete",
-            "deleteCoreV1CollectionNamespacedPod",
-        ),
+        ("/api/v1/namespaces/{namespace}/pods", "delete", "deleteCoreV1CollectionNamespacedPod"),
         ("/api/v1/namespaces/{name}", "get", "readCoreV1Namespace"),
-        (
-            "/api/v1/namespaces/{namespace}/pods/{name}/log",
-            "get",
-            "readCoreV1NamespacedPodLog",
-        ),
-        (
-            "/api/v1/namespaces/{namespace}/pods/{name}/exec",
-            "post",
-            "connectCoreV1PostNamespacedPodExec",
-        ),
-        (
-            "/api/v1/namespaces/{namespace}/pods/{name}/eviction",
-            "post",
-            "createCoreV1NamespacedPodEviction",
-        ),
+        ("/api/v1/namespaces/{namespace}/pods/{name}/log", "get", "readCoreV1NamespacedPodLog"),
+        ("/api/v1/namespaces/{namespace}/pods/{name}/exec", "post", "connectCoreV1PostNamespacedPodExec"),
+        ("/api/v1/namespaces/{namespace}/pods/{name}/eviction", "post", "createCoreV1NamespacedPodEviction"),
     ] {
         assert_eq!(core["paths"][path][method]["operationId"], id);
     }
     let rbac = read("apis/rbac.authorization.k8s.io/v1");
     let path = &rbac["paths"]["/apis/rbac.authorization.k8s.io/v1/clusterroles/{name}"];
-    assert_eq!(
-        path["put"]["operationId"],
-        "replaceRbacAuthorizationV1ClusterRole"
-    );
+    assert_eq!(path["put"]["operationId"], "replaceRbacAuthorizationV1ClusterRole");
 }
 
 #[test]
@@ -172,36 +122,14 @@ fn the_older_form() {
     references(&document, &mut found);
     for reference in found {
         let name = reference.strip_prefix("#/definitions/").unwrap();
-        assert!(
-            document["definitions"][name].is_object(),
-            "{name} is missing"
-        );
+        assert!(document["definitions"][name].is_object(), "{name} is missing");
     }
-    let patch =
-        &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+    let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
     let parameters = patch["parameters"].as_array().unwrap();
-    assert!(
-        parameters
-            .iter()
-            .any(|p| p["name"] == "fieldValidation" && p["type"] == "string")
-    );
-    assert!(
-        parameters
-            .iter()
-            .any(|p| p["in"] == "body" && p["schema"]["$ref"].is_string())
-    );
+    assert!(parameters.iter().any(|p| p["name"] == "fieldValidation" && p["type"] == "string"));
+    assert!(parameters.iter().any(|p| p["in"] == "body" && p["schema"]["$ref"].is_string()));
     let options = &document["definitions"]["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"];
-    assert!(
-        options["x-kubernetes-group-version-kind"]
-            .as_array()
-            .unwrap()
-            .len()
-            > 10
-    );
-    let template =
-        &document["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
-    assert_eq!(
-        template["$ref"],
-        "#/definitions/io.k8s.api.core.v1.PodTemplateSpec"
-    );
+    assert!(options["x-kubernetes-group-version-kind"].as_array().unwrap().len() > 10);
+    let template = &document["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
+    assert_eq!(template["$ref"], "#/definitions/io.k8s.api.core.v1.PodTemplateSpec");
 }

@@ -12,17 +12,9 @@ pub(super) fn write(registry: &Registry) -> Value {
         for version in &group.versions {
             let document = super::write(&group.name, version);
             if let Some(found) = document["paths"].as_object() {
-                paths.extend(
-                    found
-                        .iter()
-                        .map(|(path, operations)| (path.clone(), path_item(operations))),
-                );
+                paths.extend(found.iter().map(|(path, operations)| (path.clone(), path_item(operations))));
             }
-            for (name, component) in document["components"]["schemas"]
-                .as_object()
-                .into_iter()
-                .flatten()
-            {
+            for (name, component) in document["components"]["schemas"].as_object().into_iter().flatten() {
                 add_definition(&mut definitions, name, schema(component));
             }
         }
@@ -44,10 +36,9 @@ fn add_definition(definitions: &mut Map<String, Value>, name: &str, definition: 
     const KINDS: &str = "x-kubernetes-group-version-kind";
     match definitions.get_mut(name) {
         Some(known) => {
-            if let (Some(known), Some(more)) = (
-                known.get_mut(KINDS).and_then(Value::as_array_mut),
-                definition[KINDS].as_array(),
-            ) {
+            if let (Some(known), Some(more)) =
+                (known.get_mut(KINDS).and_then(Value::as_array_mut), definition[KINDS].as_array())
+            {
                 for kind in more {
                     if !known.contains(kind) {
                         known.push(kind.clone());
@@ -69,10 +60,7 @@ fn schema(v3: &Value) -> Value {
             for (key, value) in map {
                 match (key.as_str(), value) {
                     ("$ref", Value::String(to)) => {
-                        out.insert(
-                            key.clone(),
-                            to.replace("#/components/schemas/", "#/definitions/").into(),
-                        );
+                        out.insert(key.clone(), to.replace("#/components/schemas/", "#/definitions/").into());
                     }
                     ("allOf", Value::Array(parts)) if parts.len() == 1 => {
                         if let Value::Object(part) = schema(&parts[0]) {
@@ -85,9 +73,7 @@ fn schema(v3: &Value) -> Value {
                         out.insert("type".into(), "string".into());
                     }
                     ("properties", Value::Object(fields)) => {
-                        let fields = fields
-                            .iter()
-                            .map(|(name, field)| (name.clone(), schema(field)));
+                        let fields = fields.iter().map(|(name, field)| (name.clone(), schema(field)));
                         out.insert(key.clone(), Value::Object(fields.collect()));
                     }
                     ("items" | "additionalProperties", value) => {
@@ -109,11 +95,7 @@ fn path_item(v3: &Value) -> Value {
         return json!({});
     };
     let converted = operations.iter().map(|(key, value)| {
-        let value = if key == "parameters" {
-            parameters(value)
-        } else {
-            operation(value)
-        };
+        let value = if key == "parameters" { parameters(value) } else { operation(value) };
         (key.clone(), value)
     });
     Value::Object(converted.collect())
@@ -140,10 +122,7 @@ fn operation(v3: &Value) -> Value {
     if let Some(body) = out.remove("requestBody")
         && let Some(content) = body["content"].as_object()
     {
-        let of = content
-            .values()
-            .next()
-            .map(|media| schema(&media["schema"]));
+        let of = content.values().next().map(|media| schema(&media["schema"]));
         let mut parameter = json!({"in": "body", "name": "body", "schema": of});
         if body["required"] == true {
             parameter["required"] = true.into();

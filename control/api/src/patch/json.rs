@@ -16,11 +16,7 @@ const MAX_DEPTH: usize = 127;
 
 /// Applies `patch`, a list of operations, to a copy of `current`.
 pub fn json_patch(current: &Value, patch: &Value) -> Result<Value, Status> {
-    if let Some(count) = patch
-        .as_array()
-        .map(Vec::len)
-        .filter(|count| *count > MAX_OPERATIONS)
-    {
+    if let Some(count) = patch.as_array().map(Vec::len).filter(|count| *count > MAX_OPERATIONS) {
         return Err(Status::new(
             413,
             Reason::RequestEntityTooLarge,
@@ -29,8 +25,8 @@ pub fn json_patch(current: &Value, patch: &Value) -> Result<Value, Status> {
             ),
         ));
     }
-    let operations: Vec<PatchOperation> = Vec::deserialize(patch)
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    let operations: Vec<PatchOperation> =
+        Vec::deserialize(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     let mut object = current.clone();
     let mut copied = 0;
     for operation in &operations {
@@ -56,9 +52,7 @@ fn check(object: &Value, operation: &PatchOperation) -> Result<usize, Status> {
     let Some(value) = value else { return Ok(0) };
     let (depth, size) = measure(value);
     if path.count() + depth > MAX_DEPTH {
-        return Err(rejected(format_args!(
-            "the patch makes the object deeper than {MAX_DEPTH} levels"
-        )));
+        return Err(rejected(format_args!("the patch makes the object deeper than {MAX_DEPTH} levels")));
     }
     Ok(if copies { size } else { 0 })
 }

@@ -17,9 +17,7 @@ fn merge(object: &mut Value, patch: &Value) {
     if !object.is_object() {
         *object = Value::Object(Map::new());
     }
-    let Value::Object(map) = object else {
-        unreachable!("made an object above")
-    };
+    let Value::Object(map) = object else { unreachable!("made an object above") };
     for (key, value) in patch {
         if value.is_null() {
             map.remove(key);

@@ -64,10 +64,7 @@ pub fn patch(
     body: &[u8],
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let Decoded {
-        object: patch,
-        warnings: mut problems,
-    } = decode::decode_untyped(body, ContentType::Json)?;
+    let Decoded { object: patch, warnings: mut problems } = decode::decode_untyped(body, ContentType::Json)?;
     let patched = match kind {
         PatchType::Json => json_patch(current, &patch)?,
         PatchType::Merge => merge_patch(current, &patch),
@@ -77,49 +74,27 @@ pub fn patch(
         }
     };
     // As upstream, the message shows what was checked: the patch if it was merged by type, else its result.
-    let shown = if kind == PatchType::Strategic {
-        patch
-    } else {
-        patched.clone()
-    };
+    let shown = if kind == PatchType::Strategic { patch } else { patched.clone() };
     let mut decoded = decode::conform(patched, schema).map_err(|misfit| match misfit {
         Misfit::Type(why) => unfit(&shown, why),
         Misfit::Identity(status) => status,
     })?;
     problems.append(&mut decoded.warnings);
     match validation {
-        FieldValidation::Strict if !problems.is_empty() => {
-            Err(unfit(&shown, decode::strict_text(&problems)))
-        }
-        FieldValidation::Warn => Ok(Decoded {
-            warnings: problems,
-            ..decoded
-        }),
+        FieldValidation::Strict if !problems.is_empty() => Err(unfit(&shown, decode::strict_text(&problems))),
+        FieldValidation::Warn => Ok(Decoded { warnings: problems, ..decoded }),
         FieldValidation::Strict | FieldValidation::Ignore => Ok(decoded),
     }
 }
 
 /// 422: the result of the patch is no object of the type.
 fn unfit(shown: &Value, why: String) -> Status {
-    Status::invalid(
-        "",
-        "",
-        "",
-        &[FieldError::invalid(
-            &Path::new("patch"),
-            shown.to_string(),
-            why,
-        )],
-    )
+    Status::invalid("", "", "", &[FieldError::invalid(&Path::new("patch"), shown.to_string(), why)])
 }
 
 /// 422: the patch is well-formed and does not fit the object.
 fn rejected(why: impl std::fmt::Display) -> Status {
-    Status::new(
-        422,
-        Reason::Invalid,
-        format!("the server rejected our request due to an error in our request: {why}"),
-    )
+    Status::new(422, Reason::Invalid, format!("the server rejected our request due to an error in our request: {why}"))
 }
 
 #[cfg(test)]

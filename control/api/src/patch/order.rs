@@ -24,12 +24,7 @@ fn positions(items: &[Value], merge_key: Option<&str>) -> HashMap<String, usize>
 }
 
 /// Orders `merged`: what `wanted` names in that order, the rest as in `live`.
-pub(super) fn arrange(
-    merged: Vec<Value>,
-    wanted: &[Value],
-    live: &[Value],
-    merge_key: Option<&str>,
-) -> Vec<Value> {
+pub(super) fn arrange(merged: Vec<Value>, wanted: &[Value], live: &[Value], merge_key: Option<&str>) -> Vec<Value> {
     let wanted = positions(wanted, merge_key);
     let live = positions(live, merge_key);
     let live_position = |item: &Value| live.get(&identity(item, merge_key)).copied();
@@ -45,9 +40,7 @@ pub(super) fn arrange(
     let mut others = others.into_iter().map(|(_, item)| item).peekable();
     for (_, item) in named {
         if let Some(at) = live_position(&item) {
-            while let Some(other) =
-                others.next_if(|other| live_position(other).is_some_and(|position| position < at))
-            {
+            while let Some(other) = others.next_if(|other| live_position(other).is_some_and(|position| position < at)) {
                 arranged.push(other);
             }
         }

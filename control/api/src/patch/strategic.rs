@@ -26,16 +26,8 @@ pub fn strategic_merge(schema: &Schema, current: &Value, patch: &Value) -> Resul
     let Value::Object(current) = current else {
         return Err(Status::internal("cannot patch what is not an object"));
     };
-    let merge = Merge {
-        facts: schema.facts(),
-    };
-    merge
-        .object(
-            current.clone(),
-            patch.clone(),
-            Known::Type(schema.root_type()),
-        )
-        .map(Value::Object)
+    let merge = Merge { facts: schema.facts() };
+    merge.object(current.clone(), patch.clone(), Known::Type(schema.root_type())).map(Value::Object)
 }
 
 /// What is known about the fields of an object.
@@ -97,9 +89,7 @@ impl<'f> Merge<'f> {
             let merged = match (current.remove(&key), value) {
                 (_, Value::Null) => continue,
                 (Some(Value::Object(old)), Value::Object(new)) => {
-                    let replaced = known
-                        .field(&key)
-                        .is_some_and(|f| f.patch_strategy.as_deref() == Some("replace"));
+                    let replaced = known.field(&key).is_some_and(|f| f.patch_strategy.as_deref() == Some("replace"));
                     if replaced {
                         Value::Object(new)
                     } else {
@@ -140,12 +130,7 @@ impl<'f> Merge<'f> {
                 check_order(&new, order, None)?;
                 let wanted = order.unwrap_or(&new).to_vec();
                 let mut seen = HashSet::new();
-                let merged = old
-                    .iter()
-                    .cloned()
-                    .chain(new)
-                    .filter(|item| seen.insert(item.to_string()))
-                    .collect();
+                let merged = old.iter().cloned().chain(new).filter(|item| seen.insert(item.to_string())).collect();
                 Ok(arrange(merged, &wanted, &old, None))
             }
         }
@@ -163,8 +148,7 @@ impl<'f> Merge<'f> {
             Shape::List(item) => Some(item.as_ref()),
             _ => None,
         };
-        let (mut items, mut deleted, mut replace) =
-            (Vec::with_capacity(new.len()), HashSet::new(), false);
+        let (mut items, mut deleted, mut replace) = (Vec::with_capacity(new.len()), HashSet::new(), false);
         for item in new {
             let Value::Object(mut item) = item else {
                 return Err(rejected(format_args!(
@@ -173,18 +157,13 @@ impl<'f> Merge<'f> {
                 )));
             };
             let directive = item.remove(PATCH);
-            let directive = directive
-                .as_ref()
-                .map(|d| d.as_str().ok_or_else(|| bad_directive(d)))
-                .transpose()?;
+            let directive = directive.as_ref().map(|d| d.as_str().ok_or_else(|| bad_directive(d))).transpose()?;
             let item = Value::Object(item);
             let keyed = item.get(merge_key).is_some();
             match directive {
                 Some("replace") => replace = true,
                 _ if !keyed => {
-                    return Err(rejected(format_args!(
-                        "map: {item} does not contain declared merge key: {merge_key}"
-                    )));
+                    return Err(rejected(format_args!("map: {item} does not contain declared merge key: {merge_key}")));
                 }
                 Some("delete") => {
                     deleted.insert(identity(&item, Some(merge_key)));
@@ -196,18 +175,11 @@ impl<'f> Merge<'f> {
         check_order(&items, order, Some(merge_key))?;
         let wanted = order.unwrap_or(&items).to_vec();
         if replace {
-            return Ok(arrange(
-                items.into_iter().filter_map(stripped).collect(),
-                &wanted,
-                &[],
-                Some(merge_key),
-            ));
+            return Ok(arrange(items.into_iter().filter_map(stripped).collect(), &wanted, &[], Some(merge_key)));
         }
         let live: Vec<Value> = old.iter().map(|item| key_only(item, merge_key)).collect();
-        let mut merged: Vec<Value> = old
-            .into_iter()
-            .filter(|item| !deleted.contains(&identity(item, Some(merge_key))))
-            .collect();
+        let mut merged: Vec<Value> =
+            old.into_iter().filter(|item| !deleted.contains(&identity(item, Some(merge_key)))).collect();
         let mut places: HashMap<String, usize> = HashMap::with_capacity(merged.len());
         for (i, item) in merged.iter().enumerate() {
             places.entry(identity(item, Some(merge_key))).or_insert(i);
@@ -216,9 +188,7 @@ impl<'f> Merge<'f> {
             match (places.get(&identity(&item, Some(merge_key))), item) {
                 (Some(at), Value::Object(item)) => {
                     let Value::Object(old) = std::mem::take(&mut merged[*at]) else {
-                        return Err(Status::internal(
-                            "a list that is merged by key holds something else than objects",
-                        ));
+                        return Err(Status::internal("a list that is merged by key holds something else than objects"));
                     };
                     merged[*at] = Value::Object(self.object(old, item, self.known(shape))?);
                 }
@@ -246,11 +216,7 @@ struct Directives {
 impl Directives {
     fn take(patch: &mut Map<String, Value>) -> Result<Self, Status> {
         let mut directives = Self::default();
-        let keys: Vec<String> = patch
-            .keys()
-            .filter(|key| key.starts_with('$'))
-            .cloned()
-            .collect();
+        let keys: Vec<String> = patch.keys().filter(|key| key.starts_with('$')).cloned().collect();
         for key in keys {
             let into = if let Some(list) = key.strip_prefix(SET_ELEMENT_ORDER) {
                 Some((&mut directives.order, list, "setElementOrder list"))
@@ -266,31 +232,20 @@ impl Directives {
                     map.insert(list.to_owned(), items);
                 }
                 _ => {
-                    return Err(Status::bad_request(format!(
-                        "invalid patch format of {what}"
-                    )));
+                    return Err(Status::bad_request(format!("invalid patch format of {what}")));
                 }
             }
         }
-        directives.order_only = directives
-            .order
-            .keys()
-            .filter(|list| !patch.contains_key(*list))
-            .cloned()
-            .collect();
+        directives.order_only = directives.order.keys().filter(|list| !patch.contains_key(*list)).cloned().collect();
         Ok(directives)
     }
 
     fn finish(self, current: &mut Map<String, Value>, known: Known<'_>) {
         for list in self.order_only {
-            let (Some(Value::Array(items)), Some(wanted)) =
-                (current.get_mut(&list), self.order.get(&list))
-            else {
+            let (Some(Value::Array(items)), Some(wanted)) = (current.get_mut(&list), self.order.get(&list)) else {
                 continue;
             };
-            let merge_key = known
-                .field(&list)
-                .and_then(|field| field.merge_key.as_deref());
+            let merge_key = known.field(&list).and_then(|field| field.merge_key.as_deref());
             let live: Vec<Value> = match merge_key {
                 Some(key) => items.iter().map(|item| key_only(item, key)).collect(),
                 None => items.clone(),
@@ -313,23 +268,14 @@ fn key_only(item: &Value, merge_key: &str) -> Value {
 }
 
 /// Drops all fields that `$retainKeys` does not name; the patch itself may not set others.
-fn retain_keys(
-    current: &mut Map<String, Value>,
-    patch: &mut Map<String, Value>,
-) -> Result<(), Status> {
+fn retain_keys(current: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), Status> {
     let Some(keys) = patch.remove(RETAIN_KEYS) else {
         return Ok(());
     };
     let malformed = || Status::bad_request("invalid patch format of retainKeys");
-    let keys: HashSet<&str> = keys
-        .as_array()
-        .ok_or_else(malformed)?
-        .iter()
-        .filter_map(Value::as_str)
-        .collect();
+    let keys: HashSet<&str> = keys.as_array().ok_or_else(malformed)?.iter().filter_map(Value::as_str).collect();
     let sets_others = patch.iter().any(|(key, value)| {
-        let directive =
-            key.starts_with(SET_ELEMENT_ORDER) || key.starts_with(DELETE_FROM_PRIMITIVE_LIST);
+        let directive = key.starts_with(SET_ELEMENT_ORDER) || key.starts_with(DELETE_FROM_PRIMITIVE_LIST);
         !value.is_null() && !directive && !keys.contains(key.as_str())
     });
     if sets_others {
@@ -340,11 +286,7 @@ fn retain_keys(
 }
 
 /// The items of the patch must stand in the order that `$setElementOrder` gives.
-fn check_order(
-    items: &[Value],
-    order: Option<&[Value]>,
-    merge_key: Option<&str>,
-) -> Result<(), Status> {
+fn check_order(items: &[Value], order: Option<&[Value]>, merge_key: Option<&str>) -> Result<(), Status> {
     let Some(order) = order.filter(|order| !order.is_empty()) else {
         return Ok(());
     };
@@ -352,9 +294,7 @@ fn check_order(
     for item in items {
         let item = identity(item, merge_key);
         if !wanted.any(|wanted| wanted == item) {
-            return Err(rejected(format_args!(
-                "The order in patch list doesn't match $setElementOrder list: {item}"
-            )));
+            return Err(rejected(format_args!("The order in patch list doesn't match $setElementOrder list: {item}")));
         }
     }
     Ok(())
@@ -379,10 +319,7 @@ fn stripped(value: Value) -> Option<Value> {
                     || key.starts_with(DELETE_FROM_PRIMITIVE_LIST);
                 !value.is_null() && !directive
             });
-            Some(Value::Object(
-                kept.filter_map(|(key, value)| Some((key, stripped(value)?)))
-                    .collect(),
-            ))
+            Some(Value::Object(kept.filter_map(|(key, value)| Some((key, stripped(value)?))).collect()))
         }
         Value::Array(items) => Some(items.into_iter().filter_map(stripped).collect()),
         value => Some(value),

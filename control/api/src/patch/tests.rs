@@ -17,12 +17,7 @@ fn containers(names: &[&str]) -> Value {
 }
 
 fn names(object: &Value) -> Vec<&str> {
-    object["spec"]["containers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|c| c["name"].as_str().unwrap())
-        .collect()
+    object["spec"]["containers"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -39,37 +34,18 @@ fn lists_are_merged_by_key() {
 #[test]
 fn directives() {
     let delete = json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}});
-    assert_eq!(
-        names(&strategic(POD, containers(&["a", "b"]), delete).unwrap()),
-        ["b"]
-    );
+    assert_eq!(names(&strategic(POD, containers(&["a", "b"]), delete).unwrap()), ["b"]);
     let replace = json!({"spec": {"containers": [{"name": "z"}, {"$patch": "replace"}]}});
-    assert_eq!(
-        names(&strategic(POD, containers(&["a", "b"]), replace).unwrap()),
-        ["z"]
-    );
+    assert_eq!(names(&strategic(POD, containers(&["a", "b"]), replace).unwrap()), ["z"]);
     let object = json!({"metadata": {"labels": {"a": "b"}}});
-    let replaced = strategic(
-        POD,
-        object.clone(),
-        json!({"metadata": {"labels": {"$patch": "replace", "c": "d"}}}),
-    )
-    .unwrap();
+    let replaced =
+        strategic(POD, object.clone(), json!({"metadata": {"labels": {"$patch": "replace", "c": "d"}}})).unwrap();
     assert_eq!(replaced["metadata"]["labels"], json!({"c": "d"}));
-    let deleted = strategic(
-        POD,
-        object,
-        json!({"metadata": {"labels": {"$patch": "delete"}}}),
-    )
-    .unwrap();
+    let deleted = strategic(POD, object, json!({"metadata": {"labels": {"$patch": "delete"}}})).unwrap();
     assert_eq!(deleted["metadata"]["labels"], json!({}));
-    let rolling =
-        json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+    let rolling = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
     let recreate = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
-    assert_eq!(
-        strategic(DEPLOYMENT, rolling, recreate).unwrap()["spec"]["strategy"],
-        json!({"type": "Recreate"})
-    );
+    assert_eq!(strategic(DEPLOYMENT, rolling, recreate).unwrap()["spec"]["strategy"], json!({"type": "Recreate"}));
 }
 
 #[test]
@@ -77,24 +53,9 @@ fn element_order() {
     let order = |names: &[&str]| names.iter().map(|n| json!({"name": n})).collect::<Vec<_>>();
     for (live, wanted, patch, result) in [
         (vec!["a", "b"], vec!["b", "a"], vec![], vec!["b", "a"]),
-        (
-            vec!["a", "b"],
-            vec!["c", "a", "b"],
-            vec!["c"],
-            vec!["c", "a", "b"],
-        ),
-        (
-            vec!["a", "x", "b"],
-            vec!["b", "a"],
-            vec!["a"],
-            vec!["x", "b", "a"],
-        ),
-        (
-            vec!["x", "a"],
-            vec!["a", "b"],
-            vec!["b"],
-            vec!["x", "a", "b"],
-        ),
+        (vec!["a", "b"], vec!["c", "a", "b"], vec!["c"], vec!["c", "a", "b"]),
+        (vec!["a", "x", "b"], vec!["b", "a"], vec!["a"], vec!["x", "b", "a"]),
+        (vec!["x", "a"], vec!["a", "b"], vec!["b"], vec!["x", "a", "b"]),
     ] {
         let mut spec = json!({"$setElementOrder/containers": order(&wanted)});
         if !patch.is_empty() {
@@ -104,10 +65,7 @@ fn element_order() {
         assert_eq!(names(&merged), result, "{live:?} {wanted:?} {patch:?}");
     }
     let wrong = json!({"spec": {"$setElementOrder/containers": [{"name": "a"}], "containers": [{"name": "b"}]}});
-    assert_eq!(
-        strategic(POD, containers(&["a"]), wrong).unwrap_err().code,
-        422
-    );
+    assert_eq!(strategic(POD, containers(&["a"]), wrong).unwrap_err().code, 422);
 }
 
 #[test]
@@ -117,23 +75,15 @@ fn primitive_lists() {
     let merged = strategic(POD, object, patch).unwrap();
     assert_eq!(merged["metadata"]["finalizers"], json!(["d", "c", "b"]));
     let args = json!({"spec": {"containers": [{"name": "a", "args": ["1", "2"]}]}});
-    let merged = strategic(
-        POD,
-        args,
-        json!({"spec": {"containers": [{"name": "a", "args": ["3"]}]}}),
-    )
-    .unwrap();
-    assert_eq!(
-        merged["spec"]["containers"][0]["args"],
-        json!(["3"]),
-        "atomic lists are replaced"
-    );
+    let merged = strategic(POD, args, json!({"spec": {"containers": [{"name": "a", "args": ["3"]}]}})).unwrap();
+    assert_eq!(merged["spec"]["containers"][0]["args"], json!(["3"]), "atomic lists are replaced");
 }
 
 #[test]
 fn volumes_change_their_source() {
     let object = json!({"spec": {"volumes": [{"name": "v", "emptyDir": {}}, {"name": "w", "emptyDir": {}}]}});
-    let patch = json!({"spec": {"volumes": [{"$retainKeys": ["name", "configMap"], "name": "v", "configMap": {"name": "c"}}]}});
+    let patch =
+        json!({"spec": {"volumes": [{"$retainKeys": ["name", "configMap"], "name": "v", "configMap": {"name": "c"}}]}});
     let merged = strategic(POD, object, patch).unwrap();
     assert_eq!(
         merged["spec"]["volumes"],
@@ -147,29 +97,14 @@ fn malformed_patches_are_refused() {
         (json!([]), 400),
         (json!({"$patch": "merge"}), 422),
         (json!({"spec": {"$retainKeys": 1}}), 400),
-        (
-            json!({"spec": {"$retainKeys": ["a"], "nodeName": "b"}}),
-            400,
-        ),
+        (json!({"spec": {"$retainKeys": ["a"], "nodeName": "b"}}), 400),
         (json!({"spec": {"$setElementOrder/containers": {}}}), 400),
         (json!({"spec": {"containers": [{"image": "x"}]}}), 422),
         (json!({"spec": {"containers": ["x"]}}), 422),
-        (
-            json!({"spec": {"containers": [{"name": "a", "$patch": "what"}]}}),
-            422,
-        ),
-        (
-            json!({"spec": {"containers": [{"name": "a", "$patch": 5}]}}),
-            422,
-        ),
+        (json!({"spec": {"containers": [{"name": "a", "$patch": "what"}]}}), 422),
+        (json!({"spec": {"containers": [{"name": "a", "$patch": 5}]}}), 422),
     ] {
-        assert_eq!(
-            strategic(POD, containers(&["a"]), patch.clone())
-                .unwrap_err()
-                .code,
-            code,
-            "{patch}"
-        );
+        assert_eq!(strategic(POD, containers(&["a"]), patch.clone()).unwrap_err().code, code, "{patch}");
     }
 }
 
@@ -186,24 +121,9 @@ fn json_patches() {
         (json!([{"op": "remove", "path": "/x"}]), 422),
         (json!([{"op": "fly", "path": "/x"}]), 400),
         (json!({"op": "remove"}), 400),
-        (
-            json!(vec![
-                json!({"op": "test", "path": "/a/b/0", "value": 1});
-                MAX_OPERATIONS + 1
-            ]),
-            413,
-        ),
-        (
-            json!(vec![json!({"op": "copy", "from": "", "path": "/a/x"}); 200]),
-            422,
-        ),
-        (
-            json!(vec![
-                json!({"op": "copy", "from": "/a", "path": "/a/b/-"});
-                60
-            ]),
-            422,
-        ),
+        (json!(vec![json!({"op": "test", "path": "/a/b/0", "value": 1}); MAX_OPERATIONS + 1]), 413),
+        (json!(vec![json!({"op": "copy", "from": "", "path": "/a/x"}); 200]), 422),
+        (json!(vec![json!({"op": "copy", "from": "/a", "path": "/a/b/-"}); 60]), 422),
     ] {
         assert_eq!(json_patch(&object, &patch).unwrap_err().code, code);
     }
@@ -213,82 +133,31 @@ fn json_patches() {
 fn the_whole_way() {
     let schema = Schema::builtin("v1", "ConfigMap").unwrap();
     let current = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
-    let run =
-        |kind, body: &str, validation| patch(kind, &schema, &current, body.as_bytes(), validation);
-    let merged = run(
-        PatchType::Merge,
-        r#"{"data":{"k":null,"l":"m"}}"#,
-        FieldValidation::Strict,
-    )
-    .unwrap();
+    let run = |kind, body: &str, validation| patch(kind, &schema, &current, body.as_bytes(), validation);
+    let merged = run(PatchType::Merge, r#"{"data":{"k":null,"l":"m"}}"#, FieldValidation::Strict).unwrap();
     assert_eq!(merged.object["data"], json!({"l": "m"}));
     let unknown = run(PatchType::Merge, r#"{"x":1}"#, FieldValidation::Strict).unwrap_err();
     assert_eq!(unknown.code, 422);
-    assert!(
-        unknown
-            .message
-            .starts_with(" \"\" is invalid: patch: Invalid value: "),
-        "{unknown}"
-    );
-    assert!(
-        unknown
-            .message
-            .ends_with(r#"strict decoding error: unknown field "x""#),
-        "{unknown}"
-    );
+    assert!(unknown.message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{unknown}");
+    assert!(unknown.message.ends_with(r#"strict decoding error: unknown field "x""#), "{unknown}");
     let dropped = run(PatchType::Merge, r#"{"x":1}"#, FieldValidation::Ignore).unwrap();
     assert!(dropped.warnings.is_empty() && dropped.object.get("x").is_none());
-    let other = run(
-        PatchType::Merge,
-        r#"{"apiVersion":"v2"}"#,
-        FieldValidation::Warn,
-    )
-    .unwrap_err();
+    let other = run(PatchType::Merge, r#"{"apiVersion":"v2"}"#, FieldValidation::Warn).unwrap_err();
     assert_eq!(other.code, 400);
-    let mut decoded = run(
-        PatchType::Merge,
-        r#"{"kind":null,"apiVersion":null}"#,
-        FieldValidation::Strict,
-    )
-    .unwrap();
+    let mut decoded = run(PatchType::Merge, r#"{"kind":null,"apiVersion":null}"#, FieldValidation::Strict).unwrap();
     assert_eq!(decoded.object["kind"].take(), "ConfigMap");
-    let duplicate = run(
-        PatchType::Strategic,
-        r#"{"data":{"k":"1","k":"2"}}"#,
-        FieldValidation::Warn,
-    )
-    .unwrap();
+    let duplicate = run(PatchType::Strategic, r#"{"data":{"k":"1","k":"2"}}"#, FieldValidation::Warn).unwrap();
     assert_eq!(duplicate.warnings, [r#"duplicate field "data.k""#]);
     assert_eq!(
-        run(
-            PatchType::Json,
-            r#"[{"op":"add","path":"/data/k","value":1}]"#,
-            FieldValidation::Warn
-        )
-        .unwrap_err()
-        .code,
+        run(PatchType::Json, r#"[{"op":"add","path":"/data/k","value":1}]"#, FieldValidation::Warn).unwrap_err().code,
         422
     );
-    assert_eq!(
-        run(PatchType::Merge, "{", FieldValidation::Warn)
-            .unwrap_err()
-            .code,
-        400
-    );
-    assert_eq!(
-        run(PatchType::Apply, "{}", FieldValidation::Warn)
-            .unwrap_err()
-            .code,
-        415
-    );
+    assert_eq!(run(PatchType::Merge, "{", FieldValidation::Warn).unwrap_err().code, 400);
+    assert_eq!(run(PatchType::Apply, "{}", FieldValidation::Warn).unwrap_err().code, 415);
 }
 
 fn tree() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(json!(true)),
-        any::<i8>().prop_map(Value::from),
-        "[a-c]{0,2}".prop_map(Value::from)
-    ];
+    let leaf = prop_oneof![Just(json!(true)), any::<i8>().prop_map(Value::from), "[a-c]{0,2}".prop_map(Value::from)];
     leaf.prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),

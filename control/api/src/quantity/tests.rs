@@ -95,13 +95,7 @@ fn values_round_away_from_zero() {
         let q = Quantity::parse(text).unwrap();
         assert_eq!((q.value(), q.milli_value()), (value, milli), "{text}");
     }
-    assert_eq!(
-        Quantity::parse("0.1m")
-            .unwrap()
-            .round_up_milli()
-            .to_string(),
-        "1m"
-    );
+    assert_eq!(Quantity::parse("0.1m").unwrap().round_up_milli().to_string(), "1m");
 }
 
 #[test]

@@ -8,16 +8,7 @@ use crate::meta;
 use Verb::{Create, Delete, DeleteCollection, Get, List, Patch, Update, Watch};
 
 /// What nearly all resources can do.
-pub(super) const ALL: &[Verb] = &[
-    Create,
-    Delete,
-    DeleteCollection,
-    Get,
-    List,
-    Patch,
-    Update,
-    Watch,
-];
+pub(super) const ALL: &[Verb] = &[Create, Delete, DeleteCollection, Get, List, Patch, Update, Watch];
 /// What a part of an object can do.
 const PART: &[Verb] = &[Get, Patch, Update];
 const PROXY: &[Verb] = &[Create, Delete, Get, Patch, Update];
@@ -41,24 +32,12 @@ const STATUS: Sub = ("status", "", "", PART);
 const SCALE: Sub = ("scale", "autoscaling/v1", "Scale", PART);
 
 const fn row(api_version: &'static str, kind: &'static str, plural: &'static str) -> Row {
-    Row {
-        api_version,
-        kind,
-        plural,
-        namespaced: true,
-        short: &[],
-        all: false,
-        verbs: ALL,
-        subs: &[],
-    }
+    Row { api_version, kind, plural, namespaced: true, short: &[], all: false, verbs: ALL, subs: &[] }
 }
 
 impl Row {
     const fn cluster(self) -> Self {
-        Self {
-            namespaced: false,
-            ..self
-        }
+        Self { namespaced: false, ..self }
     }
 
     const fn short(self, short: &'static [&'static str]) -> Self {
@@ -80,10 +59,7 @@ impl Row {
 
 const ROWS: &[Row] = &[
     row("v1", "Binding", "bindings").verbs(&[Create]),
-    row("v1", "ComponentStatus", "componentstatuses")
-        .cluster()
-        .short(&["cs"])
-        .verbs(&[Get, List]),
+    row("v1", "ComponentStatus", "componentstatuses").cluster().short(&["cs"]).verbs(&[Get, List]),
     row("v1", "ConfigMap", "configmaps").short(&["cm"]),
     row("v1", "Endpoints", "endpoints").short(&["ep"]),
     row("v1", "Event", "events").short(&["ev"]),
@@ -93,17 +69,9 @@ const ROWS: &[Row] = &[
         .short(&["ns"])
         .verbs(&[Create, Delete, Get, List, Patch, Update, Watch])
         .subs(&[("finalize", "", "", &[Update]), STATUS]),
-    row("v1", "Node", "nodes")
-        .cluster()
-        .short(&["no"])
-        .subs(&[("proxy", "v1", "NodeProxyOptions", PROXY), STATUS]),
-    row("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-        .short(&["pvc"])
-        .subs(&[STATUS]),
-    row("v1", "PersistentVolume", "persistentvolumes")
-        .cluster()
-        .short(&["pv"])
-        .subs(&[STATUS]),
+    row("v1", "Node", "nodes").cluster().short(&["no"]).subs(&[("proxy", "v1", "NodeProxyOptions", PROXY), STATUS]),
+    row("v1", "PersistentVolumeClaim", "persistentvolumeclaims").short(&["pvc"]).subs(&[STATUS]),
+    row("v1", "PersistentVolume", "persistentvolumes").cluster().short(&["pv"]).subs(&[STATUS]),
     row("v1", "Pod", "pods").short(&["po"]).all().subs(&[
         ("attach", "v1", "PodAttachOptions", &[Create, Get]),
         ("binding", "v1", "Binding", &[Create]),
@@ -117,165 +85,56 @@ const ROWS: &[Row] = &[
         STATUS,
     ]),
     row("v1", "PodTemplate", "podtemplates"),
-    row("v1", "ReplicationController", "replicationcontrollers")
-        .short(&["rc"])
-        .all()
-        .subs(&[SCALE, STATUS]),
-    row("v1", "ResourceQuota", "resourcequotas")
-        .short(&["quota"])
-        .subs(&[STATUS]),
+    row("v1", "ReplicationController", "replicationcontrollers").short(&["rc"]).all().subs(&[SCALE, STATUS]),
+    row("v1", "ResourceQuota", "resourcequotas").short(&["quota"]).subs(&[STATUS]),
     row("v1", "Secret", "secrets"),
-    row("v1", "ServiceAccount", "serviceaccounts")
-        .short(&["sa"])
-        .subs(&[(
-            "token",
-            "authentication.k8s.io/v1",
-            "TokenRequest",
-            &[Create],
-        )]),
+    row("v1", "ServiceAccount", "serviceaccounts").short(&["sa"]).subs(&[(
+        "token",
+        "authentication.k8s.io/v1",
+        "TokenRequest",
+        &[Create],
+    )]),
     row("v1", "Service", "services")
         .short(&["svc"])
         .all()
         .subs(&[("proxy", "v1", "ServiceProxyOptions", PROXY), STATUS]),
     row("apps/v1", "ControllerRevision", "controllerrevisions"),
-    row("apps/v1", "DaemonSet", "daemonsets")
-        .short(&["ds"])
-        .all()
-        .subs(&[STATUS]),
-    row("apps/v1", "Deployment", "deployments")
-        .short(&["deploy"])
-        .all()
-        .subs(&[SCALE, STATUS]),
-    row("apps/v1", "ReplicaSet", "replicasets")
-        .short(&["rs"])
-        .all()
-        .subs(&[SCALE, STATUS]),
-    row("apps/v1", "StatefulSet", "statefulsets")
-        .short(&["sts"])
-        .all()
-        .subs(&[SCALE, STATUS]),
+    row("apps/v1", "DaemonSet", "daemonsets").short(&["ds"]).all().subs(&[STATUS]),
+    row("apps/v1", "Deployment", "deployments").short(&["deploy"]).all().subs(&[SCALE, STATUS]),
+    row("apps/v1", "ReplicaSet", "replicasets").short(&["rs"]).all().subs(&[SCALE, STATUS]),
+    row("apps/v1", "StatefulSet", "statefulsets").short(&["sts"]).all().subs(&[SCALE, STATUS]),
     row("events.k8s.io/v1", "Event", "events").short(&["ev"]),
-    row(
-        "authentication.k8s.io/v1",
-        "SelfSubjectReview",
-        "selfsubjectreviews",
-    )
-    .cluster()
-    .verbs(&[Create]),
-    row("authentication.k8s.io/v1", "TokenReview", "tokenreviews")
-        .cluster()
-        .verbs(&[Create]),
-    row(
-        "authorization.k8s.io/v1",
-        "LocalSubjectAccessReview",
-        "localsubjectaccessreviews",
-    )
-    .verbs(&[Create]),
-    row(
-        "authorization.k8s.io/v1",
-        "SelfSubjectAccessReview",
-        "selfsubjectaccessreviews",
-    )
-    .cluster()
-    .verbs(&[Create]),
-    row(
-        "authorization.k8s.io/v1",
-        "SelfSubjectRulesReview",
-        "selfsubjectrulesreviews",
-    )
-    .cluster()
-    .verbs(&[Create]),
-    row(
-        "authorization.k8s.io/v1",
-        "SubjectAccessReview",
-        "subjectaccessreviews",
-    )
-    .cluster()
-    .verbs(&[Create]),
-    row(
-        "autoscaling/v2",
-        "HorizontalPodAutoscaler",
-        "horizontalpodautoscalers",
-    )
-    .short(&["hpa"])
-    .all()
-    .subs(&[STATUS]),
-    row(
-        "autoscaling/v1",
-        "HorizontalPodAutoscaler",
-        "horizontalpodautoscalers",
-    )
-    .short(&["hpa"])
-    .all()
-    .subs(&[STATUS]),
-    row("batch/v1", "CronJob", "cronjobs")
-        .short(&["cj"])
-        .all()
-        .subs(&[STATUS]),
+    row("authentication.k8s.io/v1", "SelfSubjectReview", "selfsubjectreviews").cluster().verbs(&[Create]),
+    row("authentication.k8s.io/v1", "TokenReview", "tokenreviews").cluster().verbs(&[Create]),
+    row("authorization.k8s.io/v1", "LocalSubjectAccessReview", "localsubjectaccessreviews").verbs(&[Create]),
+    row("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews").cluster().verbs(&[Create]),
+    row("authorization.k8s.io/v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews").cluster().verbs(&[Create]),
+    row("authorization.k8s.io/v1", "SubjectAccessReview", "subjectaccessreviews").cluster().verbs(&[Create]),
+    row("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).all().subs(&[STATUS]),
+    row("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers").short(&["hpa"]).all().subs(&[STATUS]),
+    row("batch/v1", "CronJob", "cronjobs").short(&["cj"]).all().subs(&[STATUS]),
     row("batch/v1", "Job", "jobs").all().subs(&[STATUS]),
-    row(
-        "certificates.k8s.io/v1",
-        "CertificateSigningRequest",
-        "certificatesigningrequests",
-    )
-    .cluster()
-    .short(&["csr"])
-    .subs(&[("approval", "", "", PART), STATUS]),
+    row("certificates.k8s.io/v1", "CertificateSigningRequest", "certificatesigningrequests")
+        .cluster()
+        .short(&["csr"])
+        .subs(&[("approval", "", "", PART), STATUS]),
     row("networking.k8s.io/v1", "IngressClass", "ingressclasses").cluster(),
-    row("networking.k8s.io/v1", "Ingress", "ingresses")
-        .short(&["ing"])
-        .subs(&[STATUS]),
-    row("networking.k8s.io/v1", "IPAddress", "ipaddresses")
-        .cluster()
-        .short(&["ip"]),
+    row("networking.k8s.io/v1", "Ingress", "ingresses").short(&["ing"]).subs(&[STATUS]),
+    row("networking.k8s.io/v1", "IPAddress", "ipaddresses").cluster().short(&["ip"]),
     row("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies").short(&["netpol"]),
-    row("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs")
-        .cluster()
-        .subs(&[STATUS]),
-    row("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
-        .short(&["pdb"])
-        .subs(&[STATUS]),
-    row(
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRoleBinding",
-        "clusterrolebindings",
-    )
-    .cluster(),
-    row(
-        "rbac.authorization.k8s.io/v1",
-        "ClusterRole",
-        "clusterroles",
-    )
-    .cluster(),
-    row(
-        "rbac.authorization.k8s.io/v1",
-        "RoleBinding",
-        "rolebindings",
-    ),
+    row("networking.k8s.io/v1", "ServiceCIDR", "servicecidrs").cluster().subs(&[STATUS]),
+    row("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets").short(&["pdb"]).subs(&[STATUS]),
+    row("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "clusterrolebindings").cluster(),
+    row("rbac.authorization.k8s.io/v1", "ClusterRole", "clusterroles").cluster(),
+    row("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings"),
     row("rbac.authorization.k8s.io/v1", "Role", "roles"),
     row("storage.k8s.io/v1", "CSIDriver", "csidrivers").cluster(),
     row("storage.k8s.io/v1", "CSINode", "csinodes").cluster(),
-    row(
-        "storage.k8s.io/v1",
-        "CSIStorageCapacity",
-        "csistoragecapacities",
-    ),
-    row("storage.k8s.io/v1", "StorageClass", "storageclasses")
-        .cluster()
-        .short(&["sc"]),
-    row("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments")
-        .cluster()
-        .subs(&[STATUS]),
-    row(
-        "storage.k8s.io/v1",
-        "VolumeAttributesClass",
-        "volumeattributesclasses",
-    )
-    .cluster()
-    .short(&["vac"]),
-    row("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses")
-        .cluster()
-        .short(&["pc"]),
+    row("storage.k8s.io/v1", "CSIStorageCapacity", "csistoragecapacities"),
+    row("storage.k8s.io/v1", "StorageClass", "storageclasses").cluster().short(&["sc"]),
+    row("storage.k8s.io/v1", "VolumeAttachment", "volumeattachments").cluster().subs(&[STATUS]),
+    row("storage.k8s.io/v1", "VolumeAttributesClass", "volumeattributesclasses").cluster().short(&["vac"]),
+    row("scheduling.k8s.io/v1", "PriorityClass", "priorityclasses").cluster().short(&["pc"]),
     row("coordination.k8s.io/v1", "Lease", "leases"),
     row("node.k8s.io/v1", "RuntimeClass", "runtimeclasses").cluster(),
     row("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
@@ -283,17 +142,12 @@ const ROWS: &[Row] = &[
 
 fn builtin(api_version: &str, kind: &str) -> Schema {
     // Rows and facts are both part of the program; the tests read every row.
-    Schema::builtin(api_version, kind)
-        .unwrap_or_else(|| panic!("no facts about {api_version} {kind}"))
+    Schema::builtin(api_version, kind).unwrap_or_else(|| panic!("no facts about {api_version} {kind}"))
 }
 
 fn subresource(owner: &Row, (name, api_version, kind, verbs): &Sub) -> Subresource {
     let own = kind.is_empty();
-    let (api_version, kind) = if own {
-        (owner.api_version, owner.kind)
-    } else {
-        (*api_version, *kind)
-    };
+    let (api_version, kind) = if own { (owner.api_version, owner.kind) } else { (*api_version, *kind) };
     let (group, version) = meta::split_api_version(api_version);
     let has_body = *name != "log" && !kind.ends_with("Options");
     Subresource {
@@ -307,17 +161,9 @@ fn subresource(owner: &Row, (name, api_version, kind, verbs): &Sub) -> Subresour
 }
 
 fn resource(row: &Row) -> Resource {
-    let mut resource = Resource::new(
-        builtin(row.api_version, row.kind),
-        row.plural,
-        row.namespaced,
-    );
+    let mut resource = Resource::new(builtin(row.api_version, row.kind), row.plural, row.namespaced);
     resource.short_names = row.short.iter().map(|s| (*s).to_owned()).collect();
-    resource.categories = if row.all {
-        vec!["all".to_owned()]
-    } else {
-        Vec::new()
-    };
+    resource.categories = if row.all { vec!["all".to_owned()] } else { Vec::new() };
     resource.verbs = row.verbs.to_vec();
     resource.subresources = row.subs.iter().map(|sub| subresource(row, sub)).collect();
     resource.durable = !matches!(row.kind, "Event" | "Lease");

@@ -155,10 +155,7 @@ impl Resource {
 
     /// What a (stored) object can be selected by.
     pub fn attributes(&self, object: &Value) -> Attributes {
-        Attributes {
-            labels: meta::labels(object),
-            fields: self.strategy.selectable(object),
-        }
+        Attributes { labels: meta::labels(object), fields: self.strategy.selectable(object) }
     }
 
     /// Refuses a field selector that names a field which this kind cannot be selected by.
@@ -169,9 +166,7 @@ impl Resource {
                 continue;
             }
             return Err(Status::bad_request(if self.strategy.fields.is_empty() {
-                format!(
-                    "\"{name}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-                )
+                format!("\"{name}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
             } else {
                 format!("field label not supported: {name}")
             }));
@@ -181,10 +176,7 @@ impl Resource {
 
     /// The hash by which clients see that two versions share storage.
     pub fn storage_version_hash(&self) -> String {
-        let name = format!(
-            "{}/{}/{}",
-            self.storage.group, self.storage.version, self.kind
-        );
+        let name = format!("{}/{}/{}", self.storage.group, self.storage.version, self.kind);
         base64::engine::general_purpose::STANDARD.encode(&Sha256::digest(name)[..8])
     }
 }
@@ -233,26 +225,17 @@ impl Registry {
         let group = place(
             &mut self.groups,
             |g| g.name == resource.group,
-            || Group {
-                name: resource.group.clone(),
-                versions: Vec::new(),
-            },
+            || Group { name: resource.group.clone(), versions: Vec::new() },
         );
         let version = place(
             &mut group.versions,
             |v| v.version == resource.version,
-            || Version {
-                version: resource.version.clone(),
-                ..Version::default()
-            },
+            || Version { version: resource.version.clone(), ..Version::default() },
         );
         version.openapi = OnceLock::new();
         self.openapi_v2 = OnceLock::new();
         self.openapi_v2_protobuf = OnceLock::new();
-        match version
-            .resources
-            .binary_search_by(|r| r.plural.cmp(&resource.plural))
-        {
+        match version.resources.binary_search_by(|r| r.plural.cmp(&resource.plural)) {
             Ok(at) => version.resources[at] = Arc::new(resource),
             Err(at) => version.resources.insert(at, Arc::new(resource)),
         }
@@ -260,20 +243,12 @@ impl Registry {
 
     /// The resource at a path.
     pub fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.version(group, version)?
-            .resources
-            .iter()
-            .find(|r| r.plural == plural)
-            .cloned()
+        self.version(group, version)?.resources.iter().find(|r| r.plural == plural).cloned()
     }
 
     /// The resource of a kind.
     pub fn by_kind(&self, group: &str, version: &str, kind: &str) -> Option<Arc<Resource>> {
-        self.version(group, version)?
-            .resources
-            .iter()
-            .find(|r| r.kind == kind)
-            .cloned()
+        self.version(group, version)?.resources.iter().find(|r| r.kind == kind).cloned()
     }
 
     /// The groups in order; core comes first.
@@ -288,24 +263,17 @@ impl Registry {
 
     /// One version of a group.
     pub fn version(&self, group: &str, version: &str) -> Option<&Version> {
-        self.group(group)?
-            .versions
-            .iter()
-            .find(|v| v.version == version)
+        self.group(group)?.versions.iter().find(|v| v.version == version)
     }
 
     /// All resources in all versions.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.groups
-            .iter()
-            .flat_map(|g| &g.versions)
-            .flat_map(|v| &v.resources)
+        self.groups.iter().flat_map(|g| &g.versions).flat_map(|v| &v.resources)
     }
 
     /// The row whose version is the stored one, by the storage key (`pods`, `deployments.apps`).
     pub fn stored(&self, storage_resource: &str) -> Option<&Arc<Resource>> {
-        self.resources()
-            .find(|r| *r.storage.resource == *storage_resource && r.storage.to_storage.is_none())
+        self.resources().find(|r| *r.storage.resource == *storage_resource && r.storage.to_storage.is_none())
     }
 }
 
@@ -323,11 +291,7 @@ impl Resource {
     /// A row with all verbs and no subresources.
     pub fn new(schema: Schema, plural: &str, namespaced: bool) -> Self {
         let (group, version) = meta::split_api_version(schema.api_version());
-        let (group, version, kind) = (
-            group.to_owned(),
-            version.to_owned(),
-            schema.kind().to_owned(),
-        );
+        let (group, version, kind) = (group.to_owned(), version.to_owned(), schema.kind().to_owned());
         Self {
             list_kind: format!("{kind}List"),
             plural: plural.to_owned(),

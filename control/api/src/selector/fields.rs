@@ -36,47 +36,29 @@ impl FieldSelector {
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();
         for term in split_terms(text) {
-            let at = term
-                .find(['=', '!'])
-                .filter(|at| !term[*at..].starts_with('!') || term[*at..].starts_with("!="));
+            let at = term.find(['=', '!']).filter(|at| !term[*at..].starts_with('!') || term[*at..].starts_with("!="));
             let Some(at) = at else {
-                return Err(SelectorError::new(format_args!(
-                    "invalid selector: '{text}'; can't understand '{term}'"
-                )));
+                return Err(SelectorError::new(format_args!("invalid selector: '{text}'; can't understand '{term}'")));
             };
             let (field, rest) = term.split_at(at);
             let (equal, value) = if let Some(value) = rest.strip_prefix("!=") {
                 (false, value)
             } else {
-                (
-                    true,
-                    rest.strip_prefix("==")
-                        .or_else(|| rest.strip_prefix('='))
-                        .unwrap_or(rest),
-                )
+                (true, rest.strip_prefix("==").or_else(|| rest.strip_prefix('=')).unwrap_or(rest))
             };
-            requirements.push(FieldRequirement {
-                field: field.to_owned(),
-                equal,
-                value: unescape(value)?,
-            });
+            requirements.push(FieldRequirement { field: field.to_owned(), equal, value: unescape(value)? });
         }
         Ok(Self { requirements })
     }
 
     /// Whether `attributes` are selected.
     pub fn matches(&self, attributes: &Attributes) -> bool {
-        self.requirements
-            .iter()
-            .all(|r| (attributes.field(&r.field) == r.value) == r.equal)
+        self.requirements.iter().all(|r| (attributes.field(&r.field) == r.value) == r.equal)
     }
 
     /// The value that a field must have, if the selector says so: `metadata.name=x` reads one object.
     pub fn exact(&self, field: &str) -> Option<&str> {
-        self.requirements
-            .iter()
-            .find(|r| r.equal && r.field == field)
-            .map(|r| r.value.as_str())
+        self.requirements.iter().find(|r| r.equal && r.field == field).map(|r| r.value.as_str())
     }
 
     /// Whether every object is selected.
@@ -160,10 +142,7 @@ mod tests {
     #[test]
     fn terms() {
         let attributes = Attributes {
-            fields: vec![
-                ("metadata.name", "a".into()),
-                ("status.phase", "Running".into()),
-            ],
+            fields: vec![("metadata.name", "a".into()), ("status.phase", "Running".into())],
             ..Attributes::default()
         };
         for (text, matches) in [
@@ -173,21 +152,12 @@ mod tests {
             ("metadata.name!=a", false),
             ("spec.nodeName=", true),
         ] {
-            assert_eq!(
-                FieldSelector::parse(text).unwrap().matches(&attributes),
-                matches,
-                "{text}"
-            );
+            assert_eq!(FieldSelector::parse(text).unwrap().matches(&attributes), matches, "{text}");
         }
         for text in ["a", "a=b=c", "a=\\x", "a=\\", "a!b"] {
             assert!(FieldSelector::parse(text).is_err(), "{text}");
         }
-        assert_eq!(
-            FieldSelector::parse("metadata.name=x")
-                .unwrap()
-                .exact("metadata.name"),
-            Some("x")
-        );
+        assert_eq!(FieldSelector::parse("metadata.name=x").unwrap().exact("metadata.name"), Some("x"));
     }
 
     proptest! {

@@ -37,11 +37,7 @@ pub struct Requirement {
 
 impl Requirement {
     /// A requirement, if its key and values are valid for its operator.
-    pub fn new(
-        key: &str,
-        operator: Operator,
-        mut values: Vec<String>,
-    ) -> Result<Self, SelectorError> {
+    pub fn new(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Self, SelectorError> {
         check_key(key)?;
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
@@ -71,18 +67,12 @@ impl Requirement {
         }
         for (i, value) in values.iter().enumerate() {
             if let Err(why) = is_label_value(value) {
-                return Err(SelectorError::new(format_args!(
-                    "values[{i}][{key}]: Invalid value: {value:?}: {why}"
-                )));
+                return Err(SelectorError::new(format_args!("values[{i}][{key}]: Invalid value: {value:?}: {why}")));
             }
         }
         values.sort_unstable();
         values.dedup();
-        Ok(Self {
-            key: key.to_owned(),
-            operator,
-            values,
-        })
+        Ok(Self { key: key.to_owned(), operator, values })
     }
 
     /// Whether `labels` meet this requirement.
@@ -131,27 +121,18 @@ pub struct LabelSelector {
 impl LabelSelector {
     /// Selects every object.
     pub fn everything() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: false,
-        }
+        Self { requirements: Vec::new(), nothing: false }
     }
 
     /// Selects no object: what an absent selector object means.
     pub fn nothing() -> Self {
-        Self {
-            requirements: Vec::new(),
-            nothing: true,
-        }
+        Self { requirements: Vec::new(), nothing: true }
     }
 
     /// From its terms.
     pub fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
-        Self {
-            requirements,
-            nothing: false,
-        }
+        Self { requirements, nothing: false }
     }
 
     /// From the text form: `app=web,tier in (a,b),!old`.
@@ -184,32 +165,19 @@ impl LabelSelector {
                 requirements.push(Requirement::new(key, Operator::In, vec![value])?);
             }
         }
-        for expression in object
-            .get("matchExpressions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
+        for expression in object.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
             let operator = match expression["operator"].as_str().unwrap_or_default() {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => {
-                    return Err(SelectorError::new(format_args!(
-                        "{other:?} is not a valid label selector operator"
-                    )));
+                    return Err(SelectorError::new(format_args!("{other:?} is not a valid label selector operator")));
                 }
             };
             let values = expression["values"].as_array().into_iter().flatten();
-            let values = values
-                .filter_map(|v| v.as_str().map(str::to_owned))
-                .collect();
-            requirements.push(Requirement::new(
-                expression["key"].as_str().unwrap_or_default(),
-                operator,
-                values,
-            )?);
+            let values = values.filter_map(|v| v.as_str().map(str::to_owned)).collect();
+            requirements.push(Requirement::new(expression["key"].as_str().unwrap_or_default(), operator, values)?);
         }
         Ok(Self::of(requirements))
     }
@@ -242,12 +210,12 @@ impl fmt::Display for LabelSelector {
     }
 }
 
-const NAME: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const NAME: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const NAME_REGEX: &str = "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
 pub(super) fn check_key(key: &str) -> Result<(), SelectorError> {
-    is_qualified_name(key)
-        .map_err(|why| SelectorError::new(format_args!("key: Invalid value: {key:?}: {why}")))
+    is_qualified_name(key).map_err(|why| SelectorError::new(format_args!("key: Invalid value: {key:?}: {why}")))
 }
 
 fn is_name(text: &str) -> bool {
@@ -257,22 +225,17 @@ fn is_name(text: &str) -> bool {
     };
     first.is_ascii_alphanumeric()
         && last.is_ascii_alphanumeric()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 fn is_subdomain(text: &str) -> bool {
     text.len() <= 253
         && text.split('.').all(|label| {
             let bytes = label.as_bytes();
-            let alphanumeric =
-                |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+            let alphanumeric = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
             alphanumeric(bytes.first())
                 && alphanumeric(bytes.last())
-                && bytes
-                    .iter()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+                && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
         })
 }
 
@@ -322,10 +285,7 @@ mod tests {
     use serde_json::json;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     #[test]
@@ -350,11 +310,7 @@ mod tests {
             ("empty in (,a)", true),
             ("in in (in)", false),
         ] {
-            assert_eq!(
-                LabelSelector::parse(text).unwrap().matches(&labels),
-                matches,
-                "{text}"
-            );
+            assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), matches, "{text}");
         }
         for text in [
             ",",
@@ -379,11 +335,7 @@ mod tests {
     #[test]
     fn object_form() {
         assert!(!LabelSelector::from_object(None).unwrap().matches(&set(&[])));
-        assert!(
-            LabelSelector::from_object(Some(&json!({})))
-                .unwrap()
-                .is_everything()
-        );
+        assert!(LabelSelector::from_object(Some(&json!({}))).unwrap().is_everything());
         let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "NotIn", "values": ["d", "e"]}]});
         let selector = LabelSelector::from_object(Some(&selector)).unwrap();
         assert_eq!(selector.to_string(), "a=b,c notin (d,e)");
@@ -394,13 +346,8 @@ mod tests {
 
     fn requirement() -> impl Strategy<Value = Requirement> {
         let value = "([a-z0-9]([a-z0-9.]{0,3}[a-z0-9])?)?";
-        (
-            "[a-z]{1,4}(\\.[a-z]{1,3})?",
-            0..6u8,
-            prop::collection::vec(value, 1..4),
-            any::<i32>(),
-        )
-            .prop_map(|(key, op, values, n)| {
+        ("[a-z]{1,4}(\\.[a-z]{1,3})?", 0..6u8, prop::collection::vec(value, 1..4), any::<i32>()).prop_map(
+            |(key, op, values, n)| {
                 let (operator, values) = match op {
                     0 => (Operator::In, values),
                     1 => (Operator::NotIn, values),
@@ -410,7 +357,8 @@ mod tests {
                     _ => (Operator::LessThan, vec![n.unsigned_abs().to_string()]),
                 };
                 Requirement::new(&key, operator, values).unwrap()
-            })
+            },
+        )
     }
 
     proptest! {

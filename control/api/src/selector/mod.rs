@@ -25,11 +25,7 @@ pub struct Attributes {
 impl Attributes {
     /// The value of a selectable field; empty if the object has none, as upstream has it.
     pub fn field(&self, name: &str) -> &str {
-        self.fields
-            .iter()
-            .find(|(field, _)| *field == name)
-            .map(|(_, value)| value.as_str())
-            .unwrap_or_default()
+        self.fields.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str()).unwrap_or_default()
     }
 }
 

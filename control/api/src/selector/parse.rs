@@ -41,25 +41,13 @@ impl<'a> Parser<'a> {
                 return (Token::Symbol(symbol), rest);
             }
         }
-        let end = text
-            .find(|c: char| "=!(),<> \t\r\n".contains(c))
-            .unwrap_or(text.len());
+        let end = text.find(|c: char| "=!(),<> \t\r\n".contains(c)).unwrap_or(text.len());
         let (word, rest) = text.split_at(end);
-        (
-            if word.is_empty() {
-                Token::End
-            } else {
-                Token::Word(word)
-            },
-            rest,
-        )
+        (if word.is_empty() { Token::End } else { Token::Word(word) }, rest)
     }
 
     fn unexpected<T>(token: Token<'_>, expected: &str) -> Result<T, SelectorError> {
-        Err(SelectorError::new(format_args!(
-            "found '{}', expected: {expected}",
-            token.text()
-        )))
+        Err(SelectorError::new(format_args!("found '{}', expected: {expected}", token.text())))
     }
 
     fn requirement(&mut self) -> Result<Requirement, SelectorError> {
@@ -73,11 +61,7 @@ impl<'a> Parser<'a> {
         };
         check_key(key)?;
         if matches!(self.peek(), Token::End | Token::Symbol(",")) {
-            let operator = if absent {
-                Operator::DoesNotExist
-            } else {
-                Operator::Exists
-            };
+            let operator = if absent { Operator::DoesNotExist } else { Operator::Exists };
             return Requirement::new(key, operator, Vec::new());
         }
         if absent {
@@ -139,9 +123,8 @@ pub(super) fn labels(text: &str) -> Result<Vec<Requirement>, SelectorError> {
         return Ok(requirements);
     }
     loop {
-        let requirement = parser
-            .requirement()
-            .map_err(|e| SelectorError::new(format_args!("unable to parse requirement: {e}")))?;
+        let requirement =
+            parser.requirement().map_err(|e| SelectorError::new(format_args!("unable to parse requirement: {e}")))?;
         requirements.push(requirement);
         match parser.next() {
             Token::End => return Ok(requirements),

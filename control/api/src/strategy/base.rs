@@ -26,35 +26,17 @@ pub(super) const SPEC_STATUS: Strategy = Strategy {
 };
 
 /// Kinds that are data only.
-pub(super) const DATA: Strategy = Strategy {
-    status: StatusRule::Absent,
-    generation: Generation::Absent,
-    ..SPEC_STATUS
-};
+pub(super) const DATA: Strategy =
+    Strategy { status: StatusRule::Absent, generation: Generation::Absent, ..SPEC_STATUS };
 
 /// Kinds unknown to the table: custom resources.
-pub(super) static CUSTOM: Strategy = Strategy {
-    allow_unconditional_update: false,
-    ..SPEC_STATUS
-};
+pub(super) static CUSTOM: Strategy = Strategy { allow_unconditional_update: false, ..SPEC_STATUS };
 
 /// A status, but nobody counts the spec's changes.
-pub(super) const UNCOUNTED: Strategy = Strategy {
-    generation: Generation::Absent,
-    ..SPEC_STATUS
-};
+pub(super) const UNCOUNTED: Strategy = Strategy { generation: Generation::Absent, ..SPEC_STATUS };
 /// No status; the changes are counted.
-pub(super) const COUNTED: Strategy = Strategy {
-    status: StatusRule::Absent,
-    ..SPEC_STATUS
-};
+pub(super) const COUNTED: Strategy = Strategy { status: StatusRule::Absent, ..SPEC_STATUS };
 /// The same, updated only by clients that name the version they have seen.
-pub(super) const VERSIONED_COUNTED: Strategy = Strategy {
-    allow_unconditional_update: false,
-    ..COUNTED
-};
+pub(super) const VERSIONED_COUNTED: Strategy = Strategy { allow_unconditional_update: false, ..COUNTED };
 /// Data, updated only by clients that name the version they have seen.
-pub(super) const VERSIONED_DATA: Strategy = Strategy {
-    allow_unconditional_update: false,
-    ..DATA
-};
+pub(super) const VERSIONED_DATA: Strategy = Strategy { allow_unconditional_update: false, ..DATA };

@@ -125,10 +125,7 @@ fn new_service(service: &mut Object) {
 
 /// `clusterIP` alone is the first of `clusterIPs`.
 fn both_addresses(spec: &mut Object) {
-    let first = spec
-        .get("clusterIP")
-        .and_then(Value::as_str)
-        .filter(|ip| !ip.is_empty());
+    let first = spec.get("clusterIP").and_then(Value::as_str).filter(|ip| !ip.is_empty());
     if let Some(first) = first.map(str::to_owned)
         && defaults::is_empty(spec, "clusterIPs")
     {
@@ -145,15 +142,11 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     let old_spec = &old["spec"];
     let Some(spec) = new.get("spec") else { return };
     let (new_kind, old_kind) = (kind_of(spec), kind_of(old_spec));
-    let unchanged =
-        |spec: &Object, key: &str| spec.get(key).unwrap_or(&Value::Null) == &old_spec[key];
+    let unchanged = |spec: &Object, key: &str| spec.get(key).unwrap_or(&Value::Null) == &old_spec[key];
     let node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     let ports_of = |spec: &Value| {
-        let mut ports: Vec<i64> = items(spec, "ports")
-            .iter()
-            .filter_map(|p| p["nodePort"].as_i64())
-            .filter(|p| *p != 0)
-            .collect();
+        let mut ports: Vec<i64> =
+            items(spec, "ports").iter().filter_map(|p| p["nodePort"].as_i64()).filter(|p| *p != 0).collect();
         ports.sort_unstable();
         ports
     };
@@ -164,10 +157,7 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     // A changed `clusterIP` beside the old list means the list's first.
     if !unchanged(spec, "clusterIP")
         && unchanged(spec, "clusterIPs")
-        && let Some(ip) = spec
-            .get("clusterIP")
-            .filter(|ip| ip.as_str().is_some_and(|ip| !ip.is_empty()))
-            .cloned()
+        && let Some(ip) = spec.get("clusterIP").filter(|ip| ip.as_str().is_some_and(|ip| !ip.is_empty())).cloned()
         && let Some(first) = spec.get_mut("clusterIPs").and_then(|ips| ips.get_mut(0))
     {
         *first = ip;
@@ -176,9 +166,7 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
     // An update that leaves the addresses out keeps them.
     if new_kind != "ExternalName" && old_kind != "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            let unset = spec
-                .get(key)
-                .is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
+            let unset = spec.get(key).is_none_or(|v| v.is_null() || v == "" || v.as_array().is_some_and(Vec::is_empty));
             if unset && !old_spec[key].is_null() {
                 spec.insert(key.into(), old_spec[key].clone());
             }
@@ -206,11 +194,7 @@ fn update_service(new: &mut Object, old: &Value, sub: Sub) {
         keep_node_ports(spec, old_spec);
     }
     if old_kind == "LoadBalancer" && new_kind != "LoadBalancer" {
-        for key in [
-            "allocateLoadBalancerNodePorts",
-            "loadBalancerClass",
-            "healthCheckNodePort",
-        ] {
+        for key in ["allocateLoadBalancerNodePorts", "loadBalancerClass", "healthCheckNodePort"] {
             if unchanged(spec, key) {
                 spec.remove(key);
             }
@@ -235,13 +219,10 @@ fn keep_node_ports(spec: &mut Object, old_spec: &Value) {
         if port.get("nodePort").and_then(Value::as_i64).unwrap_or(0) != 0 {
             return;
         }
-        let before = items(old_spec, "ports").iter().find(|p| {
-            Some(&p["port"]) == port.get("port") && Some(&p["protocol"]) == port.get("protocol")
-        });
-        if let Some(number) = before
-            .and_then(|p| p["nodePort"].as_i64())
-            .filter(|n| *n != 0)
-        {
+        let before = items(old_spec, "ports")
+            .iter()
+            .find(|p| Some(&p["port"]) == port.get("port") && Some(&p["protocol"]) == port.get("protocol"));
+        if let Some(number) = before.and_then(|p| p["nodePort"].as_i64()).filter(|n| *n != 0) {
             port.insert("nodePort".into(), number.into());
         }
     });

@@ -13,19 +13,11 @@ pub struct Field {
 }
 
 const fn field(name: &'static str, paths: &'static [&'static str]) -> Field {
-    Field {
-        name,
-        paths,
-        missing: "",
-    }
+    Field { name, paths, missing: "" }
 }
 
 const fn or(name: &'static str, paths: &'static [&'static str], missing: &'static str) -> Field {
-    Field {
-        name,
-        paths,
-        missing,
-    }
+    Field { name, paths, missing }
 }
 
 /// Pod.
@@ -47,10 +39,8 @@ pub(super) const NAMESPACE: &[Field] = &[field("status.phase", &["status.phase"]
 /// Secret.
 pub(super) const SECRET: &[Field] = &[field("type", &["type"])];
 /// Service.
-pub(super) const SERVICE: &[Field] = &[
-    field("spec.clusterIP", &["spec.clusterIP"]),
-    field("spec.type", &["spec.type"]),
-];
+pub(super) const SERVICE: &[Field] =
+    &[field("spec.clusterIP", &["spec.clusterIP"]), field("spec.type", &["spec.type"])];
 /// ReplicaSet and ReplicationController.
 pub(super) const REPLICAS: &[Field] = &[or("status.replicas", &["status.replicas"], "0")];
 /// Job.
@@ -61,88 +51,31 @@ pub(super) const CSR: &[Field] = &[field("spec.signerName", &["spec.signerName"]
 pub(super) const NAME: &[Field] = &[field("name", &["metadata.name"])];
 /// Event, in the form of either of its groups.
 pub(super) const EVENT: &[Field] = &[
-    field(
-        "involvedObject.kind",
-        &["involvedObject.kind", "regarding.kind"],
-    ),
-    field(
-        "involvedObject.namespace",
-        &["involvedObject.namespace", "regarding.namespace"],
-    ),
-    field(
-        "involvedObject.name",
-        &["involvedObject.name", "regarding.name"],
-    ),
-    field(
-        "involvedObject.uid",
-        &["involvedObject.uid", "regarding.uid"],
-    ),
-    field(
-        "involvedObject.apiVersion",
-        &["involvedObject.apiVersion", "regarding.apiVersion"],
-    ),
-    field(
-        "involvedObject.resourceVersion",
-        &[
-            "involvedObject.resourceVersion",
-            "regarding.resourceVersion",
-        ],
-    ),
-    field(
-        "involvedObject.fieldPath",
-        &["involvedObject.fieldPath", "regarding.fieldPath"],
-    ),
+    field("involvedObject.kind", &["involvedObject.kind", "regarding.kind"]),
+    field("involvedObject.namespace", &["involvedObject.namespace", "regarding.namespace"]),
+    field("involvedObject.name", &["involvedObject.name", "regarding.name"]),
+    field("involvedObject.uid", &["involvedObject.uid", "regarding.uid"]),
+    field("involvedObject.apiVersion", &["involvedObject.apiVersion", "regarding.apiVersion"]),
+    field("involvedObject.resourceVersion", &["involvedObject.resourceVersion", "regarding.resourceVersion"]),
+    field("involvedObject.fieldPath", &["involvedObject.fieldPath", "regarding.fieldPath"]),
     field("regarding.kind", &["involvedObject.kind", "regarding.kind"]),
-    field(
-        "regarding.namespace",
-        &["involvedObject.namespace", "regarding.namespace"],
-    ),
+    field("regarding.namespace", &["involvedObject.namespace", "regarding.namespace"]),
     field("regarding.name", &["involvedObject.name", "regarding.name"]),
     field("regarding.uid", &["involvedObject.uid", "regarding.uid"]),
-    field(
-        "regarding.apiVersion",
-        &["involvedObject.apiVersion", "regarding.apiVersion"],
-    ),
-    field(
-        "regarding.resourceVersion",
-        &[
-            "involvedObject.resourceVersion",
-            "regarding.resourceVersion",
-        ],
-    ),
-    field(
-        "regarding.fieldPath",
-        &["involvedObject.fieldPath", "regarding.fieldPath"],
-    ),
+    field("regarding.apiVersion", &["involvedObject.apiVersion", "regarding.apiVersion"]),
+    field("regarding.resourceVersion", &["involvedObject.resourceVersion", "regarding.resourceVersion"]),
+    field("regarding.fieldPath", &["involvedObject.fieldPath", "regarding.fieldPath"]),
     field("reason", &["reason"]),
-    field(
-        "reportingComponent",
-        &["reportingComponent", "reportingController"],
-    ),
-    field(
-        "reportingController",
-        &["reportingComponent", "reportingController"],
-    ),
-    field(
-        "source",
-        &[
-            "source.component",
-            "deprecatedSource.component",
-            "reportingComponent",
-            "reportingController",
-        ],
-    ),
+    field("reportingComponent", &["reportingComponent", "reportingController"]),
+    field("reportingController", &["reportingComponent", "reportingController"]),
+    field("source", &["source.component", "deprecatedSource.component", "reportingComponent", "reportingController"]),
     field("type", &["type"]),
 ];
 
 /// The value at a path of names and indices; null if there is none.
 pub(crate) fn dig<'a>(value: &'a Value, path: &str) -> &'a Value {
     path.split('.').fold(value, |value, step| match value {
-        Value::Array(items) => step
-            .parse()
-            .ok()
-            .and_then(|i: usize| items.get(i))
-            .unwrap_or(&Value::Null),
+        Value::Array(items) => step.parse().ok().and_then(|i: usize| items.get(i)).unwrap_or(&Value::Null),
         value => &value[step],
     })
 }
@@ -162,10 +95,7 @@ pub(super) fn selectable(fields: &[Field], object: &Value) -> Vec<(&'static str,
     }
     for field in fields {
         let value = field.paths.iter().find_map(|path| text(dig(object, path)));
-        found.push((
-            field.name,
-            value.unwrap_or_else(|| field.missing.to_owned()),
-        ));
+        found.push((field.name, value.unwrap_or_else(|| field.missing.to_owned())));
     }
     found
 }

@@ -56,11 +56,7 @@ fn update(new: &mut Object, old: &Value, sub: Sub) {
     if let Some(status) = new.get_mut("status").and_then(Value::as_object_mut) {
         let before = &old["status"];
         for key in ["qosClass", "observedGeneration"] {
-            if status
-                .get(key)
-                .is_none_or(|v| v.is_null() || v == "" || v == 0)
-                && is_set(before, key)
-            {
+            if status.get(key).is_none_or(|v| v.is_null() || v == "" || v == 0) && is_set(before, key) {
                 status.insert(key.into(), before[key].clone());
             }
         }
@@ -72,22 +68,14 @@ fn grace(pod: &Value, asked: Option<i64>) -> i64 {
     if unbound || matches!(text(&pod["status"], "phase"), "Failed" | "Succeeded") {
         return 0;
     }
-    let seconds = asked.unwrap_or_else(|| {
-        pod["spec"]["terminationGracePeriodSeconds"]
-            .as_i64()
-            .unwrap_or(0)
-    });
+    let seconds = asked.unwrap_or_else(|| pod["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0));
     if seconds < 0 { 1 } else { seconds }
 }
 
 /// How a Pod is treated when its node runs short: `Guaranteed`, `Burstable` or `BestEffort`.
 pub(crate) fn qos_class(spec: &Value) -> &'static str {
-    let counted = |value: &Value, resource: &str| {
-        value
-            .get(resource)
-            .and_then(Quantity::from_value)
-            .filter(|q| !q.is_zero())
-    };
+    let counted =
+        |value: &Value, resource: &str| value.get(resource).and_then(Quantity::from_value).filter(|q| !q.is_zero());
     let class = |all: &mut dyn Iterator<Item = &Value>| {
         let (mut any, mut guaranteed) = (false, true);
         for resources in all {
@@ -110,12 +98,7 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
             return pod_level;
         }
     }
-    class(
-        &mut items(spec, "containers")
-            .iter()
-            .chain(items(spec, "initContainers"))
-            .map(|c| &c["resources"]),
-    )
+    class(&mut items(spec, "containers").iter().chain(items(spec, "initContainers")).map(|c| &c["resources"]))
 }
 
 fn warnings(pod: &Value, warnings: &mut Vec<String>) {
@@ -125,11 +108,7 @@ fn warnings(pod: &Value, warnings: &mut Vec<String>) {
 
 /// Warnings about the template of what makes Pods.
 pub(super) fn template_warnings(object: &Value, warnings: &mut Vec<String>) {
-    spec_warnings(
-        &object["spec"]["template"]["spec"],
-        "spec.template.spec",
-        warnings,
-    );
+    spec_warnings(&object["spec"]["template"]["spec"], "spec.template.spec", warnings);
 }
 
 /// The same for a Job, whose name goes into that of its Pods.
@@ -155,10 +134,7 @@ fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
         for (i, container) in items(spec, list).iter().enumerate() {
             let env = items(container, "env");
             for (j, variable) in env.iter().enumerate() {
-                if env[..j]
-                    .iter()
-                    .any(|earlier| earlier["name"] == variable["name"])
-                {
+                if env[..j].iter().any(|earlier| earlier["name"] == variable["name"]) {
                     warnings.push(format!(
                         "{path}.{list}[{i}].env[{j}]: hides previous definition of {:?}, which may be dropped when using apply",
                         text(variable, "name")
@@ -166,13 +142,9 @@ fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
                 }
             }
             for resources in ["limits", "requests"] {
-                for (name, amount) in crate::validation::entries(&container["resources"][resources])
-                {
+                for (name, amount) in crate::validation::entries(&container["resources"][resources]) {
                     if matches!(name.as_str(), "memory" | "ephemeral-storage")
-                        && amount
-                            .as_str()
-                            .and_then(|t| Quantity::parse(t).ok())
-                            .is_some_and(|q| !q.is_whole())
+                        && amount.as_str().and_then(|t| Quantity::parse(t).ok()).is_some_and(|q| !q.is_whole())
                     {
                         let amount = amount.as_str().unwrap_or_default();
                         warnings.push(format!(
@@ -185,6 +157,8 @@ fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
     }
     let grace = spec["terminationGracePeriodSeconds"].as_i64();
     if grace.is_some_and(|g| g < 0) {
-        warnings.push(format!("{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"));
+        warnings.push(format!(
+            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ));
     }
 }

@@ -14,16 +14,8 @@ const ADMISSION: &str = "admissionregistration.k8s.io";
 
 /// The selector of what already has Pods stays as it is.
 const SELECTOR: &[Fixed] = &[Immutable("spec.selector")];
-const RBAC_NAMED: Strategy = Strategy {
-    name: names::path_segment,
-    allow_create_on_update: true,
-    ..DATA
-};
-const ROLE: Strategy = Strategy {
-    columns: columns::ROLE,
-    row: columns::created_at,
-    ..RBAC_NAMED
-};
+const RBAC_NAMED: Strategy = Strategy { name: names::path_segment, allow_create_on_update: true, ..DATA };
+const ROLE: Strategy = Strategy { columns: columns::ROLE, row: columns::created_at, ..RBAC_NAMED };
 const BINDING: Strategy = Strategy {
     columns: columns::ROLE_BINDING,
     row: columns::role_binding,
@@ -38,12 +30,8 @@ const EVENT: Strategy = Strategy {
     allow_create_on_update: true,
     ..DATA
 };
-const WEBHOOKS: Strategy = Strategy {
-    columns: columns::WEBHOOKS,
-    row: columns::webhooks,
-    allow_unconditional_update: false,
-    ..COUNTED
-};
+const WEBHOOKS: Strategy =
+    Strategy { columns: columns::WEBHOOKS, row: columns::webhooks, allow_unconditional_update: false, ..COUNTED };
 
 /// One row a kind: group, kind, strategy. Kinds served in several groups have a row in each.
 pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
@@ -135,15 +123,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..UNCOUNTED
         },
     ),
-    (
-        "",
-        "ComponentStatus",
-        Strategy {
-            columns: columns::COMPONENT_STATUS,
-            row: columns::component_status,
-            ..DATA
-        },
-    ),
+    ("", "ComponentStatus", Strategy { columns: columns::COMPONENT_STATUS, row: columns::component_status, ..DATA }),
     (
         APPS,
         "Deployment",
@@ -250,22 +230,9 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         "policy",
         "PodDisruptionBudget",
-        Strategy {
-            columns: columns::PDB,
-            row: columns::pdb,
-            allow_unconditional_update: false,
-            ..SPEC_STATUS
-        },
+        Strategy { columns: columns::PDB, row: columns::pdb, allow_unconditional_update: false, ..SPEC_STATUS },
     ),
-    (
-        NETWORKING,
-        "Ingress",
-        Strategy {
-            columns: columns::INGRESS,
-            row: columns::ingress,
-            ..SPEC_STATUS
-        },
-    ),
+    (NETWORKING, "Ingress", Strategy { columns: columns::INGRESS, row: columns::ingress, ..SPEC_STATUS }),
     (
         NETWORKING,
         "IngressClass",
@@ -287,24 +254,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..COUNTED
         },
     ),
-    (
-        NETWORKING,
-        "IPAddress",
-        Strategy {
-            columns: columns::IP_ADDRESS,
-            row: columns::ip_address,
-            ..DATA
-        },
-    ),
-    (
-        NETWORKING,
-        "ServiceCIDR",
-        Strategy {
-            columns: columns::SERVICE_CIDR,
-            row: columns::service_cidr,
-            ..UNCOUNTED
-        },
-    ),
+    (NETWORKING, "IPAddress", Strategy { columns: columns::IP_ADDRESS, row: columns::ip_address, ..DATA }),
+    (NETWORKING, "ServiceCIDR", Strategy { columns: columns::SERVICE_CIDR, row: columns::service_cidr, ..UNCOUNTED }),
     (RBAC, "Role", ROLE),
     (RBAC, "ClusterRole", ROLE),
     (RBAC, "RoleBinding", BINDING),
@@ -338,11 +289,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         STORAGE,
         "VolumeAttributesClass",
-        Strategy {
-            columns: columns::VOLUME_ATTRIBUTES_CLASS,
-            row: columns::volume_attributes_class,
-            ..DATA
-        },
+        Strategy { columns: columns::VOLUME_ATTRIBUTES_CLASS, row: columns::volume_attributes_class, ..DATA },
     ),
     (
         STORAGE,
@@ -358,12 +305,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         STORAGE,
         "CSINode",
-        Strategy {
-            columns: columns::CSI_NODE,
-            row: columns::csi_node,
-            allow_unconditional_update: false,
-            ..DATA
-        },
+        Strategy { columns: columns::CSI_NODE, row: columns::csi_node, allow_unconditional_update: false, ..DATA },
     ),
     (
         STORAGE,
@@ -379,10 +321,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "scheduling.k8s.io",
         "PriorityClass",
         Strategy {
-            fixed: &[
-                Forbidden("value", "may not be changed in an update."),
-                Immutable("preemptionPolicy"),
-            ],
+            fixed: &[Forbidden("value", "may not be changed in an update."), Immutable("preemptionPolicy")],
             columns: columns::PRIORITY_CLASS,
             row: columns::priority_class,
             default: defaults::priority_class,
@@ -416,11 +355,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         "coordination.k8s.io",
         "LeaseCandidate",
-        Strategy {
-            allow_unconditional_update: false,
-            allow_create_on_update: true,
-            ..DATA
-        },
+        Strategy { allow_unconditional_update: false, allow_create_on_update: true, ..DATA },
     ),
     (
         "discovery.k8s.io",
@@ -449,42 +384,19 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     ("certificates.k8s.io", "ClusterTrustBundle", VERSIONED_DATA),
     (ADMISSION, "MutatingWebhookConfiguration", WEBHOOKS),
     (ADMISSION, "ValidatingWebhookConfiguration", WEBHOOKS),
-    (
-        ADMISSION,
-        "ValidatingAdmissionPolicy",
-        Strategy {
-            allow_unconditional_update: false,
-            ..SPEC_STATUS
-        },
-    ),
-    (
-        ADMISSION,
-        "ValidatingAdmissionPolicyBinding",
-        VERSIONED_COUNTED,
-    ),
+    (ADMISSION, "ValidatingAdmissionPolicy", Strategy { allow_unconditional_update: false, ..SPEC_STATUS }),
+    (ADMISSION, "ValidatingAdmissionPolicyBinding", VERSIONED_COUNTED),
     (ADMISSION, "MutatingAdmissionPolicy", VERSIONED_COUNTED),
-    (
-        ADMISSION,
-        "MutatingAdmissionPolicyBinding",
-        VERSIONED_COUNTED,
-    ),
+    (ADMISSION, "MutatingAdmissionPolicyBinding", VERSIONED_COUNTED),
     (
         "flowcontrol.apiserver.k8s.io",
         "FlowSchema",
-        Strategy {
-            columns: columns::FLOW_SCHEMA,
-            row: columns::flow_schema,
-            ..SPEC_STATUS
-        },
+        Strategy { columns: columns::FLOW_SCHEMA, row: columns::flow_schema, ..SPEC_STATUS },
     ),
     (
         "flowcontrol.apiserver.k8s.io",
         "PriorityLevelConfiguration",
-        Strategy {
-            columns: columns::PRIORITY_LEVEL,
-            row: columns::priority_level,
-            ..SPEC_STATUS
-        },
+        Strategy { columns: columns::PRIORITY_LEVEL, row: columns::priority_level, ..SPEC_STATUS },
     ),
     ("authentication.k8s.io", "TokenReview", DATA),
     ("authentication.k8s.io", "TokenRequest", DATA),

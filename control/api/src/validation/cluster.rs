@@ -28,18 +28,10 @@ pub(crate) fn config_map(object: &Value, errors: &mut Errors) {
     keys(data, &at, errors);
     keys(binary, &At::root("binaryData"), errors);
     for (key, _) in entries(data).filter(|(key, _)| binary.get(key.as_str()).is_some()) {
-        errors.invalid(
-            &at.key(key),
-            key.as_str(),
-            "duplicate of key present in binaryData",
-        );
+        errors.invalid(&at.key(key), key.as_str(), "duplicate of key present in binaryData");
     }
-    let plain: usize = entries(data)
-        .map(|(_, v)| v.as_str().map_or(0, str::len))
-        .sum();
-    let encoded: usize = entries(binary)
-        .map(|(_, v)| v.as_str().map_or(0, decoded_len))
-        .sum();
+    let plain: usize = entries(data).map(|(_, v)| v.as_str().map_or(0, str::len)).sum();
+    let encoded: usize = entries(binary).map(|(_, v)| v.as_str().map_or(0, decoded_len)).sum();
     if plain + encoded > MAX_DATA {
         errors.too_long(&At::root(""), MAX_DATA);
     }
@@ -54,10 +46,7 @@ pub(crate) fn immutable_data(new: &Value, old: &Value, sub: Sub, errors: &mut Er
     if new["immutable"] != true {
         errors.forbidden(&At::root("immutable"), WHY);
     }
-    for key in ["data", "binaryData"]
-        .into_iter()
-        .filter(|key| !same(&new[*key], &old[*key]))
-    {
+    for key in ["data", "binaryData"].into_iter().filter(|key| !same(&new[*key], &old[*key])) {
         errors.forbidden(&At::root(key), WHY);
     }
 }
@@ -66,9 +55,7 @@ pub(crate) fn immutable_data(new: &Value, old: &Value, sub: Sub, errors: &mut Er
 pub(crate) fn secret(object: &Value, errors: &mut Errors) {
     let (data, at) = (&object["data"], At::root("data"));
     keys(data, &at, errors);
-    let size: usize = entries(data)
-        .map(|(_, v)| v.as_str().map_or(0, decoded_len))
-        .sum();
+    let size: usize = entries(data).map(|(_, v)| v.as_str().map_or(0, decoded_len)).sum();
     if size > MAX_DATA {
         errors.too_long(&at, MAX_DATA);
     }
@@ -106,15 +93,9 @@ fn registry_config(data: &Value, key: &str, at: &At, errors: &mut Errors) {
     if !is_set(data, key) {
         return errors.required(&at.key(key), "");
     }
-    let decoded = base64::engine::general_purpose::STANDARD
-        .decode(text(data, key))
-        .unwrap_or_default();
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text(data, key)).unwrap_or_default();
     if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&decoded) {
-        errors.invalid(
-            &at.key(key),
-            "<secret contents redacted>",
-            error.to_string(),
-        );
+        errors.invalid(&at.key(key), "<secret contents redacted>", error.to_string());
     }
 }
 
@@ -122,11 +103,7 @@ fn registry_config(data: &Value, key: &str, at: &At, errors: &mut Errors) {
 pub(crate) fn namespace(object: &Value, errors: &mut Errors) {
     let at = At::root("spec");
     let at = at.field("finalizers");
-    for (i, finalizer) in items(&object["spec"], "finalizers")
-        .iter()
-        .filter_map(Value::as_str)
-        .enumerate()
-    {
+    for (i, finalizer) in items(&object["spec"], "finalizers").iter().filter_map(Value::as_str).enumerate() {
         errors.rule(&at, finalizer, names::qualified);
         if !finalizer.contains('/') && finalizer != "kubernetes" && finalizer != "orphan" {
             errors.invalid(
@@ -144,11 +121,7 @@ pub(crate) fn node(object: &Value, errors: &mut Errors) {
     scheduling::taints(&object["spec"], &at.field("taints"), errors);
     node_resources(object, errors);
     let spec = At::root("spec");
-    for (i, cidr) in items(&object["spec"], "podCIDRs")
-        .iter()
-        .filter_map(Value::as_str)
-        .enumerate()
-    {
+    for (i, cidr) in items(&object["spec"], "podCIDRs").iter().filter_map(Value::as_str).enumerate() {
         if !is_cidr(cidr) {
             let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             errors.invalid(&spec.field("podCIDRs").index(i), cidr, why);
@@ -183,24 +156,14 @@ pub(crate) fn node_update(new: &Value, old: &Value, sub: Sub, errors: &mut Error
     }
     let at = At::root("status");
     let addresses = items(&new["status"], "addresses");
-    for (i, address) in addresses
-        .iter()
-        .enumerate()
-        .filter(|(i, address)| addresses[..*i].contains(address))
-    {
+    for (i, address) in addresses.iter().enumerate().filter(|(i, address)| addresses[..*i].contains(address)) {
         errors.duplicate(&at.field("addresses").index(i), address.clone());
     }
     let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
     if !items(old, "podCIDRs").is_empty() && new["podCIDRs"] != old["podCIDRs"] {
-        errors.forbidden(
-            &at.field("podCIDRs"),
-            "node updates may not change podCIDR except from \"\" to valid",
-        );
+        errors.forbidden(&at.field("podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
     }
     if !text(old, "providerID").is_empty() && new["providerID"] != old["providerID"] {
-        errors.forbidden(
-            &at.field("providerID"),
-            "node updates may not change providerID except from \"\" to valid",
-        );
+        errors.forbidden(&at.field("providerID"), "node updates may not change providerID except from \"\" to valid");
     }
 }

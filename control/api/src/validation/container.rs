@@ -38,10 +38,7 @@ pub(crate) fn containers<'a>(spec: &'a Value, facts: &PodFacts, at: &At, errors:
 
 /// The init containers; one that restarts always is a sidecar.
 pub(crate) fn init_containers<'a>(spec: &'a Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
-    let mut seen: Vec<&'a str> = items(spec, "containers")
-        .iter()
-        .map(|c| text(c, "name"))
-        .collect();
+    let mut seen: Vec<&'a str> = items(spec, "containers").iter().map(|c| text(c, "name")).collect();
     for (i, container) in items(spec, "initContainers").iter().enumerate() {
         let at = at.index(i);
         common(container, facts, &at, errors);
@@ -52,15 +49,8 @@ pub(crate) fn init_containers<'a>(spec: &'a Value, facts: &PodFacts, at: &At, er
             lifecycle(container, facts, &at, errors);
             probes(container, facts, &at, errors);
         } else {
-            for field in ["lifecycle"]
-                .iter()
-                .chain(&PROBES)
-                .filter(|field| is_set(container, field))
-            {
-                errors.forbidden(
-                    &at.field(field),
-                    "may not be set for init containers without restartPolicy=Always",
-                );
+            for field in ["lifecycle"].iter().chain(&PROBES).filter(|field| is_set(container, field)) {
+                errors.forbidden(&at.field(field), "may not be set for init containers without restartPolicy=Always");
             }
         }
     }
@@ -83,48 +73,22 @@ fn common(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
     if image.is_empty() {
         errors.required(&at.field("image"), "");
     } else if facts.is_pod && image.trim() != image {
-        errors.invalid(
-            &at.field("image"),
-            image,
-            "must not have leading or trailing whitespace",
-        );
+        errors.invalid(&at.field("image"), image, "must not have leading or trailing whitespace");
     }
-    required_one_of(
-        container,
-        "terminationMessagePolicy",
-        &["File", "FallbackToLogsOnError"],
-        at,
-        errors,
-    );
+    required_one_of(container, "terminationMessagePolicy", &["File", "FallbackToLogsOnError"], at, errors);
     ports(container, &at.field("ports"), errors);
     env(container, &at.field("env"), errors);
     env_from(container, &at.field("envFrom"), errors);
     mounts(container, facts, at, errors);
     devices(container, facts, &at.field("volumeDevices"), errors);
-    required_one_of(
-        container,
-        "imagePullPolicy",
-        &["Always", "IfNotPresent", "Never"],
-        at,
-        errors,
-    );
+    required_one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], at, errors);
     resources::requirements(&container["resources"], &at.field("resources"), errors);
     resize_policy(container, facts, &at.field("resizePolicy"), errors);
-    security_context(
-        &container["securityContext"],
-        &at.field("securityContext"),
-        errors,
-    );
+    security_context(&container["securityContext"], &at.field("securityContext"), errors);
 }
 
 /// A name that must be there and follow a rule.
-pub(crate) fn required_name(
-    value: &Value,
-    key: &str,
-    rule: names::Rule,
-    at: &At,
-    errors: &mut Errors,
-) {
+pub(crate) fn required_name(value: &Value, key: &str, rule: names::Rule, at: &At, errors: &mut Errors) {
     match text(value, key) {
         "" => errors.required(&at.field(key), ""),
         name => errors.rule(&at.field(key), name, rule),
@@ -132,13 +96,7 @@ pub(crate) fn required_name(
 }
 
 /// A choice that must be made.
-pub(crate) fn required_one_of(
-    value: &Value,
-    key: &str,
-    supported: &[&str],
-    at: &At,
-    errors: &mut Errors,
-) {
+pub(crate) fn required_one_of(value: &Value, key: &str, supported: &[&str], at: &At, errors: &mut Errors) {
     match text(value, key) {
         "" => errors.required(&at.field(key), ""),
         choice => errors.one_of(&at.field(key), choice, supported),
@@ -193,11 +151,7 @@ fn host_ports(containers: &[Value], at: &At, errors: &mut Errors) {
             let Some(number) = port["hostPort"].as_i64().filter(|n| *n != 0) else {
                 continue;
             };
-            let key = format!(
-                "{}/{}/{number}",
-                text(port, "protocol"),
-                text(port, "hostIP")
-            );
+            let key = format!("{}/{}/{number}", text(port, "protocol"), text(port, "hostIP"));
             if seen.contains(&key) {
                 errors.duplicate(&at.index(i).field("ports").index(j).field("hostPort"), key);
             } else {
@@ -239,17 +193,9 @@ fn mounts(container: &Value, facts: &PodFacts, container_at: &At, errors: &mut E
         let propagation = text(mount, "mountPropagation");
         if !propagation.is_empty() {
             let at = list_at.field("mountPropagation");
-            errors.one_of(
-                &at,
-                propagation,
-                &["Bidirectional", "HostToContainer", "None"],
-            );
-            if propagation == "Bidirectional" && container["securityContext"]["privileged"] != true
-            {
-                errors.forbidden(
-                    &at,
-                    "Bidirectional mount propagation is available only to privileged containers",
-                );
+            errors.one_of(&at, propagation, &["Bidirectional", "HostToContainer", "None"]);
+            if propagation == "Bidirectional" && container["securityContext"]["privileged"] != true {
+                errors.forbidden(&at, "Bidirectional mount propagation is available only to privileged containers");
             }
         }
     }
@@ -289,26 +235,15 @@ fn restart_rules(container: &Value, at: &At, errors: &mut Errors) {
     let rules = items(container, "restartPolicyRules");
     if policy.is_empty() {
         if !rules.is_empty() {
-            errors.required(
-                &at.field("restartPolicy"),
-                "must specify restartPolicy when restart rules are used",
-            );
+            errors.required(&at.field("restartPolicy"), "must specify restartPolicy when restart rules are used");
         }
         return;
     }
-    errors.one_of(
-        &at.field("restartPolicy"),
-        policy,
-        &["Always", "Never", "OnFailure"],
-    );
+    errors.one_of(&at.field("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
     for (i, rule) in rules.iter().enumerate() {
         let at = at.field("restartPolicyRules");
         let at = at.index(i);
-        errors.one_of(
-            &at.field("action"),
-            text(rule, "action"),
-            &["Restart", "RestartAllContainers"],
-        );
+        errors.one_of(&at.field("action"), text(rule, "action"), &["Restart", "RestartAllContainers"]);
         if is_set(rule, "exitCodes") {
             errors.one_of(
                 &at.field("exitCodes").field("operator"),
@@ -327,11 +262,7 @@ fn resize_policy(container: &Value, facts: &PodFacts, at: &At, errors: &mut Erro
         let restart = text(policy, "restartPolicy");
         errors.one_of(at, restart, &["NotRequired", "RestartContainer"]);
         if facts.restart_policy == "Never" && restart != "NotRequired" {
-            errors.invalid(
-                at,
-                restart,
-                "must be 'NotRequired' when pod `restartPolicy` is 'Never'",
-            );
+            errors.invalid(at, restart, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
         }
     }
 }
@@ -346,38 +277,28 @@ fn security_context(context: &Value, at: &At, errors: &mut Errors) {
                 "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
             );
         }
-        if items(&context["capabilities"], "add")
-            .iter()
-            .any(|c| c == "CAP_SYS_ADMIN")
-        {
-            errors.invalid(at, context.clone(), "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN");
+        if items(&context["capabilities"], "add").iter().any(|c| c == "CAP_SYS_ADMIN") {
+            errors.invalid(
+                at,
+                context.clone(),
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+            );
         }
     }
 }
 
 /// `runAsUser`, `runAsGroup` and the seccomp profile, of a container or a Pod.
 pub(crate) fn ids(context: &Value, at: &At, errors: &mut Errors) {
-    for (key, value) in entries(context)
-        .filter(|(key, _)| matches!(key.as_str(), "runAsUser" | "runAsGroup" | "fsGroup"))
+    for (key, value) in
+        entries(context).filter(|(key, _)| matches!(key.as_str(), "runAsUser" | "runAsGroup" | "fsGroup"))
     {
-        if let Some(id) = value
-            .as_i64()
-            .filter(|id| !(0..=i64::from(i32::MAX)).contains(id))
-        {
-            errors.invalid(
-                &at.field(key),
-                id,
-                "must be between 0 and 2147483647, inclusive",
-            );
+        if let Some(id) = value.as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
+            errors.invalid(&at.field(key), id, "must be between 0 and 2147483647, inclusive");
         }
     }
     let seccomp = &context["seccompProfile"];
     if !seccomp.is_null() {
         let at = at.field("seccompProfile");
-        errors.one_of(
-            &at.field("type"),
-            text(seccomp, "type"),
-            &["Localhost", "RuntimeDefault", "Unconfined"],
-        );
+        errors.one_of(&at.field("type"), text(seccomp, "type"), &["Localhost", "RuntimeDefault", "Unconfined"]);
     }
 }

@@ -35,40 +35,17 @@ pub(super) fn env(container: &Value, at: &At, errors: &mut Errors) {
             continue;
         }
         let at = at.field("valueFrom");
-        let sources = [
-            "fieldRef",
-            "resourceFieldRef",
-            "configMapKeyRef",
-            "secretKeyRef",
-            "fileKeyRef",
-        ];
+        let sources = ["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef"];
         let given = sources.iter().filter(|source| is_set(from, source)).count();
         if is_set(from, "fieldRef") {
-            field_ref(
-                &from["fieldRef"],
-                &ENV_FIELDS,
-                &at.field("fieldRef"),
-                errors,
-            );
+            field_ref(&from["fieldRef"], &ENV_FIELDS, &at.field("fieldRef"), errors);
         }
         if is_set(from, "resourceFieldRef") {
-            resource_field_ref(
-                &from["resourceFieldRef"],
-                false,
-                &at.field("resourceFieldRef"),
-                errors,
-            );
+            resource_field_ref(&from["resourceFieldRef"], false, &at.field("resourceFieldRef"), errors);
         }
-        for source in ["configMapKeyRef", "secretKeyRef"]
-            .into_iter()
-            .filter(|source| is_set(from, source))
-        {
+        for source in ["configMapKeyRef", "secretKeyRef"].into_iter().filter(|source| is_set(from, source)) {
             let at = at.field(source);
-            errors.rule(
-                &at.field("name"),
-                text(&from[source], "name"),
-                names::subdomain,
-            );
+            errors.rule(&at.field("name"), text(&from[source], "name"), names::subdomain);
             required_name(&from[source], "key", names::config_key, &at, errors);
         }
         if given == 0 {
@@ -76,11 +53,7 @@ pub(super) fn env(container: &Value, at: &At, errors: &mut Errors) {
         } else if !text(variable, "value").is_empty() {
             errors.invalid(&at, "", "may not be specified when `value` is not empty");
         } else if given > 1 {
-            errors.invalid(
-                &at,
-                "",
-                "may not have more than one field specified at a time",
-            );
+            errors.invalid(&at, "", "may not have more than one field specified at a time");
         }
     }
 }
@@ -101,8 +74,7 @@ pub(crate) fn field_ref(reference: &Value, supported: &[&str], at: &At, errors: 
             _ => errors.invalid(at, map, "does not support subscript"),
         }
     } else if !supported.contains(&path) {
-        let known = matches!(path, "metadata.labels" | "metadata.annotations")
-            || ENV_FIELDS.contains(&path);
+        let known = matches!(path, "metadata.labels" | "metadata.annotations") || ENV_FIELDS.contains(&path);
         if known {
             errors.not_supported(&at.field("fieldPath"), path, supported);
         } else {
@@ -118,8 +90,7 @@ pub(crate) fn field_ref(reference: &Value, supported: &[&str], at: &At, errors: 
 /// An amount of a resource of a container.
 pub(crate) fn resource_field_ref(reference: &Value, in_volume: bool, at: &At, errors: &mut Errors) {
     let resource = text(reference, "resource");
-    let huge =
-        resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
+    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if in_volume && text(reference, "containerName").is_empty() {
         errors.required(&at.field("containerName"), "");
     } else if resource.is_empty() {
@@ -141,18 +112,7 @@ pub(crate) fn resource_field_ref(reference: &Value, in_volume: bool, at: &At, er
         }
     } else if !matches!(
         divisor.as_str(),
-        "1" | "1k"
-            | "1M"
-            | "1G"
-            | "1T"
-            | "1P"
-            | "1E"
-            | "1Ki"
-            | "1Mi"
-            | "1Gi"
-            | "1Ti"
-            | "1Pi"
-            | "1Ei"
+        "1" | "1k" | "1M" | "1G" | "1T" | "1P" | "1E" | "1Ki" | "1Mi" | "1Gi" | "1Ti" | "1Pi" | "1Ei"
     ) {
         let kind = match resource.rsplit('.').next().unwrap_or_default() {
             "memory" => "memory",
@@ -175,31 +135,14 @@ pub(super) fn env_from(container: &Value, list_at: &At, errors: &mut Errors) {
             errors.rule(&at.field("prefix"), text(source, "prefix"), names::env_name);
         }
         let mut given = 0;
-        for key in ["configMapRef", "secretRef"]
-            .into_iter()
-            .filter(|key| is_set(source, key))
-        {
+        for key in ["configMapRef", "secretRef"].into_iter().filter(|key| is_set(source, key)) {
             given += 1;
-            required_name(
-                &source[key],
-                "name",
-                names::subdomain,
-                &at.field(key),
-                errors,
-            );
+            required_name(&source[key], "name", names::subdomain, &at.field(key), errors);
         }
         if given == 0 {
-            errors.invalid(
-                list_at,
-                "",
-                "must specify one of: `configMapRef` or `secretRef`",
-            );
+            errors.invalid(list_at, "", "must specify one of: `configMapRef` or `secretRef`");
         } else if given > 1 {
-            errors.invalid(
-                list_at,
-                "",
-                "may not have more than one field specified at a time",
-            );
+            errors.invalid(list_at, "", "may not have more than one field specified at a time");
         }
     }
 }

@@ -14,11 +14,7 @@ pub(crate) fn create(object: &Value, name: names::Rule, errors: &mut Errors) {
     if !generate.is_empty() {
         // What is generated is appended: a prefix may end with what a name may not.
         let stem = generate.trim_end_matches(['-', '.']);
-        let probe = if stem.len() == generate.len() {
-            generate.to_owned()
-        } else {
-            format!("{generate}a")
-        };
+        let probe = if stem.len() == generate.len() { generate.to_owned() } else { format!("{generate}a") };
         for message in name(&probe) {
             errors.invalid(&at.field("generateName"), generate, message);
         }
@@ -48,19 +44,12 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     let (new, old) = (&new["metadata"], &old["metadata"]);
     if !text(old, "deletionTimestamp").is_empty() {
         let before = items(old, "finalizers");
-        let mut added: Vec<&str> = items(new, "finalizers")
-            .iter()
-            .filter(|f| !before.contains(f))
-            .filter_map(Value::as_str)
-            .collect();
+        let mut added: Vec<&str> =
+            items(new, "finalizers").iter().filter(|f| !before.contains(f)).filter_map(Value::as_str).collect();
         if !added.is_empty() {
             added.sort_unstable();
             added.dedup();
-            let list = added
-                .iter()
-                .map(|f| format!("{f:?}"))
-                .collect::<Vec<_>>()
-                .join(", ");
+            let list = added.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ");
             errors.forbidden(
                 &at.field("finalizers"),
                 format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{list}}}"),
@@ -68,20 +57,9 @@ pub(crate) fn update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if new["generation"].as_i64().unwrap_or(0) < old["generation"].as_i64().unwrap_or(0) {
-        errors.invalid(
-            &at.field("generation"),
-            new["generation"].clone(),
-            "must not be decremented",
-        );
+        errors.invalid(&at.field("generation"), new["generation"].clone(), "must not be decremented");
     }
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ] {
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         errors.immutable(&at.field(key), &new[key], &old[key]);
     }
     common(new, &at, errors);
@@ -116,17 +94,9 @@ fn annotations(annotations: &Value, at: &At, errors: &mut Errors) {
 fn owners(metadata: &Value, at: &At, errors: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in items(metadata, "ownerReferences") {
-        let (version, kind, name) = (
-            text(owner, "apiVersion"),
-            text(owner, "kind"),
-            text(owner, "name"),
-        );
+        let (version, kind, name) = (text(owner, "apiVersion"), text(owner, "kind"), text(owner, "name"));
         if version.is_empty() || version.ends_with('/') {
-            errors.invalid(
-                &at.field("apiVersion"),
-                version,
-                "version must not be empty",
-            );
+            errors.invalid(&at.field("apiVersion"), version, "version must not be empty");
         }
         for key in ["kind", "name", "uid"] {
             if text(owner, key).is_empty() {
@@ -134,11 +104,7 @@ fn owners(metadata: &Value, at: &At, errors: &mut Errors) {
             }
         }
         if version == "v1" && kind == "Event" {
-            errors.invalid(
-                at,
-                owner.clone(),
-                "/v1, Kind=Event is disallowed from being an owner",
-            );
+            errors.invalid(at, owner.clone(), "/v1, Kind=Event is disallowed from being an owner");
         }
         if owner["controller"] == true {
             let this = format!("{kind}/{name}");

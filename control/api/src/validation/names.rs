@@ -83,11 +83,7 @@ pub fn path_segment(text: &str) -> Vec<String> {
     if matches!(text, "." | "..") {
         return vec![format!("may not be '{text}'")];
     }
-    ["/", "%"]
-        .iter()
-        .filter(|c| text.contains(**c))
-        .map(|c| format!("may not contain '{c}'"))
-        .collect()
+    ["/", "%"].iter().filter(|c| text.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 /// The key of a label or the name of a resource or finalizer, with or without a domain before it.
@@ -109,11 +105,7 @@ pub fn qualified(text: &str) -> Vec<String> {
     match prefix {
         Some("") => errors.push("prefix part must be non-empty".to_owned()),
         Some(prefix) if !(is_subdomain(prefix) && prefix.len() <= 253) => {
-            errors.extend(
-                subdomain(prefix)
-                    .into_iter()
-                    .map(|e| format!("prefix part {e}")),
-            );
+            errors.extend(subdomain(prefix).into_iter().map(|e| format!("prefix part {e}")));
         }
         _ => {}
     }
@@ -130,11 +122,7 @@ pub fn qualified(text: &str) -> Vec<String> {
 
 /// The key of an annotation: as a label's, whatever the case.
 pub fn annotation_key(text: &str) -> Vec<String> {
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        qualified(&text.to_ascii_lowercase())
-    } else {
-        qualified(text)
-    }
+    if text.bytes().any(|b| b.is_ascii_uppercase()) { qualified(&text.to_ascii_lowercase()) } else { qualified(text) }
 }
 
 /// The value of a label.
@@ -155,24 +143,20 @@ pub fn env_name(text: &str) -> Vec<String> {
     if text.is_empty() {
         return vec!["environment variable name must not be empty".to_owned()];
     }
-    if text
-        .bytes()
-        .all(|b| (b' '..=b'~').contains(&b) && b != b'=')
-    {
+    if text.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
         Vec::new()
     } else {
-        vec!["a valid environment variable name must consist only of printable ASCII characters other than '='".to_owned()]
+        vec![
+            "a valid environment variable name must consist only of printable ASCII characters other than '='"
+                .to_owned(),
+        ]
     }
 }
 
 /// The key of a ConfigMap or Secret.
 pub fn config_key(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 253, "characters").into_iter().collect();
-    if text.is_empty()
-        || !text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-    {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
         errors.push(pattern(
             "a valid config key must consist of alphanumeric characters, '-', '_' or '.'",
             "[-._a-zA-Z0-9]+",
@@ -192,9 +176,7 @@ pub fn config_key(text: &str) -> Vec<String> {
 pub fn port_name(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 15, "characters").into_iter().collect();
     if !text.bytes().all(|b| lower(b) || b == b'-') {
-        errors.push(
-            "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned(),
-        );
+        errors.push("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)".to_owned());
     }
     if !text.bytes().any(|b| b.is_ascii_lowercase()) {
         errors.push("must contain at least one letter (a-z)".to_owned());
@@ -253,47 +235,15 @@ mod tests {
     #[test]
     fn names_are_judged_as_upstream_does() {
         let table: &[(Rule, &[&str], &[&str])] = &[
-            (
-                label,
-                &["a", "a-b", "0", "123-abc"],
-                &["", "A", "-a", "a-", "a.b", "a_b", "ä"],
-            ),
-            (
-                subdomain,
-                &["a", "a.b", "a-1.b"],
-                &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"],
-            ),
-            (
-                qualified,
-                &["a", "A_b.c", "x.y/a", "1"],
-                &["", "/a", "a/", "a/b/c", "-a", "X/a", "a b"],
-            ),
-            (
-                label_value,
-                &["", "a", "A.b_c-1"],
-                &["-", "a b", "a/b", "a."],
-            ),
-            (
-                config_key,
-                &["a", "A_b", ".x", "a..b"],
-                &["", ".", "..", "..a", "a b"],
-            ),
-            (
-                port_name,
-                &["http", "a-1"],
-                &["", "1", "a--b", "-a", "Http", "abcdefghijklmnop"],
-            ),
-            (
-                env_name,
-                &["A", "a.b-c", "1", "a b"],
-                &["", "a=b", "ä", "a\n"],
-            ),
+            (label, &["a", "a-b", "0", "123-abc"], &["", "A", "-a", "a-", "a.b", "a_b", "ä"]),
+            (subdomain, &["a", "a.b", "a-1.b"], &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"]),
+            (qualified, &["a", "A_b.c", "x.y/a", "1"], &["", "/a", "a/", "a/b/c", "-a", "X/a", "a b"]),
+            (label_value, &["", "a", "A.b_c-1"], &["-", "a b", "a/b", "a."]),
+            (config_key, &["a", "A_b", ".x", "a..b"], &["", ".", "..", "..a", "a b"]),
+            (port_name, &["http", "a-1"], &["", "1", "a--b", "-a", "Http", "abcdefghijklmnop"]),
+            (env_name, &["A", "a.b-c", "1", "a b"], &["", "a=b", "ä", "a\n"]),
             (percent, &["1%", "100%"], &["", "%", "1", "-1%", "a%"]),
-            (
-                path_segment,
-                &["system:node", "A b"],
-                &[".", "..", "a/b", "a%b"],
-            ),
+            (path_segment, &["system:node", "A b"], &[".", "..", "a/b", "a%b"]),
         ];
         for (rule, good, bad) in table {
             for text in *good {
@@ -316,6 +266,10 @@ mod tests {
               alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
             ]
         );
-        assert!(label("A")[0].contains("(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"));
+        assert!(
+            label("A")[0].contains(
+                "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+            )
+        );
     }
 }

@@ -17,10 +17,7 @@ pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
             errors.forbidden(&at.field("ephemeralContainers"), "cannot be set on create");
         }
         if !text(spec, "nodeName").is_empty() && !items(spec, "schedulingGates").is_empty() {
-            errors.forbidden(
-                &at.field("nodeName"),
-                "cannot be set until all schedulingGates have been cleared",
-            );
+            errors.forbidden(&at.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
         }
     }
 }
@@ -44,25 +41,14 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
         errors.required(&at.field("terminationGracePeriodSeconds"), "");
     }
     let volumes = volume::volumes(spec, &at.field("volumes"), errors);
-    let facts = PodFacts {
-        volumes,
-        grace,
-        restart_policy: text(spec, "restartPolicy"),
-        is_pod,
-    };
+    let facts = PodFacts { volumes, grace, restart_policy: text(spec, "restartPolicy"), is_pod };
     container::containers(spec, &facts, &at.field("containers"), errors);
     container::init_containers(spec, &facts, &at.field("initContainers"), errors);
     if is_set(spec, "resources") {
         resources::requirements(&spec["resources"], &at.field("resources"), errors);
     }
     host_network(spec, is_pod, &at.field("containers"), errors);
-    container::required_one_of(
-        spec,
-        "restartPolicy",
-        &["Always", "OnFailure", "Never"],
-        at,
-        errors,
-    );
+    container::required_one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], at, errors);
     container::required_one_of(
         spec,
         "dnsPolicy",
@@ -89,37 +75,19 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
             errors.rule(&at.field(key), value, rule);
         }
     }
-    for (list, key) in [
-        ("readinessGates", "conditionType"),
-        ("schedulingGates", "name"),
-    ] {
+    for (list, key) in [("readinessGates", "conditionType"), ("schedulingGates", "name")] {
         for (i, gate) in items(spec, list).iter().enumerate() {
-            errors.rule(
-                &at.field(list).index(i).field(key),
-                text(gate, key),
-                names::qualified,
-            );
+            errors.rule(&at.field(list).index(i).field(key), text(gate, key), names::qualified);
         }
     }
-    if let Some(deadline) = spec["activeDeadlineSeconds"]
-        .as_i64()
-        .filter(|s| !(1..=i64::from(i32::MAX)).contains(s))
-    {
-        errors.invalid(
-            &at.field("activeDeadlineSeconds"),
-            deadline,
-            "must be between 1 and 2147483647, inclusive",
-        );
+    if let Some(deadline) = spec["activeDeadlineSeconds"].as_i64().filter(|s| !(1..=i64::from(i32::MAX)).contains(s)) {
+        errors.invalid(&at.field("activeDeadlineSeconds"), deadline, "must be between 1 and 2147483647, inclusive");
     }
     for (i, alias) in items(spec, "hostAliases").iter().enumerate() {
         let at = at.field("hostAliases");
         let at = at.index(i);
         errors.rule(&at.field("ip"), text(alias, "ip"), names::ip);
-        for (j, host) in items(alias, "hostnames")
-            .iter()
-            .filter_map(Value::as_str)
-            .enumerate()
-        {
+        for (j, host) in items(alias, "hostnames").iter().filter_map(Value::as_str).enumerate() {
             errors.rule(&at.field("hostnames").index(j), host, names::subdomain);
         }
     }
@@ -131,13 +99,7 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
         );
     }
     if is_set(spec, "os") {
-        container::required_one_of(
-            &spec["os"],
-            "name",
-            &["linux", "windows"],
-            &at.field("os"),
-            errors,
-        );
+        container::required_one_of(&spec["os"], "name", &["linux", "windows"], &at.field("os"), errors);
     }
 }
 
@@ -187,11 +149,7 @@ fn dns(spec: &Value, at: &At, errors: &mut Errors) {
     }
     let searches = items(config, "searches");
     if searches.len() > 32 {
-        errors.invalid(
-            &at.field("searches"),
-            config["searches"].clone(),
-            "must not have more than 32 search paths",
-        );
+        errors.invalid(&at.field("searches"), config["searches"].clone(), "must not have more than 32 search paths");
     }
     for (i, option) in items(config, "options").iter().enumerate() {
         if text(option, "name").is_empty() {
@@ -205,21 +163,14 @@ fn security_context(spec: &Value, at: &At, errors: &mut Errors) {
     container::ids(context, &at, errors);
     let policy = text(context, "fsGroupChangePolicy");
     if !policy.is_empty() {
-        errors.one_of(
-            &at.field("fsGroupChangePolicy"),
-            policy,
-            &["Always", "OnRootMismatch"],
-        );
+        errors.one_of(&at.field("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"]);
     }
     for (i, sysctl) in items(context, "sysctls").iter().enumerate() {
         let name = text(sysctl, "name");
         let at = at.field("sysctls");
         if name.is_empty() {
             errors.required(&at.index(i).field("name"), "");
-        } else if items(context, "sysctls")[..i]
-            .iter()
-            .any(|earlier| earlier["name"] == sysctl["name"])
-        {
+        } else if items(context, "sysctls")[..i].iter().any(|earlier| earlier["name"] == sysctl["name"]) {
             errors.duplicate(&at.index(i).field("name"), name);
         }
     }
@@ -229,11 +180,7 @@ fn security_context(spec: &Value, at: &At, errors: &mut Errors) {
 pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     if sub == Sub::Status {
         let at = At::root("status");
-        errors.immutable(
-            &at.field("qosClass"),
-            &new["status"]["qosClass"],
-            &old["status"]["qosClass"],
-        );
+        errors.immutable(&at.field("qosClass"), &new["status"]["qosClass"], &old["status"]["qosClass"]);
         return;
     }
     if sub != Sub::Main {
@@ -242,10 +189,7 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
     for list in ["containers", "initContainers"] {
         if items(new, list).len() != items(old, list).len() {
-            return errors.forbidden(
-                &at.field(list),
-                "pod updates may not add or remove containers",
-            );
+            return errors.forbidden(&at.field(list), "pod updates may not add or remove containers");
         }
     }
     deadline(new, old, &at.field("activeDeadlineSeconds"), errors);
@@ -266,39 +210,24 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
 fn deadline(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
     let key = "activeDeadlineSeconds";
     match (new[key].as_i64(), old[key].as_i64()) {
-        (Some(new), Some(old)) if new > old => {
-            errors.invalid(at, new, "must be less than or equal to previous value")
-        }
-        (None, Some(_)) => errors.invalid(
-            at,
-            Value::Null,
-            "must not update from a positive integer to nil value",
-        ),
+        (Some(new), Some(old)) if new > old => errors.invalid(at, new, "must be less than or equal to previous value"),
+        (None, Some(_)) => errors.invalid(at, Value::Null, "must not update from a positive integer to nil value"),
         _ => {}
     }
 }
 
 fn added_tolerations(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
-    let equal = |a: &Value, b: &Value| {
-        ["key", "operator", "value", "effect"]
-            .iter()
-            .all(|key| text(a, key) == text(b, key))
-    };
+    let equal =
+        |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|key| text(a, key) == text(b, key));
     let kept = |old: &Value| items(new, "tolerations").iter().any(|new| equal(new, old));
     if !items(old, "tolerations").iter().all(kept) {
-        errors.forbidden(
-            at,
-            "existing toleration can not be modified except its tolerationSeconds",
-        );
+        errors.forbidden(at, "existing toleration can not be modified except its tolerationSeconds");
     }
 }
 
 fn gates(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
     for (i, gate) in items(new, "schedulingGates").iter().enumerate() {
-        if !items(old, "schedulingGates")
-            .iter()
-            .any(|old| old["name"] == gate["name"])
-        {
+        if !items(old, "schedulingGates").iter().any(|old| old["name"] == gate["name"]) {
             let name = text(gate, "name");
             errors.forbidden(
                 &at.index(i).field("name"),
@@ -313,28 +242,16 @@ fn changed(new: &Value, old: &Value) -> Option<String> {
     let gated = !items(old, "schedulingGates").is_empty();
     let gone = |key: &&str| new.get(*key).is_none();
     let keys = super::entries(new).map(|(key, _)| key.as_str());
-    for key in keys.chain(
-        super::entries(old)
-            .map(|(key, _)| key.as_str())
-            .filter(gone),
-    ) {
+    for key in keys.chain(super::entries(old).map(|(key, _)| key.as_str()).filter(gone)) {
         let (new, old) = (&new[key], &old[key]);
         let allowed = match key {
             "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
             // A gated Pod has not been scheduled: where it may run can still be narrowed.
             "nodeSelector" | "affinity" => gated || same(new, old),
-            "terminationGracePeriodSeconds" => {
-                same(new, old) || (old.as_i64().is_some_and(|g| g < 0) && *new == 1)
-            }
+            "terminationGracePeriodSeconds" => same(new, old) || (old.as_i64().is_some_and(|g| g < 0) && *new == 1),
             "containers" | "initContainers" => {
-                let (new, old) = (
-                    new.as_array().map(Vec::as_slice),
-                    old.as_array().map(Vec::as_slice),
-                );
-                new.unwrap_or_default()
-                    .iter()
-                    .zip(old.unwrap_or_default())
-                    .all(|(new, old)| same_but_image(new, old))
+                let (new, old) = (new.as_array().map(Vec::as_slice), old.as_array().map(Vec::as_slice));
+                new.unwrap_or_default().iter().zip(old.unwrap_or_default()).all(|(new, old)| same_but_image(new, old))
             }
             _ => same(new, old),
         };
@@ -346,9 +263,6 @@ fn changed(new: &Value, old: &Value) -> Option<String> {
 }
 
 fn same_but_image(new: &Value, old: &Value) -> bool {
-    let keys = super::entries(new)
-        .chain(super::entries(old))
-        .map(|(key, _)| key.as_str());
-    keys.filter(|key| *key != "image")
-        .all(|key| same(&new[key], &old[key]))
+    let keys = super::entries(new).chain(super::entries(old)).map(|(key, _)| key.as_str());
+    keys.filter(|key| *key != "image").all(|key| same(&new[key], &old[key]))
 }

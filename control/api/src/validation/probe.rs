@@ -17,22 +17,13 @@ pub(super) fn probes(container: &Value, facts: &PodFacts, at: &At, errors: &mut 
         }
         let at = at.field(key);
         handler(probe, facts.grace, &at, errors);
-        for count in [
-            "initialDelaySeconds",
-            "timeoutSeconds",
-            "periodSeconds",
-            "successThreshold",
-            "failureThreshold",
-        ] {
+        for count in ["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"]
+        {
             not_negative(&probe[count], &at.field(count), errors);
         }
         let grace = &probe["terminationGracePeriodSeconds"];
         if grace.as_i64().is_some_and(|g| g <= 0) {
-            errors.invalid(
-                &at.field("terminationGracePeriodSeconds"),
-                grace.clone(),
-                "must be greater than 0",
-            );
+            errors.invalid(&at.field("terminationGracePeriodSeconds"), grace.clone(), "must be greater than 0");
         }
         if key == "readinessProbe" {
             if is_set(probe, "terminationGracePeriodSeconds") {
@@ -43,21 +34,14 @@ pub(super) fn probes(container: &Value, facts: &PodFacts, at: &At, errors: &mut 
                 );
             }
         } else if probe["successThreshold"].as_i64().is_some_and(|n| n != 1) {
-            errors.invalid(
-                &at.field("successThreshold"),
-                probe["successThreshold"].clone(),
-                "must be 1",
-            );
+            errors.invalid(&at.field("successThreshold"), probe["successThreshold"].clone(), "must be 1");
         }
     }
 }
 
 pub(super) fn lifecycle(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
     let (lifecycle, at) = (&container["lifecycle"], at.field("lifecycle"));
-    for hook in ["postStart", "preStop"]
-        .into_iter()
-        .filter(|hook| is_set(lifecycle, hook))
-    {
+    for hook in ["postStart", "preStop"].into_iter().filter(|hook| is_set(lifecycle, hook)) {
         handler(&lifecycle[hook], facts.grace, &at.field(hook), errors);
     }
 }
@@ -82,17 +66,9 @@ fn handler(holder: &Value, grace: Option<i64>, at: &At, errors: &mut Errors) {
                 errors.required(&at.field("path"), "");
             }
             port_or_name(&action["port"], &at.field("port"), errors);
-            errors.one_of(
-                &at.field("scheme"),
-                text(action, "scheme"),
-                &["HTTP", "HTTPS"],
-            );
+            errors.one_of(&at.field("scheme"), text(action, "scheme"), &["HTTP", "HTTPS"]);
             for header in items(action, "httpHeaders") {
-                errors.rule(
-                    &at.field("httpHeaders"),
-                    text(header, "name"),
-                    names::http_header,
-                );
+                errors.rule(&at.field("httpHeaders"), text(header, "name"), names::http_header);
             }
         }
         "tcpSocket" | "grpc" => port_or_name(&action["port"], &at.field("port"), errors),
@@ -102,9 +78,7 @@ fn handler(holder: &Value, grace: Option<i64>, at: &At, errors: &mut Errors) {
                 errors.invalid(
                     &at,
                     seconds,
-                    format!(
-                        "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
-                    ),
+                    format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})"),
                 );
             }
         }

@@ -33,24 +33,14 @@ fn overcommits(name: &str) -> bool {
 
 /// `example.com/gpu`: fully qualified and not Kubernetes' own.
 fn is_extended(name: &str) -> bool {
-    !is_native(name)
-        && !name.starts_with("requests.")
-        && names::qualified(&format!("requests.{name}")).is_empty()
+    !is_native(name) && !name.starts_with("requests.") && names::qualified(&format!("requests.{name}")).is_empty()
 }
 
 /// One amount of a resource.
 pub(crate) fn amount(name: &str, value: &Value, at: &At, errors: &mut Errors) {
     let Some(quantity) = Quantity::from_value(value) else {
-        let text = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        errors.invalid(
-            at,
-            text.clone(),
-            Quantity::parse(&text)
-                .err()
-                .map_or_else(String::new, |e| e.to_string()),
-        );
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        errors.invalid(at, text.clone(), Quantity::parse(&text).err().map_or_else(String::new, |e| e.to_string()));
         return;
     };
     if quantity.is_negative() {
@@ -101,11 +91,7 @@ pub(crate) fn requirements(resources: &Value, at: &At, errors: &mut Errors) {
         };
         match limits.get(name).and_then(Quantity::from_value) {
             Some(limit) if request != limit && !overcommits(name) => {
-                errors.invalid(
-                    &requests_at,
-                    request.to_string(),
-                    format!("must be equal to {name} limit of {limit}"),
-                );
+                errors.invalid(&requests_at, request.to_string(), format!("must be equal to {name} limit of {limit}"));
             }
             Some(limit) if request > limit => {
                 errors.invalid(
@@ -114,18 +100,13 @@ pub(crate) fn requirements(resources: &Value, at: &At, errors: &mut Errors) {
                     format!("must be less than or equal to {name} limit of {limit}"),
                 );
             }
-            None if !overcommits(name) => errors.required(
-                &limits_at,
-                "Limit must be set for non overcommitable resources",
-            ),
+            None if !overcommits(name) => {
+                errors.required(&limits_at, "Limit must be set for non overcommitable resources")
+            }
             _ => {}
         }
     }
-    let any = |test: fn(&str) -> bool| {
-        entries(limits)
-            .chain(entries(requests))
-            .any(|(name, _)| test(name))
-    };
+    let any = |test: fn(&str) -> bool| entries(limits).chain(entries(requests)).any(|(name, _)| test(name));
     if any(is_huge) && !any(|name| matches!(name, "cpu" | "memory")) {
         errors.forbidden(at, "HugePages require cpu or memory");
     }

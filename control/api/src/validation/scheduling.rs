@@ -20,47 +20,27 @@ pub(crate) fn label_selector(selector: &Value, at: &At, errors: &mut Errors) {
 
 /// Operators that want values, those that want one, and those that want none.
 fn operator(expression: &Value, many: &[&str], one: &[&str], at: &At, errors: &mut Errors) {
-    let (operator, count) = (
-        text(expression, "operator"),
-        items(expression, "values").len(),
-    );
+    let (operator, count) = (text(expression, "operator"), items(expression, "values").len());
     let at_values = at.field("values");
     if many.contains(&operator) {
         if count == 0 {
-            errors.required(
-                &at_values,
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            );
+            errors.required(&at_values, "must be specified when `operator` is 'In' or 'NotIn'");
         }
     } else if one.contains(&operator) {
         if count != 1 {
-            errors.required(
-                &at_values,
-                "must be specified single value when `operator` is 'Lt' or 'Gt'",
-            );
+            errors.required(&at_values, "must be specified single value when `operator` is 'Lt' or 'Gt'");
         }
     } else if matches!(operator, "Exists" | "DoesNotExist") {
         if count > 0 {
-            errors.forbidden(
-                &at_values,
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            );
+            errors.forbidden(&at_values, "may not be specified when `operator` is 'Exists' or 'DoesNotExist'");
         }
     } else {
-        errors.invalid(
-            &at.field("operator"),
-            operator,
-            "not a valid selector operator",
-        );
+        errors.invalid(&at.field("operator"), operator, "not a valid selector operator");
     }
 }
 
 fn values(expression: &Value, at: &At, errors: &mut Errors) {
-    for (i, value) in items(expression, "values")
-        .iter()
-        .filter_map(Value::as_str)
-        .enumerate()
-    {
+    for (i, value) in items(expression, "values").iter().filter_map(Value::as_str).enumerate() {
         errors.rule(&at.field("values").index(i), value, names::label_value);
     }
 }
@@ -84,11 +64,7 @@ pub(crate) fn tolerations(spec: &Value, at: &At, errors: &mut Errors) {
             errors.rule(&at.field("key"), key, names::qualified);
         }
         if is_set(toleration, "tolerationSeconds") && effect != "NoExecute" {
-            errors.invalid(
-                &at.field("effect"),
-                effect,
-                "effect must be 'NoExecute' when `tolerationSeconds` is set",
-            );
+            errors.invalid(&at.field("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
         }
         match operator {
             "Equal" | "" => {
@@ -98,11 +74,7 @@ pub(crate) fn tolerations(spec: &Value, at: &At, errors: &mut Errors) {
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.invalid(
-                    &at.field("operator"),
-                    value,
-                    "value must be empty when `operator` is 'Exists'",
-                );
+                errors.invalid(&at.field("operator"), value, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
             other => errors.not_supported(&at.field("operator"), other, &["Equal", "Exists"]),
@@ -124,15 +96,8 @@ pub(crate) fn taints(spec: &Value, at: &At, errors: &mut Errors) {
             errors.invalid(&at.field("value"), text(taint, "value"), messages.join(";"));
         }
         super::container::required_one_of(taint, "effect", &EFFECTS, &at, errors);
-        if list[..i]
-            .iter()
-            .any(|earlier| earlier["key"] == taint["key"] && earlier["effect"] == taint["effect"])
-        {
-            errors.duplicate_because(
-                &at,
-                taint.clone(),
-                "taints must be unique by key and effect pair",
-            );
+        if list[..i].iter().any(|earlier| earlier["key"] == taint["key"] && earlier["effect"] == taint["effect"]) {
+            errors.duplicate_because(&at, taint.clone(), "taints must be unique by key and effect pair");
         }
     }
 }
@@ -175,11 +140,7 @@ pub(crate) fn affinity(spec: &Value, at: &At, errors: &mut Errors) {
             let at = at.field(PREFERRED);
             let at = at.index(i);
             weight(term, &at, errors);
-            pod_affinity_term(
-                &term["podAffinityTerm"],
-                &at.field("podAffinityTerm"),
-                errors,
-            );
+            pod_affinity_term(&term["podAffinityTerm"], &at.field("podAffinityTerm"), errors);
         }
     }
 }
@@ -199,11 +160,7 @@ fn node_selector_term(term: &Value, strict: bool, at: &At, errors: &mut Errors) 
         let at = at.index(i);
         let operator = text(expression, "operator");
         if !matches!(operator, "In" | "NotIn") {
-            errors.invalid(
-                &at.field("operator"),
-                operator,
-                "not a valid selector operator",
-            );
+            errors.invalid(&at.field("operator"), operator, "not a valid selector operator");
         } else if items(expression, "values").len() != 1 {
             errors.required(
                 &at.field("values"),
@@ -211,11 +168,7 @@ fn node_selector_term(term: &Value, strict: bool, at: &At, errors: &mut Errors) 
             );
         }
         if text(expression, "key") != "metadata.name" {
-            errors.invalid(
-                &at.field("key"),
-                text(expression, "key"),
-                "not a valid field selector key",
-            );
+            errors.invalid(&at.field("key"), text(expression, "key"), "not a valid field selector key");
         }
     }
 }
@@ -247,45 +200,25 @@ pub(crate) fn topology_spread(spec: &Value, at: &At, errors: &mut Errors) {
             errors.required(&at.field("topologyKey"), "can not be empty");
         }
         let action = text(constraint, "whenUnsatisfiable");
-        errors.one_of(
-            &at.field("whenUnsatisfiable"),
-            action,
-            &["DoNotSchedule", "ScheduleAnyway"],
-        );
-        let same = |other: &&Value| {
-            ["topologyKey", "whenUnsatisfiable"]
-                .iter()
-                .all(|key| other[*key] == constraint[*key])
-        };
+        errors.one_of(&at.field("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]);
+        let same =
+            |other: &&Value| ["topologyKey", "whenUnsatisfiable"].iter().all(|key| other[*key] == constraint[*key]);
         if list[i + 1..].iter().any(|other| same(&other)) {
             let pair = format!("{{{}, {action}}}", text(constraint, "topologyKey"));
             errors.duplicate(&at.field("{topologyKey, whenUnsatisfiable}"), pair);
         }
         if let Some(domains) = constraint["minDomains"].as_i64() {
             if domains <= 0 {
-                errors.invalid(
-                    &at.field("minDomains"),
-                    domains,
-                    "must be greater than zero",
-                );
+                errors.invalid(&at.field("minDomains"), domains, "must be greater than zero");
             }
             if action != "DoNotSchedule" {
-                let why = format!(
-                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"
-                );
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
                 errors.invalid(&at.field("minDomains"), domains, why);
             }
         }
-        for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"]
-            .into_iter()
-            .filter(|key| is_set(constraint, key))
-        {
+        for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"].into_iter().filter(|key| is_set(constraint, key)) {
             errors.one_of(&at.field(key), text(constraint, key), &["Honor", "Ignore"]);
         }
-        label_selector(
-            &constraint["labelSelector"],
-            &at.field("labelSelector"),
-            errors,
-        );
+        label_selector(&constraint["labelSelector"], &at.field("labelSelector"), errors);
     }
 }

@@ -11,10 +11,7 @@ const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const DAY: i64 = 86400;
 
 fn is_headless(spec: &Value) -> bool {
-    text(spec, "clusterIP") == "None"
-        || items(spec, "clusterIPs")
-            .first()
-            .is_some_and(|ip| ip == "None")
+    text(spec, "clusterIP") == "None" || items(spec, "clusterIPs").first().is_some_and(|ip| ip == "None")
 }
 
 /// Reachable from outside of the cluster.
@@ -59,11 +56,7 @@ pub(crate) fn service(service: &Value, errors: &mut Errors) {
     if kind != "ExternalName" {
         cluster_ips(spec, &at, errors);
     }
-    for (i, ip) in items(spec, "externalIPs")
-        .iter()
-        .filter_map(Value::as_str)
-        .enumerate()
-    {
+    for (i, ip) in items(spec, "externalIPs").iter().filter_map(Value::as_str).enumerate() {
         external_ip(ip, &at.field("externalIPs").index(i), errors);
     }
     required_one_of(spec, "type", &TYPES, &at, errors);
@@ -80,11 +73,7 @@ fn service_ports(spec: &Value, at: &At, errors: &mut Errors) {
         if ports.len() > 1 || !name.is_empty() {
             required_name(port, "name", names::label, &at, errors);
         }
-        if !name.is_empty()
-            && ports[..i]
-                .iter()
-                .any(|earlier| text(earlier, "name") == name)
-        {
+        if !name.is_empty() && ports[..i].iter().any(|earlier| text(earlier, "name") == name) {
             errors.duplicate(&at.field("name"), name);
         }
         let number = port["port"].as_i64().unwrap_or(0);
@@ -94,11 +83,7 @@ fn service_ports(spec: &Value, at: &At, errors: &mut Errors) {
         required_one_of(port, "protocol", &PROTOCOLS, &at, errors);
         port_or_name(&port["targetPort"], &at.field("targetPort"), errors);
         if is_set(port, "appProtocol") {
-            errors.rule(
-                &at.field("appProtocol"),
-                text(port, "appProtocol"),
-                names::qualified,
-            );
+            errors.rule(&at.field("appProtocol"), text(port, "appProtocol"), names::qualified);
         }
     }
 }
@@ -108,37 +93,24 @@ fn unique_ports(spec: &Value, at: &At, errors: &mut Errors) {
     for (i, port) in ports.iter().enumerate() {
         let at = at.index(i);
         let node_port = port["nodePort"].as_i64().unwrap_or(0);
-        let same = |key: &str| {
-            ports[..i]
-                .iter()
-                .any(|p| p["protocol"] == port["protocol"] && p[key] == port[key])
-        };
+        let same = |key: &str| ports[..i].iter().any(|p| p["protocol"] == port["protocol"] && p[key] == port[key]);
         if node_port != 0 {
             if text(spec, "type") == "ClusterIP" {
-                errors.forbidden(
-                    &at.field("nodePort"),
-                    "may not be used when `type` is 'ClusterIP'",
-                );
+                errors.forbidden(&at.field("nodePort"), "may not be used when `type` is 'ClusterIP'");
             }
             if same("nodePort") {
                 errors.duplicate(&at.field("nodePort"), node_port);
             }
         }
         if same("port") {
-            errors.duplicate(
-                &at,
-                json!({"protocol": port["protocol"], "port": port["port"], "targetPort": 0}),
-            );
+            errors.duplicate(&at, json!({"protocol": port["protocol"], "port": port["port"], "targetPort": 0}));
         }
     }
 }
 
 fn affinity(spec: &Value, at: &At, errors: &mut Errors) {
     required_one_of(spec, "sessionAffinity", &["ClientIP", "None"], at, errors);
-    let (config, at) = (
-        &spec["sessionAffinityConfig"],
-        at.field("sessionAffinityConfig"),
-    );
+    let (config, at) = (&spec["sessionAffinityConfig"], at.field("sessionAffinityConfig"));
     match text(spec, "sessionAffinity") {
         "ClientIP" => {
             let seconds = &config["clientIP"]["timeoutSeconds"];
@@ -149,16 +121,10 @@ fn affinity(spec: &Value, at: &At, errors: &mut Errors) {
                 errors.required(&at.field("clientIP"), missing);
             } else if seconds.as_i64().is_none_or(|s| s <= 0 || s > DAY) {
                 let why = format!("must be greater than 0 and less than {DAY}");
-                errors.invalid(
-                    &at.field("clientIP").field("timeoutSeconds"),
-                    seconds.clone(),
-                    why,
-                );
+                errors.invalid(&at.field("clientIP").field("timeoutSeconds"), seconds.clone(), why);
             }
         }
-        "None" if !config.is_null() => {
-            errors.forbidden(&at, "must not be set when session affinity is None")
-        }
+        "None" if !config.is_null() => errors.forbidden(&at, "must not be set when session affinity is None"),
         _ => {}
     }
 }
@@ -167,37 +133,23 @@ fn cluster_ips(spec: &Value, at: &At, errors: &mut Errors) {
     let (first, all) = (text(spec, "clusterIP"), items(spec, "clusterIPs"));
     let ips_at = at.field("clusterIPs");
     match (first, all.first().and_then(Value::as_str)) {
-        ("", Some(_)) => errors.invalid(
-            &ips_at,
-            spec["clusterIPs"].clone(),
-            "must be empty when `clusterIP` is not specified",
-        ),
+        ("", Some(_)) => {
+            errors.invalid(&ips_at, spec["clusterIPs"].clone(), "must be empty when `clusterIP` is not specified")
+        }
         ("", None) => {}
         (_, None) => errors.required(&ips_at, ""),
         (first, Some(other)) if first != other => {
-            errors.invalid(
-                &ips_at,
-                spec["clusterIPs"].clone(),
-                "first value must match `clusterIP`",
-            );
+            errors.invalid(&ips_at, spec["clusterIPs"].clone(), "first value must match `clusterIP`");
         }
         _ => {}
     }
     if all.len() > 2 {
-        errors.invalid(
-            &ips_at,
-            spec["clusterIPs"].clone(),
-            "may only hold up to 2 values",
-        );
+        errors.invalid(&ips_at, spec["clusterIPs"].clone(), "may only hold up to 2 values");
     }
     for (i, ip) in all.iter().filter_map(Value::as_str).enumerate() {
         if ip == "None" {
             if all.len() > 1 {
-                errors.invalid(
-                    &ips_at,
-                    spec["clusterIPs"].clone(),
-                    "'None' must be the first and only value",
-                );
+                errors.invalid(&ips_at, spec["clusterIPs"].clone(), "'None' must be the first and only value");
             }
         } else {
             errors.rule(&ips_at.index(i), ip, names::ip);
@@ -206,22 +158,14 @@ fn cluster_ips(spec: &Value, at: &At, errors: &mut Errors) {
     let families = items(spec, "ipFamilies");
     for (i, family) in families.iter().enumerate() {
         let at = at.field("ipFamilies");
-        errors.one_of(
-            &at.index(i),
-            family.as_str().unwrap_or_default(),
-            &["IPv4", "IPv6"],
-        );
+        errors.one_of(&at.index(i), family.as_str().unwrap_or_default(), &["IPv4", "IPv6"]);
         if families[..i].contains(family) {
             errors.duplicate(&at.index(i), family.clone());
         }
     }
     if is_set(spec, "ipFamilyPolicy") {
         let supported = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-        errors.one_of(
-            &at.field("ipFamilyPolicy"),
-            text(spec, "ipFamilyPolicy"),
-            &supported,
-        );
+        errors.one_of(&at.field("ipFamilyPolicy"), text(spec, "ipFamilyPolicy"), &supported);
     }
 }
 
@@ -237,23 +181,11 @@ fn external_ip(ip: &str, at: &At, errors: &mut Errors) {
     if address.is_unspecified() {
         errors.invalid(at, ip, format!("may not be unspecified ({ip})"));
     } else if address.is_loopback() {
-        errors.invalid(
-            at,
-            ip,
-            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
-        );
+        errors.invalid(at, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
     } else if link_local {
-        errors.invalid(
-            at,
-            ip,
-            "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
-        );
+        errors.invalid(at, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
     } else if address.is_multicast() {
-        errors.invalid(
-            at,
-            ip,
-            "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)",
-        );
+        errors.invalid(at, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }
 
@@ -263,23 +195,14 @@ fn balancer(spec: &Value, at: &At, errors: &mut Errors) {
     }
     for (key, name) in [
         ("loadBalancerSourceRanges", "LoadBalancerSourceRanges"),
-        (
-            "allocateLoadBalancerNodePorts",
-            "allocateLoadBalancerNodePorts",
-        ),
+        ("allocateLoadBalancerNodePorts", "allocateLoadBalancerNodePorts"),
     ] {
         if is_set(spec, key) && spec[key].as_array().is_none_or(|list| !list.is_empty()) {
-            errors.forbidden(
-                &at.field(name),
-                "may only be used when `type` is 'LoadBalancer'",
-            );
+            errors.forbidden(&at.field(name), "may only be used when `type` is 'LoadBalancer'");
         }
     }
     if is_set(spec, "loadBalancerClass") {
-        errors.forbidden(
-            &at.field("loadBalancerClass"),
-            "may only be used when `type` is 'LoadBalancer'",
-        );
+        errors.forbidden(&at.field("loadBalancerClass"), "may only be used when `type` is 'LoadBalancer'");
     }
 }
 
@@ -298,58 +221,32 @@ fn traffic(spec: &Value, at: &At, errors: &mut Errors) {
     let checked = text(spec, "type") == "LoadBalancer" && external == "Local";
     let health_port = spec["healthCheckNodePort"].as_i64().unwrap_or(0);
     if !checked && health_port != 0 {
-        let why =
-            "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid(&at.field("healthCheckNodePort"), health_port, why);
     }
     if is_set(spec, "internalTrafficPolicy") {
-        errors.one_of(
-            &at.field("internalTrafficPolicy"),
-            text(spec, "internalTrafficPolicy"),
-            &policies,
-        );
+        errors.one_of(&at.field("internalTrafficPolicy"), text(spec, "internalTrafficPolicy"), &policies);
     } else if text(spec, "type") != "ExternalName" {
         errors.required(&at.field("internalTrafficPolicy"), "");
     }
     if is_set(spec, "trafficDistribution") {
         let supported = ["PreferClose", "PreferSameZone", "PreferSameNode"];
-        errors.one_of(
-            &at.field("trafficDistribution"),
-            text(spec, "trafficDistribution"),
-            &supported,
-        );
+        errors.one_of(&at.field("trafficDistribution"), text(spec, "trafficDistribution"), &supported);
     }
 }
 
 /// Addresses and families stay as they were given.
 pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
-    if sub != Sub::Main
-        || text(new, "type") == "ExternalName"
-        || text(old, "type") == "ExternalName"
-    {
+    if sub != Sub::Main || text(new, "type") == "ExternalName" || text(old, "type") == "ExternalName" {
         return;
     }
     let (headless, was_headless) = (is_headless(new), is_headless(old));
     if !(headless && was_headless) {
-        fixed(
-            new,
-            old,
-            "clusterIPs",
-            "primary clusterIP can not be unset",
-            &at,
-            errors,
-        );
+        fixed(new, old, "clusterIPs", "primary clusterIP can not be unset", &at, errors);
     }
     if !headless && !was_headless {
-        fixed(
-            new,
-            old,
-            "ipFamilies",
-            "primary ipFamily can not be unset",
-            &at,
-            errors,
-        );
+        fixed(new, old, "ipFamilies", "primary ipFamily can not be unset", &at, errors);
     }
 }
 
@@ -359,12 +256,7 @@ fn fixed(new: &Value, old: &Value, key: &str, unset: &str, at: &At, errors: &mut
     if now.is_empty() && !before.is_empty() {
         return errors.invalid(&at.index(0), new[key].clone(), unset);
     }
-    for (i, _) in now
-        .iter()
-        .zip(before)
-        .enumerate()
-        .filter(|(_, (now, before))| now != before)
-    {
+    for (i, _) in now.iter().zip(before).enumerate().filter(|(_, (now, before))| now != before) {
         errors.invalid(&at.index(i), new[key].clone(), "may not change once set");
     }
 }

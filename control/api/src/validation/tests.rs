@@ -9,7 +9,8 @@ mod services;
 
 /// A good object of each kind.
 fn good(kind: &str) -> Value {
-    let template = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
+    let template =
+        json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}});
     match kind {
         "Pod" => json!({"metadata": {"name": "p", "namespace": "d"}, "spec": {
             "volumes": [{"name": "v", "emptyDir": {}}],
@@ -68,26 +69,12 @@ fn errors(kind: &str, mut object: Value) -> Vec<String> {
     let strategy = strategy(group(kind), kind);
     strategy.default(&mut object);
     strategy.prepare_create(&mut object);
-    strategy
-        .validate(&object)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    strategy.validate(&object).iter().map(ToString::to_string).collect()
 }
 
 #[test]
 fn good_objects_are_good() {
-    for kind in [
-        "Pod",
-        "Deployment",
-        "ReplicaSet",
-        "Job",
-        "Service",
-        "Secret",
-        "ConfigMap",
-        "Namespace",
-        "Node",
-    ] {
+    for kind in ["Pod", "Deployment", "ReplicaSet", "Job", "Service", "Secret", "ConfigMap", "Namespace", "Node"] {
         assert_eq!(errors(kind, good(kind)), Vec::<String>::new(), "{kind}");
     }
 }
@@ -98,46 +85,28 @@ fn check(rows: &[(&str, &str, Value, &str)]) {
         let mut object = good(kind);
         set(&mut object, pointer, value.clone());
         let found = errors(kind, object);
-        assert!(
-            found.iter().any(|e| e.starts_with(want)),
-            "{kind} {pointer}={value}: {found:#?}"
-        );
+        assert!(found.iter().any(|e| e.starts_with(want)), "{kind} {pointer}={value}: {found:#?}");
     }
 }
 
 #[test]
 fn metadata() {
     check(&[
-        (
-            "Pod",
-            "/metadata/name",
-            json!(""),
-            "metadata.name: Required value: name or generateName is required",
-        ),
+        ("Pod", "/metadata/name", json!(""), "metadata.name: Required value: name or generateName is required"),
         (
             "Pod",
             "/metadata/name",
             json!("Bad"),
             "metadata.name: Invalid value: \"Bad\": a lowercase RFC 1123 subdomain must consist of",
         ),
-        (
-            "Namespace",
-            "/metadata/name",
-            json!("a.b"),
-            "metadata.name: Invalid value: \"a.b\": must not contain dots",
-        ),
+        ("Namespace", "/metadata/name", json!("a.b"), "metadata.name: Invalid value: \"a.b\": must not contain dots"),
         (
             "Service",
             "/metadata/name",
             json!("A"),
             "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 label must consist of",
         ),
-        (
-            "ConfigMap",
-            "/metadata/namespace",
-            json!("A"),
-            "metadata.namespace: Invalid value: \"A\"",
-        ),
+        ("ConfigMap", "/metadata/namespace", json!("A"), "metadata.namespace: Invalid value: \"A\""),
         (
             "ConfigMap",
             "/metadata/labels",
@@ -189,11 +158,7 @@ fn update(kind: &str, pointer: &str, value: Value) -> Vec<String> {
     set(&mut new, pointer, value);
     strategy.default(&mut new);
     strategy.prepare_update(&mut new, &old, Sub::Main);
-    strategy
-        .validate_update(&new, &old, Sub::Main)
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    strategy.validate_update(&new, &old, Sub::Main).iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -202,27 +167,15 @@ fn what_may_change_and_what_may_not() {
         ("Pod", "/spec/containers/0/image", json!("i:2")),
         ("Pod", "/spec/initContainers/0/image", json!("i:2")),
         ("Pod", "/spec/activeDeadlineSeconds", json!(5)),
-        (
-            "Pod",
-            "/spec/tolerations",
-            json!([{"key": "a", "operator": "Exists"}]),
-        ),
+        ("Pod", "/spec/tolerations", json!([{"key": "a", "operator": "Exists"}])),
         ("Pod", "/metadata/labels", json!({"a": "b"})),
         ("Deployment", "/spec/replicas", json!(5)),
-        (
-            "Deployment",
-            "/spec/template/metadata/labels/more",
-            json!("x"),
-        ),
+        ("Deployment", "/spec/template/metadata/labels/more", json!("x")),
         ("Service", "/spec/ports/0/targetPort", json!(8080)),
         ("ConfigMap", "/data/a", json!("c")),
     ];
     for (kind, pointer, value) in fine {
-        assert_eq!(
-            update(kind, pointer, value.clone()),
-            Vec::<String>::new(),
-            "{kind} {pointer}"
-        );
+        assert_eq!(update(kind, pointer, value.clone()), Vec::<String>::new(), "{kind} {pointer}");
     }
     let wrong: &[(&str, &str, Value, &str)] = &[
         (
@@ -231,12 +184,7 @@ fn what_may_change_and_what_may_not() {
             json!("n"),
             "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`",
         ),
-        (
-            "Pod",
-            "/spec/containers/0/env",
-            json!([]),
-            "spec: Forbidden: pod updates may not change fields other than",
-        ),
+        ("Pod", "/spec/containers/0/env", json!([]), "spec: Forbidden: pod updates may not change fields other than"),
         (
             "Pod",
             "/spec/containers/1",
@@ -249,55 +197,27 @@ fn what_may_change_and_what_may_not() {
             json!(1),
             "spec: Forbidden: pod updates may not change fields other than",
         ),
-        (
-            "Pod",
-            "/metadata/name",
-            json!("q"),
-            "metadata.name: Invalid value: \"q\": field is immutable",
-        ),
-        (
-            "Pod",
-            "/metadata/uid",
-            json!("v"),
-            "metadata.uid: Invalid value: \"v\": field is immutable",
-        ),
+        ("Pod", "/metadata/name", json!("q"), "metadata.name: Invalid value: \"q\": field is immutable"),
+        ("Pod", "/metadata/uid", json!("v"), "metadata.uid: Invalid value: \"v\": field is immutable"),
         (
             "Deployment",
             "/spec/selector/matchLabels",
             json!({"app": "a", "more": "x"}),
             "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"a\",\"more\":\"x\"}}: field is immutable",
         ),
-        (
-            "ReplicaSet",
-            "/spec/selector/matchLabels",
-            json!({"app": "b"}),
-            "spec.selector: Invalid value",
-        ),
+        ("ReplicaSet", "/spec/selector/matchLabels", json!({"app": "b"}), "spec.selector: Invalid value"),
         (
             "Service",
             "/spec/clusterIP",
             json!("10.96.0.10"),
             "spec.clusterIPs[0]: Invalid value: [\"10.96.0.10\"]: may not change once set",
         ),
-        (
-            "Secret",
-            "/type",
-            json!("x/y"),
-            "type: Invalid value: \"x/y\": field is immutable",
-        ),
-        (
-            "Job",
-            "/spec/template/spec/containers/0/image",
-            json!("j"),
-            "spec.template: Invalid value",
-        ),
+        ("Secret", "/type", json!("x/y"), "type: Invalid value: \"x/y\": field is immutable"),
+        ("Job", "/spec/template/spec/containers/0/image", json!("j"), "spec.template: Invalid value"),
     ];
     for (kind, pointer, value, want) in wrong {
         let found = update(kind, pointer, value.clone());
-        assert!(
-            found.iter().any(|e| e.starts_with(want)),
-            "{kind} {pointer}={value}: {found:#?}"
-        );
+        assert!(found.iter().any(|e| e.starts_with(want)), "{kind} {pointer}={value}: {found:#?}");
     }
 }
 
@@ -316,18 +236,8 @@ fn what_is_fixed_stays() {
             "/provisioner",
             "provisioner: Forbidden: updates to provisioner are forbidden.",
         ),
-        (
-            "node.k8s.io",
-            "RuntimeClass",
-            "/handler",
-            "handler: Invalid value: \"new\": field is immutable",
-        ),
-        (
-            "scheduling.k8s.io",
-            "PriorityClass",
-            "/value",
-            "value: Forbidden: may not be changed in an update.",
-        ),
+        ("node.k8s.io", "RuntimeClass", "/handler", "handler: Invalid value: \"new\": field is immutable"),
+        ("scheduling.k8s.io", "PriorityClass", "/value", "value: Forbidden: may not be changed in an update."),
         (
             "discovery.k8s.io",
             "EndpointSlice",
@@ -341,11 +251,7 @@ fn what_is_fixed_stays() {
         let mut new = old.clone();
         set(&mut new, pointer, "new".into());
         let errors = strategy(group, kind).validate_update(&new, &old, Sub::Main);
-        assert_eq!(
-            errors.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [want],
-            "{kind}"
-        );
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [want], "{kind}");
     }
 }
 
@@ -369,24 +275,15 @@ fn a_status_adds_up() {
         ["status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"]
     );
     let negative = status(json!({"replicas": -1}));
-    assert_eq!(
-        negative[0],
-        "status.replicas: Invalid value: -1: must be greater than or equal to 0"
-    );
+    assert_eq!(negative[0], "status.replicas: Invalid value: -1: must be greater than or equal to 0");
 }
 
 #[test]
 fn immutable_data_stays() {
     let old = json!({"metadata": {"name": "a"}, "immutable": true, "data": {"a": "b"}});
     for (change, want) in [
-        (
-            json!({"immutable": false}),
-            "immutable: Forbidden: field is immutable when `immutable` is set",
-        ),
-        (
-            json!({"data": {"a": "c"}}),
-            "data: Forbidden: field is immutable when `immutable` is set",
-        ),
+        (json!({"immutable": false}), "immutable: Forbidden: field is immutable when `immutable` is set"),
+        (json!({"data": {"a": "c"}}), "data: Forbidden: field is immutable when `immutable` is set"),
     ] {
         let mut new = old.clone();
         json_patch::merge(&mut new, &change);

@@ -8,23 +8,10 @@ use super::{At, Errors, is_set, items, names, text};
 use crate::quantity::Quantity;
 
 const MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
-const HOST_PATH_TYPES: [&str; 8] = [
-    "",
-    "BlockDevice",
-    "CharDevice",
-    "Directory",
-    "DirectoryOrCreate",
-    "File",
-    "FileOrCreate",
-    "Socket",
-];
-const FIELDS: [&str; 5] = [
-    "metadata.annotations",
-    "metadata.labels",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-];
+const HOST_PATH_TYPES: [&str; 8] =
+    ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+const FIELDS: [&str; 5] =
+    ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 /// Fields that the sources of other systems must have.
 const REQUIRED: &[(&str, &[&str])] = &[
     ("persistentVolumeClaim", &["claimName"]),
@@ -65,9 +52,8 @@ pub(crate) fn volumes<'a>(spec: &'a Value, at: &At, errors: &mut Errors) -> Vec<
 }
 
 fn source(volume: &Value, at: &At, errors: &mut Errors) {
-    let mut kinds = super::entries(volume)
-        .filter(|(key, source)| *key != "name" && !source.is_null())
-        .map(|(key, _)| key.as_str());
+    let mut kinds =
+        super::entries(volume).filter(|(key, source)| *key != "name" && !source.is_null()).map(|(key, _)| key.as_str());
     let Some(kind) = kinds.next() else {
         return errors.required(at, "must specify a volume type");
     };
@@ -78,10 +64,7 @@ fn source(volume: &Value, at: &At, errors: &mut Errors) {
     match kind {
         "emptyDir" => {
             if Quantity::from_value(&source["sizeLimit"]).is_some_and(|limit| limit.is_negative()) {
-                errors.forbidden(
-                    &at.field("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                );
+                errors.forbidden(&at.field("sizeLimit"), "SizeLimit field must be a valid resource quantity");
             }
         }
         "hostPath" => {
@@ -92,11 +75,7 @@ fn source(volume: &Value, at: &At, errors: &mut Errors) {
             errors.one_of(&at.field("type"), text(source, "type"), &HOST_PATH_TYPES);
         }
         "configMap" | "secret" => {
-            let name = if kind == "secret" {
-                "secretName"
-            } else {
-                "name"
-            };
+            let name = if kind == "secret" { "secretName" } else { "name" };
             if text(source, name).is_empty() {
                 errors.required(&at.field(name), "");
             }
@@ -119,11 +98,7 @@ fn source(volume: &Value, at: &At, errors: &mut Errors) {
             }
         }
         _ => {
-            for field in REQUIRED
-                .iter()
-                .find(|(name, _)| *name == kind)
-                .map_or(&[][..], |(_, fields)| fields)
-            {
+            for field in REQUIRED.iter().find(|(name, _)| *name == kind).map_or(&[][..], |(_, fields)| fields) {
                 if text(source, field).is_empty() && items(source, field).is_empty() {
                     errors.required(&at.field(field), "");
                 }
@@ -133,10 +108,7 @@ fn source(volume: &Value, at: &At, errors: &mut Errors) {
 }
 
 fn mode(source: &Value, key: &str, at: &At, errors: &mut Errors) {
-    if let Some(bits) = source[key]
-        .as_i64()
-        .filter(|bits| !(0..=0o777).contains(bits))
-    {
+    if let Some(bits) = source[key].as_i64().filter(|bits| !(0..=0o777).contains(bits)) {
         errors.invalid(&at.field(key), bits, MODE);
     }
 }
@@ -176,21 +148,12 @@ fn downward(source: &Value, at: &At, errors: &mut Errors) {
         }
         file(path, &at.field("path"), errors);
         match (is_set(item, "fieldRef"), is_set(item, "resourceFieldRef")) {
-            (true, true) => errors.invalid(
-                &at,
-                "resource",
-                "fieldRef and resourceFieldRef can not be specified simultaneously",
-            ),
-            (true, false) => field_ref(&item["fieldRef"], &FIELDS, &at.field("fieldRef"), errors),
-            (false, true) => resource_field_ref(
-                &item["resourceFieldRef"],
-                true,
-                &at.field("resourceFieldRef"),
-                errors,
-            ),
-            (false, false) => {
-                errors.required(&at, "one of fieldRef and resourceFieldRef is required")
+            (true, true) => {
+                errors.invalid(&at, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
             }
+            (true, false) => field_ref(&item["fieldRef"], &FIELDS, &at.field("fieldRef"), errors),
+            (false, true) => resource_field_ref(&item["resourceFieldRef"], true, &at.field("resourceFieldRef"), errors),
+            (false, false) => errors.required(&at, "one of fieldRef and resourceFieldRef is required"),
         }
         mode(item, "mode", &at, errors);
     }
@@ -202,15 +165,10 @@ fn projected(source: &Value, at: &At, errors: &mut Errors) {
     for (i, part) in items(source, "sources").iter().enumerate() {
         let at = at.field("sources");
         let at = at.index(i);
-        let mut kinds = super::entries(part)
-            .filter(|(_, v)| !v.is_null())
-            .map(|(key, _)| key.as_str());
+        let mut kinds = super::entries(part).filter(|(_, v)| !v.is_null()).map(|(key, _)| key.as_str());
         let Some(kind) = kinds.next() else { continue };
         for more in kinds {
-            errors.forbidden(
-                &at.field(more),
-                "may not specify more than 1 volume type per source",
-            );
+            errors.forbidden(&at.field(more), "may not specify more than 1 volume type per source");
         }
         let (part, at) = (&part[kind], at.field(kind));
         match kind {
@@ -246,11 +204,7 @@ fn projected(source: &Value, at: &At, errors: &mut Errors) {
         let own = [text(part, "path")].into_iter().filter(|p| !p.is_empty());
         for path in own.chain(items(part, "items").iter().map(|item| text(item, "path"))) {
             if paths.contains(&path) {
-                errors.invalid(
-                    &at,
-                    text(part, "name"),
-                    format!("conflicting duplicate paths: {path}"),
-                );
+                errors.invalid(&at, text(part, "name"), format!("conflicting duplicate paths: {path}"));
             }
             paths.push(path);
         }

@@ -11,23 +11,12 @@ pub(crate) fn deployment(object: &Value, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], At::root("spec"));
     replicated(spec, &at, errors);
     strategy(&spec["strategy"], &at.field("strategy"), errors);
-    not_negative(
-        &spec["revisionHistoryLimit"],
-        &at.field("revisionHistoryLimit"),
-        errors,
-    );
+    not_negative(&spec["revisionHistoryLimit"], &at.field("revisionHistoryLimit"), errors);
     let deadline = &spec["progressDeadlineSeconds"];
     let deadline_at = at.field("progressDeadlineSeconds");
     not_negative(deadline, &deadline_at, errors);
-    if deadline
-        .as_i64()
-        .is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0))
-    {
-        errors.invalid(
-            &deadline_at,
-            deadline.clone(),
-            "must be greater than minReadySeconds",
-        );
+    if deadline.as_i64().is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0)) {
+        errors.invalid(&deadline_at, deadline.clone(), "must be greater than minReadySeconds");
     }
 }
 
@@ -75,26 +64,14 @@ pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
     // The controller appends eleven characters to name its Jobs.
     let name = text(&object["metadata"], "name");
     if name.len() > 52 {
-        errors.invalid(
-            &At::root("metadata.name"),
-            name,
-            "must be no more than 52 characters",
-        );
+        errors.invalid(&At::root("metadata.name"), name, "must be no more than 52 characters");
     }
     let (spec, at) = (&object["spec"], At::root("spec"));
     if text(spec, "schedule").is_empty() {
         errors.required(&at.field("schedule"), "");
     }
-    errors.one_of(
-        &at.field("concurrencyPolicy"),
-        text(spec, "concurrencyPolicy"),
-        &["Allow", "Forbid", "Replace"],
-    );
-    for key in [
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-    ] {
+    errors.one_of(&at.field("concurrencyPolicy"), text(spec, "concurrencyPolicy"), &["Allow", "Forbid", "Replace"]);
+    for key in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
         not_negative(&spec[key], &at.field(key), errors);
     }
     let job_at = at.field("jobTemplate");
@@ -102,13 +79,7 @@ pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
 }
 
 fn job_spec(spec: &Value, at: &At, errors: &mut Errors) {
-    for key in [
-        "parallelism",
-        "completions",
-        "activeDeadlineSeconds",
-        "backoffLimit",
-        "ttlSecondsAfterFinished",
-    ] {
+    for key in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
         not_negative(&spec[key], &at.field(key), errors);
     }
     let template_at = at.field("template");
@@ -116,10 +87,7 @@ fn job_spec(spec: &Value, at: &At, errors: &mut Errors) {
     let policy = text(&spec["template"]["spec"], "restartPolicy");
     if !matches!(policy, "OnFailure" | "Never") {
         let at = template_at.field("spec");
-        errors.required(
-            &at.field("restartPolicy"),
-            "valid values: \"OnFailure\", \"Never\"",
-        );
+        errors.required(&at.field("restartPolicy"), "valid values: \"OnFailure\", \"Never\"");
     }
 }
 
@@ -138,15 +106,9 @@ fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
         errors.required(&selector_at, "");
     } else {
         scheduling::label_selector(selector, &selector_at, errors);
-        let labels = selector["matchLabels"]
-            .as_object()
-            .map_or(0, serde_json::Map::len);
+        let labels = selector["matchLabels"].as_object().map_or(0, serde_json::Map::len);
         if labels + items(selector, "matchExpressions").len() == 0 {
-            errors.invalid(
-                &selector_at,
-                selector.clone(),
-                "empty selector is invalid for deployment",
-            );
+            errors.invalid(&selector_at, selector.clone(), "empty selector is invalid for deployment");
         }
     }
     let template = &spec["template"];
@@ -155,9 +117,7 @@ fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
         Err(_) => errors.invalid(&selector_at, selector.clone(), "invalid label selector"),
         Ok(parsed) => {
             let labels = &template["metadata"]["labels"];
-            if !selector.is_null()
-                && !parsed.is_everything()
-                && !parsed.matches(&crate::meta::string_map(Some(labels)))
+            if !selector.is_null() && !parsed.is_everything() && !parsed.matches(&crate::meta::string_map(Some(labels)))
             {
                 errors.invalid(
                     &template_at.field("metadata.labels"),
@@ -179,10 +139,7 @@ fn always(template: &Value, at: &At, errors: &mut Errors) {
         errors.not_supported(&at.field("restartPolicy"), policy, &["Always"]);
     }
     if is_set(spec, "activeDeadlineSeconds") {
-        errors.forbidden(
-            &at.field("activeDeadlineSeconds"),
-            "activeDeadlineSeconds in ReplicaSet is not Supported",
-        );
+        errors.forbidden(&at.field("activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported");
     }
 }
 
@@ -191,15 +148,10 @@ fn strategy(strategy: &Value, at: &At, errors: &mut Errors) {
     match text(strategy, "type") {
         "Recreate" => {
             if !update.is_null() {
-                errors.forbidden(
-                    &update_at,
-                    "may not be specified when strategy `type` is 'Recreate'",
-                );
+                errors.forbidden(&update_at, "may not be specified when strategy `type` is 'Recreate'");
             }
         }
-        "RollingUpdate" if update.is_null() => {
-            errors.required(&update_at, "this should be defaulted and never be nil")
-        }
+        "RollingUpdate" if update.is_null() => errors.required(&update_at, "this should be defaulted and never be nil"),
         "RollingUpdate" => rolling_update(update, &update_at, errors),
         _ => errors.not_supported(at, strategy.clone(), &["Recreate", "RollingUpdate"]),
     }
@@ -210,35 +162,23 @@ fn rolling_update(update: &Value, at: &At, errors: &mut Errors) {
     int_or_percent(unavailable, &at.field("maxUnavailable"), errors);
     int_or_percent(surge, &at.field("maxSurge"), errors);
     if amount(unavailable) == Some(0) && amount(surge) == Some(0) {
-        errors.invalid(
-            &at.field("maxUnavailable"),
-            unavailable.clone(),
-            "may not be 0 when `maxSurge` is 0",
-        );
+        errors.invalid(&at.field("maxUnavailable"), unavailable.clone(), "may not be 0 when `maxSurge` is 0");
     }
     if unavailable.is_string() && amount(unavailable).is_some_and(|percent| percent > 100) {
-        errors.invalid(
-            &at.field("maxUnavailable"),
-            unavailable.clone(),
-            "must not be greater than 100%",
-        );
+        errors.invalid(&at.field("maxUnavailable"), unavailable.clone(), "must not be greater than 100%");
     }
 }
 
 /// A number, or the number before the percent sign.
 fn amount(value: &Value) -> Option<i64> {
-    value
-        .as_i64()
-        .or_else(|| value.as_str()?.strip_suffix('%')?.parse().ok())
+    value.as_i64().or_else(|| value.as_str()?.strip_suffix('%')?.parse().ok())
 }
 
 /// A number that is not negative, or a share in per cent.
 pub(crate) fn int_or_percent(value: &Value, at: &At, errors: &mut Errors) {
     match value {
         Value::String(share) => errors.rule(at, share, names::percent),
-        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => {
-            errors.invalid(at, value.clone(), NOT_NEGATIVE)
-        }
+        Value::Number(n) if n.as_i64().is_some_and(|n| n < 0) => errors.invalid(at, value.clone(), NOT_NEGATIVE),
         _ => {}
     }
 }
@@ -250,34 +190,18 @@ pub(crate) fn status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
     }
     let (status, at) = (&new["status"], At::root("status"));
     let of = |key: &str| status[key].as_i64().unwrap_or(0);
-    let parts = [
-        "fullyLabeledReplicas",
-        "updatedReplicas",
-        "readyReplicas",
-        "availableReplicas",
-    ];
-    for key in ["replicas", "observedGeneration", "unavailableReplicas"]
-        .iter()
-        .chain(&parts)
-    {
+    let parts = ["fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
+    for key in ["replicas", "observedGeneration", "unavailableReplicas"].iter().chain(&parts) {
         not_negative(&status[*key], &at.field(key), errors);
     }
     if !is_set(status, "replicas") && is_set(status, "desiredNumberScheduled") {
         return;
     }
     for key in parts.into_iter().filter(|key| of(key) > of("replicas")) {
-        errors.invalid(
-            &at.field(key),
-            of(key),
-            "cannot be greater than status.replicas",
-        );
+        errors.invalid(&at.field(key), of(key), "cannot be greater than status.replicas");
     }
     if of("availableReplicas") > of("readyReplicas") {
-        errors.invalid(
-            &at.field("availableReplicas"),
-            of("availableReplicas"),
-            "cannot be greater than readyReplicas",
-        );
+        errors.invalid(&at.field("availableReplicas"), of("availableReplicas"), "cannot be greater than readyReplicas");
     }
 }
 
@@ -288,11 +212,8 @@ pub(crate) fn job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors
     }
     let suspended = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
     let at = At::root("spec");
-    let fixed: &[&str] = if suspended {
-        &["selector", "completions"]
-    } else {
-        &["selector", "completions", "template"]
-    };
+    let fixed: &[&str] =
+        if suspended { &["selector", "completions"] } else { &["selector", "completions", "template"] };
     for key in fixed {
         errors.immutable(&at.field(key), &new["spec"][*key], &old["spec"][*key]);
     }
@@ -313,9 +234,7 @@ pub(crate) fn stateful_set_update(new: &Value, old: &Value, sub: Sub, errors: &m
         "minReadySeconds",
         "ordinals",
     ];
-    let keys = super::entries(&new["spec"])
-        .chain(super::entries(&old["spec"]))
-        .map(|(key, _)| key.as_str());
+    let keys = super::entries(&new["spec"]).chain(super::entries(&old["spec"])).map(|(key, _)| key.as_str());
     let changed = |key: &str| !crate::strategy::same(&new["spec"][key], &old["spec"][key]);
     if keys.filter(|key| !MUTABLE.contains(key)).any(changed) {
         errors.forbidden(

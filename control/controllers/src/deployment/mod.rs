@@ -76,35 +76,22 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     pods::index(&controller.pods);
     replicaset::index(&controller.sets);
     let synced = async {
-        controller.deployments.synced().await
-            && controller.sets.synced().await
-            && controller.pods.synced().await
+        controller.deployments.synced().await && controller.sets.synced().await && controller.pods.synced().await
     };
     if cancel.run_until_cancelled(synced).await != Some(true) {
         return;
     }
     let queue = Queue::new();
-    let deployments = feed(controller.deployments.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
+    let deployments = feed(controller.deployments.subscribe(), &cancel, |change| queue.add(change.key()));
     let sets = feed(controller.sets.subscribe(), &cancel, |change| {
-        controller
-            .owners(&change)
-            .into_iter()
-            .for_each(|key| queue.add(key));
+        controller.owners(&change).into_iter().for_each(|key| queue.add(key));
     });
     let pods = feed(controller.pods.subscribe(), &cancel, |change| {
         if let Some(key) = controller.recreating(&change) {
             queue.add(key);
         }
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(deployments, sets, pods, work);
 }
 
@@ -115,9 +102,7 @@ impl Controller {
         for set in change.sides() {
             let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
             match controller_of(&set.metadata) {
-                Some(owner) if owner.kind == "Deployment" => {
-                    keys.push(ObjectKey::new(namespace, &owner.name))
-                }
+                Some(owner) if owner.kind == "Deployment" => keys.push(ObjectKey::new(namespace, &owner.name)),
                 Some(_) => {}
                 None => keys.extend(
                     self.deployments
@@ -125,9 +110,7 @@ impl Controller {
                         .iter()
                         .filter(|deployment| {
                             let spec = deployment.spec.as_ref();
-                            spec.is_some_and(|spec| {
-                                selects(&spec.selector, set.metadata.labels.as_ref())
-                            })
+                            spec.is_some_and(|spec| selects(&spec.selector, set.metadata.labels.as_ref()))
                         })
                         .map(|deployment| ObjectKey::of(&**deployment)),
                 ),
@@ -159,35 +142,21 @@ impl Controller {
 
     fn is_current(&self, key: &ObjectKey) -> bool {
         let is_live = |uid: &str| {
-            self.sets.list_namespace(&key.namespace).iter().any(|set| {
-                set.metadata.uid.as_deref() == Some(uid)
-                    && set.metadata.deletion_timestamp.is_none()
-            })
+            self.sets
+                .list_namespace(&key.namespace)
+                .iter()
+                .any(|set| set.metadata.uid.as_deref() == Some(uid) && set.metadata.deletion_timestamp.is_none())
         };
-        self.own_writes
-            .satisfied(key, self.deployments.revision(), |_| false)
-            && self
-                .set_writes
-                .satisfied(key, self.sets.revision(), is_live)
+        self.own_writes.satisfied(key, self.deployments.revision(), |_| false)
+            && self.set_writes.satisfied(key, self.sets.revision(), is_live)
     }
 
-    async fn claim(
-        &self,
-        deployment: &Deployment,
-        key: &ObjectKey,
-    ) -> Result<Vec<Arc<ReplicaSet>>, Error> {
-        let selector = deployment
-            .spec
-            .as_ref()
-            .map(|spec| spec.selector.clone())
-            .unwrap_or_default();
+    async fn claim(&self, deployment: &Deployment, key: &ObjectKey) -> Result<Vec<Arc<ReplicaSet>>, Error> {
+        let selector = deployment.spec.as_ref().map(|spec| spec.selector.clone()).unwrap_or_default();
         let Ok(selector) = Selector::try_from(selector) else {
             return Ok(Vec::new());
         };
-        let claimer = Claimer {
-            owner: &deployment.metadata,
-            selector: &selector,
-        };
+        let claimer = Claimer { owner: &deployment.metadata, selector: &selector };
         let api: Api<ReplicaSet> = self.api(&key.namespace);
         let mut claimed = Vec::new();
         for set in self.sets.list_namespace(&key.namespace) {
@@ -199,13 +168,8 @@ impl Controller {
                     ownership::release(&api, &*set, uid).await?;
                 }
                 Claim::Adopt => {
-                    let fresh = self
-                        .api::<Deployment>(&key.namespace)
-                        .get(&key.name)
-                        .await?;
-                    if fresh.metadata.uid != deployment.metadata.uid
-                        || fresh.metadata.deletion_timestamp.is_some()
-                    {
+                    let fresh = self.api::<Deployment>(&key.namespace).get(&key.name).await?;
+                    if fresh.metadata.uid != deployment.metadata.uid || fresh.metadata.deletion_timestamp.is_some() {
                         return Err(Error::Replaced(key.to_string()));
                     }
                     let adopted = ownership::adopt(&api, &*set, &owner_reference(deployment)).await;
@@ -222,12 +186,7 @@ impl Controller {
     async fn scale_all(&self, pass: &mut Pass) -> Result<(), Error> {
         let new = pass.revisions.new.as_deref().map(revisions::sizes);
         let old = pass.old_sizes();
-        let current = pass
-            .deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.replicas)
-            .unwrap_or(0);
+        let current = pass.deployment.status.as_ref().and_then(|status| status.replicas).unwrap_or(0);
         let scales = rolling::scale(&pass.goal, new.as_ref(), &old, current);
         self.scale(pass, scales, true).await?;
         Ok(())
@@ -251,22 +210,14 @@ impl Controller {
             .old
             .iter()
             .filter(|set| revisions::replicas(set) > 0)
-            .map(|set| Scale {
-                name: set.metadata.name.clone().unwrap_or_default(),
-                to: 0,
-            })
+            .map(|set| Scale { name: set.metadata.name.clone().unwrap_or_default(), to: 0 })
             .collect();
         if self.scale(pass, down, false).await? || self.has_old_pods(pass) {
             return Ok(());
         }
         self.ensure_new(pass).await?;
         let up = Scale {
-            name: pass
-                .revisions
-                .new
-                .as_ref()
-                .and_then(|new| new.metadata.name.clone())
-                .unwrap_or_default(),
+            name: pass.revisions.new.as_ref().and_then(|new| new.metadata.name.clone()).unwrap_or_default(),
             to: pass.goal.replicas,
         };
         self.scale(pass, vec![up], false).await?;
@@ -278,17 +229,9 @@ impl Controller {
 
     fn has_old_pods(&self, pass: &Pass) -> bool {
         pass.revisions.old.iter().any(|set| {
-            let counted = set
-                .status
-                .as_ref()
-                .is_some_and(|status| status.replicas > 0);
+            let counted = set.status.as_ref().is_some_and(|status| status.replicas > 0);
             let uid = set.metadata.uid.as_deref().unwrap_or_default();
-            counted
-                || self
-                    .pods
-                    .by_index(pods::BY_CONTROLLER, uid)
-                    .iter()
-                    .any(|pod| !pods::is_terminal(pod))
+            counted || self.pods.by_index(pods::BY_CONTROLLER, uid).iter().any(|pod| !pods::is_terminal(pod))
         })
     }
 
@@ -305,44 +248,27 @@ impl Controller {
         let status = view.status();
         let api: Api<Deployment> = self.api(&pass.key.namespace);
         let before = pass.deployment.status.as_ref();
-        let patched =
-            patch_status(&api, &*pass.deployment, before, &status, Precondition::Uid).await;
+        let patched = patch_status(&api, &*pass.deployment, before, &status, Precondition::Uid).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
             self.own_writes.wrote(&pass.key, revision_of(&updated));
         }
         self.sync_revision(pass, &api).await?;
-        Ok(view
-            .next_check(&status)
-            .map_or(Outcome::Done, Outcome::After))
+        Ok(view.next_check(&status).map_or(Outcome::Done, Outcome::After))
     }
 
     /// Copies the new ReplicaSet's revision to the Deployment, through the status endpoint: it is the controller's to write
     /// and no change of what the user asked for, so the generation must not move.
     async fn sync_revision(&self, pass: &Pass, api: &Api<Deployment>) -> Result<(), Error> {
-        let annotation = |meta: &ObjectMeta| {
-            meta.annotations
-                .as_ref()
-                .and_then(|all| all.get(REVISION).cloned())
-        };
-        let Some(revision) = pass
-            .revisions
-            .new
-            .as_ref()
-            .and_then(|new| annotation(&new.metadata))
-        else {
+        let annotation = |meta: &ObjectMeta| meta.annotations.as_ref().and_then(|all| all.get(REVISION).cloned());
+        let Some(revision) = pass.revisions.new.as_ref().and_then(|new| annotation(&new.metadata)) else {
             return Ok(());
         };
         if annotation(&pass.deployment.metadata).as_ref() == Some(&revision) {
             return Ok(());
         }
-        let patch = json!({ "metadata": { "uid": pass.deployment.metadata.uid, "annotations": { REVISION: revision } } });
-        let patched = api
-            .patch_status(
-                &pass.key.name,
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-            )
-            .await;
+        let patch =
+            json!({ "metadata": { "uid": pass.deployment.metadata.uid, "annotations": { REVISION: revision } } });
+        let patched = api.patch_status(&pass.key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         if let Some(updated) = error::gone_is_fine(patched)? {
             self.own_writes.wrote(&pass.key, revision_of(&updated));
         }

@@ -29,11 +29,7 @@ impl Pass {
     }
 
     pub(super) fn is_scaling(&self) -> bool {
-        let sets: Vec<_> = self
-            .revisions
-            .all()
-            .map(|set| revisions::sizes(set))
-            .collect();
+        let sets: Vec<_> = self.revisions.all().map(|set| revisions::sizes(set)).collect();
         rolling::is_scaling(&self.goal, &sets)
     }
 
@@ -43,26 +39,15 @@ impl Pass {
     }
 
     pub(super) fn min_ready(&self) -> i32 {
-        self.deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds)
-            .unwrap_or(0)
+        self.deployment.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0)
     }
 
     pub(super) fn old_sizes(&self) -> Vec<rolling::Set> {
-        self.revisions
-            .old
-            .iter()
-            .map(|set| revisions::sizes(set))
-            .collect()
+        self.revisions.old.iter().map(|set| revisions::sizes(set)).collect()
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<ReplicaSet>> {
-        self.revisions
-            .all()
-            .find(|set| set.metadata.name.as_deref() == Some(name))
-            .cloned()
+        self.revisions.all().find(|set| set.metadata.name.as_deref() == Some(name)).cloned()
     }
 
     pub(super) fn put(&mut self, updated: ReplicaSet) {
@@ -76,36 +61,18 @@ impl Pass {
     /// The ReplicaSet of the present template.
     pub(super) fn new_set(&self) -> ReplicaSet {
         let spec = self.deployment.spec.clone().unwrap_or_default();
-        let collisions = self
-            .deployment
-            .status
-            .as_ref()
-            .and_then(|status| status.collision_count);
+        let collisions = self.deployment.status.as_ref().and_then(|status| status.collision_count);
         let hash = pod_template_hash(&spec.template, collisions);
         let mut template = spec.template;
         let meta = template.metadata.get_or_insert_default();
-        meta.labels
-            .get_or_insert_default()
-            .insert(TEMPLATE_HASH.to_owned(), hash.clone());
+        meta.labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
         let labels = meta.labels.clone();
         let mut selector = spec.selector;
-        selector
-            .match_labels
-            .get_or_insert_default()
-            .insert(TEMPLATE_HASH.to_owned(), hash.clone());
+        selector.match_labels.get_or_insert_default().insert(TEMPLATE_HASH.to_owned(), hash.clone());
 
-        let pods = self
-            .revisions
-            .old
-            .iter()
-            .map(|set| revisions::replicas(set))
-            .sum();
+        let pods = self.revisions.old.iter().map(|set| revisions::replicas(set)).sum();
         let size = rolling::new_size(&self.goal, 0, pods);
-        let mut annotations = revisions::missing_annotations(
-            &self.deployment,
-            &BTreeMap::new(),
-            self.revisions.next(),
-        );
+        let mut annotations = revisions::missing_annotations(&self.deployment, &BTreeMap::new(), self.revisions.next());
         annotations.extend(revisions::size_annotations(&self.goal));
         let mut name = self.key.name.clone();
         name.truncate(MAX_NAME - hash.len() - 1);

@@ -41,8 +41,7 @@ impl Revisions {
         // If two sets have the template, the older is the one.
         let position = sets.iter().position(|set| {
             let own = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-            own.zip(template)
-                .is_some_and(|(own, template)| same_template(own, template))
+            own.zip(template).is_some_and(|(own, template)| same_template(own, template))
         });
         let new = position.map(|position| sets.remove(position));
         Self { new, old: sets }
@@ -54,34 +53,18 @@ impl Revisions {
 
     /// The number that the present template's revision must at least have.
     pub(super) fn next(&self) -> i64 {
-        self.old
-            .iter()
-            .filter_map(|set| revision(set))
-            .max()
-            .unwrap_or(0)
-            + 1
+        self.old.iter().filter_map(|set| revision(set)).max().unwrap_or(0) + 1
     }
 
     /// The old sets beyond the Deployment's history limit that hold nothing and can go.
     pub(super) fn expired(&self, deployment: &Deployment) -> Vec<Arc<ReplicaSet>> {
-        let limit = deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.revision_history_limit);
+        let limit = deployment.spec.as_ref().and_then(|spec| spec.revision_history_limit);
         let limit = usize::try_from(limit.unwrap_or(10)).unwrap_or(0);
-        let mut alive: Vec<_> = self
-            .old
-            .iter()
-            .filter(|set| set.metadata.deletion_timestamp.is_none())
-            .cloned()
-            .collect();
+        let mut alive: Vec<_> =
+            self.old.iter().filter(|set| set.metadata.deletion_timestamp.is_none()).cloned().collect();
         let surplus = alive.len().saturating_sub(limit);
         alive.sort_by_key(|set| revision(set).unwrap_or(0));
-        alive
-            .into_iter()
-            .take(surplus)
-            .filter(|set| is_empty(set))
-            .collect()
+        alive.into_iter().take(surplus).filter(|set| is_empty(set)).collect()
     }
 }
 
@@ -93,10 +76,7 @@ fn is_empty(set: &ReplicaSet) -> bool {
 
 /// Whether the status was reported for the present spec.
 fn is_observed(set: &ReplicaSet) -> bool {
-    let observed = set
-        .status
-        .as_ref()
-        .and_then(|status| status.observed_generation);
+    let observed = set.status.as_ref().and_then(|status| status.observed_generation);
     observed.unwrap_or(0) >= set.metadata.generation.unwrap_or(0)
 }
 
@@ -115,9 +95,7 @@ pub(super) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
         let mut labels = meta.labels.unwrap_or_default();
         labels.remove(TEMPLATE_HASH);
         meta.labels = Some(labels);
-        meta.annotations = meta
-            .annotations
-            .filter(|annotations| !annotations.is_empty());
+        meta.annotations = meta.annotations.filter(|annotations| !annotations.is_empty());
         meta
     };
     stripped(a) == stripped(b)
@@ -125,10 +103,7 @@ pub(super) fn same_template(a: &PodTemplateSpec, b: &PodTemplateSpec) -> bool {
 
 /// spec.replicas, which the server defaults.
 pub(super) fn replicas(set: &ReplicaSet) -> i32 {
-    set.spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1)
+    set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
 fn annotation<'a>(set: &'a ReplicaSet, name: &str) -> Option<&'a String> {
@@ -187,10 +162,7 @@ pub(super) fn missing_annotations(
     if number < next {
         missing.insert(REVISION.to_owned(), next.to_string());
         if let Some(before) = before {
-            let history = existing
-                .get(REVISION_HISTORY)
-                .map(String::as_str)
-                .unwrap_or_default();
+            let history = existing.get(REVISION_HISTORY).map(String::as_str).unwrap_or_default();
             missing.insert(REVISION_HISTORY.to_owned(), append(history, before));
         }
     }
@@ -199,10 +171,7 @@ pub(super) fn missing_annotations(
 
 /// Adds a revision to a comma-separated history, forgetting the oldest ones where it grows too long.
 fn append(history: &str, revision: &str) -> String {
-    let mut entries: Vec<&str> = history
-        .split(',')
-        .filter(|entry| !entry.is_empty())
-        .collect();
+    let mut entries: Vec<&str> = history.split(',').filter(|entry| !entry.is_empty()).collect();
     entries.push(revision);
     let mut joined = entries.join(",");
     while joined.len() > MAX_HISTORY && entries.len() > 1 {
@@ -231,14 +200,8 @@ mod tests {
         let mut labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
         labels.extend(hash.map(|hash| (TEMPLATE_HASH.to_owned(), hash.to_owned())));
         PodTemplateSpec {
-            metadata: Some(ObjectMeta {
-                labels: Some(labels),
-                ..Default::default()
-            }),
-            spec: Some(PodSpec {
-                node_name: Some(image.into()),
-                ..Default::default()
-            }),
+            metadata: Some(ObjectMeta { labels: Some(labels), ..Default::default() }),
+            spec: Some(PodSpec { node_name: Some(image.into()), ..Default::default() }),
         }
     }
 
@@ -262,9 +225,7 @@ mod tests {
     fn deployment(image: &str, limit: i32) -> Deployment {
         Deployment {
             metadata: ObjectMeta {
-                annotations: Some(
-                    [("kubernetes.io/change-cause".to_owned(), "why".to_owned())].into(),
-                ),
+                annotations: Some([("kubernetes.io/change-cause".to_owned(), "why".to_owned())].into()),
                 ..Default::default()
             },
             spec: Some(DeploymentSpec {
@@ -278,21 +239,10 @@ mod tests {
 
     #[test]
     fn finds_the_present_template_whatever_its_hash() {
-        let sets = vec![
-            set("c", "v3", 3, 0),
-            set("a", "v1", 1, 2),
-            set("b", "v2", 2, 0),
-        ];
+        let sets = vec![set("c", "v3", 3, 0), set("a", "v1", 1, 2), set("b", "v2", 2, 0)];
         let revisions = Revisions::of(&deployment("v2", 10), sets);
-        assert_eq!(
-            revisions.new.as_ref().unwrap().metadata.name.as_deref(),
-            Some("b")
-        );
-        let old: Vec<_> = revisions
-            .old
-            .iter()
-            .filter_map(|set| set.metadata.name.clone())
-            .collect();
+        assert_eq!(revisions.new.as_ref().unwrap().metadata.name.as_deref(), Some("b"));
+        let old: Vec<_> = revisions.old.iter().filter_map(|set| set.metadata.name.clone()).collect();
         assert_eq!(old, ["a", "c"]);
         assert_eq!(revisions.next(), 4);
     }
@@ -313,18 +263,10 @@ mod tests {
 
     #[test]
     fn only_empty_sets_beyond_the_limit_expire() {
-        let sets = vec![
-            set("a", "v1", 1, 0),
-            set("b", "v2", 2, 1),
-            set("c", "v3", 3, 0),
-            set("d", "v4", 4, 0),
-        ];
+        let sets = vec![set("a", "v1", 1, 0), set("b", "v2", 2, 1), set("c", "v3", 3, 0), set("d", "v4", 4, 0)];
         let revisions = Revisions::of(&deployment("v5", 1), sets);
-        let expired: Vec<_> = revisions
-            .expired(&deployment("v5", 1))
-            .iter()
-            .filter_map(|set| set.metadata.name.clone())
-            .collect();
+        let expired: Vec<_> =
+            revisions.expired(&deployment("v5", 1)).iter().filter_map(|set| set.metadata.name.clone()).collect();
         assert_eq!(expired, ["a", "c"]);
     }
 }

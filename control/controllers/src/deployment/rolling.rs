@@ -50,32 +50,14 @@ impl Goal {
         let strategy = spec.and_then(|spec| spec.strategy.as_ref());
         let rolling = strategy.and_then(|strategy| strategy.type_.as_deref()) != Some("Recreate");
         if !rolling {
-            return Self {
-                replicas,
-                surge: 0,
-                unavailable: 0,
-                rolling,
-            };
+            return Self { replicas, surge: 0, unavailable: 0, rolling };
         }
         let update = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
         let quarter = IntOrString::String("25%".into());
-        let surge = update
-            .and_then(|update| update.max_surge.as_ref())
-            .unwrap_or(&quarter);
-        let unavailable = update
-            .and_then(|update| update.max_unavailable.as_ref())
-            .unwrap_or(&quarter);
+        let surge = update.and_then(|update| update.max_surge.as_ref()).unwrap_or(&quarter);
+        let unavailable = update.and_then(|update| update.max_unavailable.as_ref()).unwrap_or(&quarter);
         let (surge, unavailable) = fenceposts(surge, unavailable, replicas);
-        Self {
-            replicas,
-            surge,
-            unavailable: if replicas == 0 {
-                0
-            } else {
-                unavailable.min(replicas)
-            },
-            rolling,
-        }
+        Self { replicas, surge, unavailable: if replicas == 0 { 0 } else { unavailable.min(replicas) }, rolling }
     }
 
     pub(super) fn max(&self) -> i32 {
@@ -104,11 +86,7 @@ fn resolve(value: &IntOrString, of: i32, up: bool) -> i32 {
         IntOrString::String(text) => {
             let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
             let product = percent * i64::from(of);
-            let value = if up {
-                (product + 99).div_euclid(100)
-            } else {
-                product.div_euclid(100)
-            };
+            let value = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
             i32::try_from(value).unwrap_or(i32::MAX)
         }
     }
@@ -149,10 +127,7 @@ pub(super) fn roll(goal: &Goal, new: &Set, old: &[Set]) -> Vec<Scale> {
     // What a set has is known once it has seen its present size; its report wakes the next pass.
     let known = old.iter().all(|set| set.observed);
     if size < new.replicas || (size > new.replicas && known) {
-        return vec![Scale {
-            name: new.name.clone(),
-            to: size,
-        }];
+        return vec![Scale { name: new.name.clone(), to: size }];
     }
     if known && new.observed {
         return shrink_old(goal, new, old);
@@ -194,25 +169,18 @@ fn changes(before: &[Set], after: &[Set]) -> Vec<Scale> {
         .iter()
         .zip(after)
         .filter(|(before, after)| before.replicas != after.replicas)
-        .map(|(_, after)| Scale {
-            name: after.name.clone(),
-            to: after.replicas,
-        })
+        .map(|(_, after)| Scale { name: after.name.clone(), to: after.replicas })
         .collect()
 }
 
 /// Whether the new set has everything that the Deployment wants.
 fn is_saturated(goal: &Goal, new: &Set) -> bool {
-    new.replicas == goal.replicas
-        && new.desired == Some(goal.replicas)
-        && new.available == goal.replicas
+    new.replicas == goal.replicas && new.desired == Some(goal.replicas) && new.available == goal.replicas
 }
 
 /// Whether the Deployment's size changed since its sets were last scaled.
 pub(super) fn is_scaling(goal: &Goal, sets: &[Set]) -> bool {
-    sets.iter()
-        .filter(|set| set.replicas > 0)
-        .any(|set| set.desired.is_some_and(|desired| desired != goal.replicas))
+    sets.iter().filter(|set| set.replicas > 0).any(|set| set.desired.is_some_and(|desired| desired != goal.replicas))
 }
 
 /// What scaling does to the sets, new and old (oldest first): in the middle of a rollout, or while it is paused, each
@@ -220,25 +188,14 @@ pub(super) fn is_scaling(goal: &Goal, sets: &[Set]) -> bool {
 ///
 /// The answer holds every set that must carry the new size in its annotations, even where its own size stays.
 pub(super) fn scale(goal: &Goal, new: Option<&Set>, old: &[Set], current: i32) -> Vec<Scale> {
-    let to = |set: &Set, to: i32| Scale {
-        name: set.name.clone(),
-        to,
-    };
-    let mut active: Vec<&Set> = old
-        .iter()
-        .chain(new)
-        .filter(|set| set.replicas > 0)
-        .collect();
+    let to = |set: &Set, to: i32| Scale { name: set.name.clone(), to };
+    let mut active: Vec<&Set> = old.iter().chain(new).filter(|set| set.replicas > 0).collect();
     if active.len() <= 1 {
         let only = active.first().copied().or(new).or(old.last());
         return only.map(|set| to(set, goal.replicas)).into_iter().collect();
     }
     if new.is_some_and(|new| is_saturated(goal, new)) {
-        return old
-            .iter()
-            .filter(|set| set.replicas > 0)
-            .map(|set| to(set, 0))
-            .collect();
+        return old.iter().filter(|set| set.replicas > 0).map(|set| to(set, 0)).collect();
     }
     if !goal.rolling {
         return Vec::new();
@@ -283,11 +240,7 @@ fn share(goal: &Goal, set: &Set, current: i32, add: i32, added: i32) -> i32 {
             }
         }
     };
-    if add > 0 {
-        fraction.min(left).max(0)
-    } else {
-        fraction.max(left).min(0)
-    }
+    if add > 0 { fraction.min(left).max(0) } else { fraction.max(left).min(0) }
 }
 
 #[cfg(test)]

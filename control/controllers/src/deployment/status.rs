@@ -46,11 +46,7 @@ pub(super) struct View<'a> {
 
 impl View<'_> {
     fn deadline(&self) -> Option<i32> {
-        let seconds = self
-            .deployment
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.progress_deadline_seconds);
+        let seconds = self.deployment.spec.as_ref().and_then(|spec| spec.progress_deadline_seconds);
         seconds.filter(|seconds| *seconds != i32::MAX)
     }
 
@@ -65,24 +61,12 @@ impl View<'_> {
     /// `ReplicaSet "web-abc" …` or `Deployment "web" …`.
     fn subject(&self) -> String {
         match &self.revisions.new {
-            Some(new) => format!(
-                "ReplicaSet {:?}",
-                new.metadata.name.as_deref().unwrap_or_default()
-            ),
-            None => format!(
-                "Deployment {:?}",
-                self.deployment.metadata.name.as_deref().unwrap_or_default()
-            ),
+            Some(new) => format!("ReplicaSet {:?}", new.metadata.name.as_deref().unwrap_or_default()),
+            None => format!("Deployment {:?}", self.deployment.metadata.name.as_deref().unwrap_or_default()),
         }
     }
 
-    fn condition(
-        &self,
-        kind: &str,
-        status: &str,
-        reason: &str,
-        message: String,
-    ) -> DeploymentCondition {
+    fn condition(&self, kind: &str, status: &str, reason: &str, message: String) -> DeploymentCondition {
         DeploymentCondition {
             type_: kind.into(),
             status: status.into(),
@@ -126,16 +110,10 @@ impl View<'_> {
     }
 
     fn counts(&self) -> DeploymentStatus {
-        let sum = |count: &dyn Fn(&ReplicaSet) -> i32| -> i32 {
-            self.revisions.all().map(|set| count(set)).sum()
-        };
+        let sum = |count: &dyn Fn(&ReplicaSet) -> i32| -> i32 { self.revisions.all().map(|set| count(set)).sum() };
         let of = |set: &ReplicaSet| set.status.clone().unwrap_or_default();
         let available = sum(&|set| of(set).available_replicas.unwrap_or(0));
-        let updated = self
-            .revisions
-            .new
-            .as_ref()
-            .map_or(0, |new| of(new).replicas);
+        let updated = self.revisions.new.as_ref().map_or(0, |new| of(new).replicas);
         DeploymentStatus {
             observed_generation: Some(self.generation()),
             replicas: non_zero(sum(&|set| of(set).replicas)),
@@ -177,23 +155,13 @@ impl View<'_> {
                 format!("Created new replica set {name:?}"),
             )),
             News::NotCreated(message) => {
-                conditions.set(self.condition(
-                    PROGRESSING,
-                    "False",
-                    "ReplicaSetCreateError",
-                    message.clone(),
-                ));
+                conditions.set(self.condition(PROGRESSING, "False", "ReplicaSetCreateError", message.clone()));
             }
             News::None => {
                 if let (None, Some(new)) = (conditions.reason(PROGRESSING), &self.revisions.new) {
                     let name = new.metadata.name.as_deref().unwrap_or_default();
                     let message = format!("Found new replica set {name:?}");
-                    conditions.set(self.condition(
-                        PROGRESSING,
-                        "True",
-                        "FoundNewReplicaSet",
-                        message,
-                    ));
+                    conditions.set(self.condition(PROGRESSING, "True", "FoundNewReplicaSet", message));
                 }
             }
         }
@@ -206,8 +174,7 @@ impl View<'_> {
         if matches!(self.news, News::NotCreated(_)) {
             return;
         }
-        let settled = status.replicas == status.updated_replicas
-            && conditions.reason(PROGRESSING) == Some(COMPLETE);
+        let settled = status.replicas == status.updated_replicas && conditions.reason(PROGRESSING) == Some(COMPLETE);
         if settled {
             return;
         }
@@ -227,18 +194,14 @@ impl View<'_> {
         match conditions.reason(PROGRESSING) {
             None | Some(COMPLETE) => false,
             Some(TIMED_OUT) => true,
-            Some(_) => self
-                .until_deadline(&conditions.0)
-                .is_some_and(|left| left.is_zero()),
+            Some(_) => self.until_deadline(&conditions.0).is_some_and(|left| left.is_zero()),
         }
     }
 
     /// What is left of the deadline since progress was last seen.
     fn until_deadline(&self, conditions: &[DeploymentCondition]) -> Option<Duration> {
         let deadline = i64::from(self.deadline()?);
-        let condition = conditions
-            .iter()
-            .find(|condition| condition.type_ == PROGRESSING)?;
+        let condition = conditions.iter().find(|condition| condition.type_ == PROGRESSING)?;
         let since = condition.last_update_time.as_ref()?.0;
         let left = deadline * 1000 - self.now.duration_since(since).as_millis() as i64;
         Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
@@ -251,24 +214,18 @@ impl View<'_> {
             .iter()
             .find(|condition| condition.type_ == PROGRESSING)
             .and_then(|condition| condition.reason.as_deref())?;
-        if !self.rollout
-            || is_complete(self.deployment, status)
-            || matches!(reason, TIMED_OUT | COMPLETE)
-        {
+        if !self.rollout || is_complete(self.deployment, status) || matches!(reason, TIMED_OUT | COMPLETE) {
             return None;
         }
         // Times are kept in seconds: look when the second has passed.
-        self.until_deadline(conditions)
-            .map(|left| left + Duration::from_secs(1))
+        self.until_deadline(conditions).map(|left| left + Duration::from_secs(1))
     }
 
     /// The failure of a ReplicaSet, the new one's before the others'.
     fn failure(&self) -> Option<DeploymentCondition> {
         let failure = |set: &Arc<ReplicaSet>| {
             let conditions = set.status.as_ref()?.conditions.as_ref()?;
-            let found = conditions
-                .iter()
-                .find(|condition| condition.type_ == REPLICA_FAILURE)?;
+            let found = conditions.iter().find(|condition| condition.type_ == REPLICA_FAILURE)?;
             Some(DeploymentCondition {
                 type_: found.type_.clone(),
                 status: found.status.clone(),
@@ -278,21 +235,13 @@ impl View<'_> {
                 last_transition_time: found.last_transition_time.clone(),
             })
         };
-        self.revisions
-            .new
-            .iter()
-            .chain(&self.revisions.old)
-            .find_map(failure)
+        self.revisions.new.iter().chain(&self.revisions.old).find_map(failure)
     }
 }
 
 /// All replicas are updated and available, and no old ones are left.
 pub(super) fn is_complete(deployment: &Deployment, status: &DeploymentStatus) -> bool {
-    let wanted = deployment
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.replicas)
-        .unwrap_or(1);
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     status.updated_replicas.unwrap_or(0) == wanted
         && status.replicas.unwrap_or(0) == wanted
         && status.available_replicas.unwrap_or(0) == wanted
@@ -329,9 +278,9 @@ impl Conditions {
 
     /// Sets a condition unless it says the same already.
     fn set(&mut self, condition: DeploymentCondition) {
-        let same = self.find(&condition.type_).is_some_and(|known| {
-            known.status == condition.status && known.reason == condition.reason
-        });
+        let same = self
+            .find(&condition.type_)
+            .is_some_and(|known| known.status == condition.status && known.reason == condition.reason);
         if !same {
             self.renew(condition);
         }
@@ -359,14 +308,8 @@ mod tests {
 
     fn set(replicas: i32, available: i32) -> Arc<ReplicaSet> {
         Arc::new(ReplicaSet {
-            metadata: ObjectMeta {
-                name: Some("web-1".into()),
-                ..Default::default()
-            },
-            spec: Some(ReplicaSetSpec {
-                replicas: Some(replicas),
-                ..Default::default()
-            }),
+            metadata: ObjectMeta { name: Some("web-1".into()), ..Default::default() },
+            spec: Some(ReplicaSetSpec { replicas: Some(replicas), ..Default::default() }),
             status: Some(ReplicaSetStatus {
                 replicas,
                 ready_replicas: Some(available),
@@ -381,33 +324,15 @@ mod tests {
     }
 
     /// The status of a Deployment of two after a pass at `second`.
-    fn pass(
-        deployment: &Deployment,
-        new: Option<Arc<ReplicaSet>>,
-        news: News,
-        second: i64,
-    ) -> DeploymentStatus {
-        let revisions = Revisions {
-            new,
-            old: Vec::new(),
-        };
-        View {
-            deployment,
-            revisions: &revisions,
-            goal: Goal::of(deployment),
-            rollout: true,
-            news,
-            now: at(second),
-        }
-        .status()
+    fn pass(deployment: &Deployment, new: Option<Arc<ReplicaSet>>, news: News, second: i64) -> DeploymentStatus {
+        let revisions = Revisions { new, old: Vec::new() };
+        View { deployment, revisions: &revisions, goal: Goal::of(deployment), rollout: true, news, now: at(second) }
+            .status()
     }
 
     fn reason(status: &DeploymentStatus, kind: &str) -> (String, String) {
         let conditions = status.conditions.clone().unwrap();
-        let condition = conditions
-            .into_iter()
-            .find(|condition| condition.type_ == kind)
-            .unwrap();
+        let condition = conditions.into_iter().find(|condition| condition.type_ == kind).unwrap();
         (condition.status, condition.reason.unwrap())
     }
 
@@ -418,19 +343,10 @@ mod tests {
     #[test]
     fn the_story_of_a_rollout() {
         let mut deployment = Deployment {
-            spec: Some(DeploymentSpec {
-                replicas: Some(2),
-                progress_deadline_seconds: Some(60),
-                ..Default::default()
-            }),
+            spec: Some(DeploymentSpec { replicas: Some(2), progress_deadline_seconds: Some(60), ..Default::default() }),
             ..Default::default()
         };
-        let created = pass(
-            &deployment,
-            Some(set(2, 0)),
-            News::Created("web-1".into()),
-            0,
-        );
+        let created = pass(&deployment, Some(set(2, 0)), News::Created("web-1".into()), 0);
         assert!(is(&created, "True", "ReplicaSetUpdated"));
         assert_eq!(reason(&created, AVAILABLE).1, "MinimumReplicasUnavailable");
         deployment.status = Some(created);
@@ -442,10 +358,7 @@ mod tests {
         deployment.status = Some(late);
 
         let one = pass(&deployment, Some(set(2, 1)), News::None, 70);
-        assert!(
-            is(&one, "True", "ReplicaSetUpdated"),
-            "progress after the deadline counts"
-        );
+        assert!(is(&one, "True", "ReplicaSetUpdated"), "progress after the deadline counts");
         deployment.status = Some(one);
         let done = pass(&deployment, Some(set(2, 2)), News::None, 80);
         assert!(is(&done, "True", COMPLETE));
@@ -453,10 +366,7 @@ mod tests {
         deployment.status = Some(done);
 
         let broken = pass(&deployment, Some(set(2, 0)), News::None, 10_000);
-        assert!(
-            is(&broken, "True", COMPLETE),
-            "a finished rollout does not time out"
-        );
+        assert!(is(&broken, "True", COMPLETE), "a finished rollout does not time out");
     }
 
     #[test]

@@ -39,9 +39,8 @@ pub(super) fn arrange(groups: Vec<Group>, existing: &[Arc<EndpointSlice>]) -> Ch
     let mut changes = Changes::default();
     let mut slices: Vec<Arc<EndpointSlice>> = existing.to_vec();
     for group in groups {
-        let (matching, others) = slices
-            .into_iter()
-            .partition(|slice| slice.ports.as_deref().unwrap_or_default() == group.ports);
+        let (matching, others) =
+            slices.into_iter().partition(|slice| slice.ports.as_deref().unwrap_or_default() == group.ports);
         slices = others;
         arrange_group(group, matching, &mut changes);
     }
@@ -51,33 +50,22 @@ pub(super) fn arrange(groups: Vec<Group>, existing: &[Arc<EndpointSlice>]) -> Ch
 }
 
 fn arrange_group(group: Group, slices: Vec<Arc<EndpointSlice>>, changes: &mut Changes) {
-    let mut wanted: BTreeMap<(String, String), Endpoint> = group
-        .endpoints
-        .into_iter()
-        .map(|endpoint| (identity(&endpoint), endpoint))
-        .collect();
+    let mut wanted: BTreeMap<(String, String), Endpoint> =
+        group.endpoints.into_iter().map(|endpoint| (identity(&endpoint), endpoint)).collect();
     let mut drafts: Vec<Draft> = slices
         .into_iter()
         .map(|slice| {
             let before = slice.endpoints.as_deref().unwrap_or_default();
-            let endpoints: Vec<Endpoint> = before
-                .iter()
-                .filter_map(|endpoint| wanted.remove(&identity(endpoint)))
-                .collect();
+            let endpoints: Vec<Endpoint> =
+                before.iter().filter_map(|endpoint| wanted.remove(&identity(endpoint))).collect();
             let changed = endpoints != before;
-            Draft {
-                slice,
-                endpoints,
-                changed,
-            }
+            Draft { slice, endpoints, changed }
         })
         .collect();
 
     let mut new: Vec<Endpoint> = wanted.into_values().collect();
     let fill = |draft: &mut Draft, new: &mut Vec<Endpoint>| {
-        let room = MAX_ENDPOINTS
-            .saturating_sub(draft.endpoints.len())
-            .min(new.len());
+        let room = MAX_ENDPOINTS.saturating_sub(draft.endpoints.len()).min(new.len());
         draft.changed |= room > 0;
         draft.endpoints.extend(new.drain(..room));
     };
@@ -86,20 +74,13 @@ fn arrange_group(group: Group, slices: Vec<Arc<EndpointSlice>>, changes: &mut Ch
     }
     if !new.is_empty() && new.len() < MAX_ENDPOINTS {
         let fits = |draft: &&mut Draft| draft.endpoints.len() + new.len() <= MAX_ENDPOINTS;
-        if let Some(draft) = drafts
-            .iter_mut()
-            .filter(fits)
-            .max_by_key(|draft| draft.endpoints.len())
-        {
+        if let Some(draft) = drafts.iter_mut().filter(fits).max_by_key(|draft| draft.endpoints.len()) {
             fill(draft, &mut new);
         }
     }
     while !new.is_empty() {
         let rest = new.split_off(new.len().min(MAX_ENDPOINTS));
-        changes.create.push(Group {
-            ports: group.ports.clone(),
-            endpoints: std::mem::replace(&mut new, rest),
-        });
+        changes.create.push(Group { ports: group.ports.clone(), endpoints: std::mem::replace(&mut new, rest) });
     }
     for draft in drafts {
         if draft.endpoints.is_empty() {
@@ -118,19 +99,13 @@ fn keep_one(existing: &[Arc<EndpointSlice>], changes: &mut Changes) {
     match changes.delete.pop() {
         Some(slice) if slice.endpoints.as_ref().is_none_or(Vec::is_empty) => {}
         Some(slice) => changes.update.push((slice, Vec::new())),
-        None => changes.create.push(Group {
-            ports: Vec::new(),
-            endpoints: Vec::new(),
-        }),
+        None => changes.create.push(Group { ports: Vec::new(), endpoints: Vec::new() }),
     }
 }
 
 /// What makes two endpoints the same one, in whatever state.
 fn identity(endpoint: &Endpoint) -> (String, String) {
-    let uid = endpoint
-        .target_ref
-        .as_ref()
-        .and_then(|target| target.uid.clone());
+    let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.clone());
     (uid.unwrap_or_default(), endpoint.addresses.join(","))
 }
 
@@ -148,64 +123,37 @@ mod tests {
     fn endpoint(number: u16, ready: bool) -> Endpoint {
         Endpoint {
             addresses: vec![format!("10.0.{}.{}", number / 256, number % 256)],
-            conditions: Some(EndpointConditions {
-                ready: Some(ready),
-                ..Default::default()
-            }),
+            conditions: Some(EndpointConditions { ready: Some(ready), ..Default::default() }),
             ..Default::default()
         }
     }
 
     fn ports(number: i32) -> Vec<EndpointPort> {
-        vec![EndpointPort {
-            port: Some(number),
-            ..Default::default()
-        }]
+        vec![EndpointPort { port: Some(number), ..Default::default() }]
     }
 
     fn slice(name: &str, port: i32, endpoints: Vec<Endpoint>) -> Arc<EndpointSlice> {
         Arc::new(EndpointSlice {
             address_type: "IPv4".into(),
-            metadata: ObjectMeta {
-                name: Some(name.into()),
-                ..Default::default()
-            },
+            metadata: ObjectMeta { name: Some(name.into()), ..Default::default() },
             endpoints: Some(endpoints),
             ports: Some(ports(port)),
         })
     }
 
     fn group(port: i32, endpoints: Vec<Endpoint>) -> Group {
-        Group {
-            ports: ports(port),
-            endpoints,
-        }
+        Group { ports: ports(port), endpoints }
     }
 
     /// The slices after the changes.
-    fn applied(
-        existing: &[Arc<EndpointSlice>],
-        changes: &Changes,
-        created: &str,
-    ) -> Vec<Arc<EndpointSlice>> {
-        let mut slices: Vec<_> = existing
-            .iter()
-            .filter(|slice| !changes.delete.contains(slice))
-            .cloned()
-            .collect();
+    fn applied(existing: &[Arc<EndpointSlice>], changes: &Changes, created: &str) -> Vec<Arc<EndpointSlice>> {
+        let mut slices: Vec<_> = existing.iter().filter(|slice| !changes.delete.contains(slice)).cloned().collect();
         for (slice, endpoints) in &changes.update {
-            let found = slices
-                .iter_mut()
-                .find(|known| known.metadata.name == slice.metadata.name)
-                .unwrap();
+            let found = slices.iter_mut().find(|known| known.metadata.name == slice.metadata.name).unwrap();
             Arc::make_mut(found).endpoints = Some(endpoints.clone());
         }
         for (number, group) in changes.create.iter().enumerate() {
-            let mut new = EndpointSlice::clone(&slice(
-                &format!("{created}-{number}"),
-                0,
-                group.endpoints.clone(),
-            ));
+            let mut new = EndpointSlice::clone(&slice(&format!("{created}-{number}"), 0, group.endpoints.clone()));
             new.ports = Some(group.ports.clone());
             slices.push(Arc::new(new));
         }
@@ -214,23 +162,12 @@ mod tests {
 
     #[test]
     fn a_change_of_state_touches_one_slice() {
-        let full = |from: u16| {
-            (from..from + 100)
-                .map(|number| endpoint(number, true))
-                .collect::<Vec<_>>()
-        };
+        let full = |from: u16| (from..from + 100).map(|number| endpoint(number, true)).collect::<Vec<_>>();
         let existing = [slice("a", 80, full(0)), slice("b", 80, full(100))];
         let mut wanted: Vec<_> = full(0).into_iter().chain(full(100)).collect();
         wanted[150] = endpoint(150, false);
         let changes = arrange(vec![group(80, wanted)], &existing);
-        assert_eq!(
-            (
-                changes.create.len(),
-                changes.update.len(),
-                changes.delete.len()
-            ),
-            (0, 1, 0)
-        );
+        assert_eq!((changes.create.len(), changes.update.len(), changes.delete.len()), (0, 1, 0));
         assert_eq!(changes.update[0].0.metadata.name.as_deref(), Some("b"));
     }
 
@@ -238,18 +175,11 @@ mod tests {
     fn an_empty_slice_remains() {
         let changes = arrange(Vec::new(), &[]);
         assert_eq!(changes.create.len(), 1);
-        let existing = [
-            slice("a", 80, vec![endpoint(1, true)]),
-            slice("b", 80, vec![endpoint(2, true)]),
-        ];
+        let existing = [slice("a", 80, vec![endpoint(1, true)]), slice("b", 80, vec![endpoint(2, true)])];
         let changes = arrange(Vec::new(), &existing);
         assert_eq!((changes.update.len(), changes.delete.len()), (1, 1));
         let emptied = applied(&existing, &changes, "x");
-        assert_eq!(
-            arrange(Vec::new(), &emptied),
-            Changes::default(),
-            "and is left alone"
-        );
+        assert_eq!(arrange(Vec::new(), &emptied), Changes::default(), "and is left alone");
     }
 
     proptest! {

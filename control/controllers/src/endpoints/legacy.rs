@@ -2,17 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::{
-    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service,
-};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, Pod, Service};
 use kube::{
     Api,
     api::{DeleteParams, ObjectMeta, PostParams},
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
-    informer::revision_of,
+    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, informer::revision_of,
 };
 
 use super::{
@@ -52,43 +49,24 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         context,
     });
     let synced = async {
-        controller.services.synced().await
-            && controller.pods.synced().await
-            && controller.endpoints.synced().await
+        controller.services.synced().await && controller.pods.synced().await && controller.endpoints.synced().await
     };
     if cancel.run_until_cancelled(synced).await != Some(true) {
         return;
     }
     let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
+    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
     let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        concerned(&controller.services, &change)
-            .into_iter()
-            .for_each(|key| queue.add(key));
+        concerned(&controller.services, &change).into_iter().for_each(|key| queue.add(key));
     });
     // Also tells of Endpoints whose Service went away while nobody looked.
-    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| queue.add(change.key()));
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(services, pods, endpoints, work);
 }
 
 impl Controller {
-    async fn write(
-        &self,
-        key: &ObjectKey,
-        wanted: &Endpoints,
-        existing: Option<&Endpoints>,
-    ) -> Result<(), Error> {
+    async fn write(&self, key: &ObjectKey, wanted: &Endpoints, existing: Option<&Endpoints>) -> Result<(), Error> {
         let api: Api<Endpoints> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let result = match existing {
             None => api.create(&PostParams::default(), wanted).await,
@@ -107,10 +85,7 @@ impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
-        if !self
-            .written
-            .satisfied(&key, self.endpoints.revision(), |_| false)
-        {
+        if !self.written.satisfied(&key, self.endpoints.revision(), |_| false) {
             return Ok(Outcome::Done);
         }
         let existing = self.endpoints.get_key(&key);
@@ -118,8 +93,7 @@ impl Reconciler<ObjectKey> for Controller {
             self.written.forget(&key);
             let ours = existing.is_some_and(|existing| is_ours(&existing));
             if ours {
-                let api: Api<Endpoints> =
-                    Api::namespaced(self.context.client.clone(), &key.namespace);
+                let api: Api<Endpoints> = Api::namespaced(self.context.client.clone(), &key.namespace);
                 error::gone_is_fine(api.delete(&key.name, &DeleteParams::default()).await)?;
             }
             return Ok(Outcome::Done);
@@ -137,12 +111,7 @@ impl Reconciler<ObjectKey> for Controller {
             let conflict = matches!(error, Error::Api(error) if error::is_conflict(error));
             if !conflict {
                 let text = format!("Failed to update endpoint {key}: {error}");
-                self.recorder.on(
-                    &*service,
-                    EventType::Warning,
-                    "FailedToUpdateEndpoint",
-                    text,
-                );
+                self.recorder.on(&*service, EventType::Warning, "FailedToUpdateEndpoint", text);
             }
         }
         result.map(|()| Outcome::Done)
@@ -151,9 +120,7 @@ impl Reconciler<ObjectKey> for Controller {
 
 fn is_ours(endpoints: &Endpoints) -> bool {
     let labels = endpoints.metadata.labels.as_ref();
-    labels
-        .and_then(|labels| labels.get(MANAGED_BY))
-        .is_some_and(|manager| manager == NAME)
+    labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|manager| manager == NAME)
 }
 
 /// The Endpoints as they should be, based on those there are.
@@ -176,13 +143,11 @@ fn wanted(service: &Service, pods: &[Arc<Pod>], existing: Option<&Endpoints>) ->
     }
     labels.insert(MANAGED_BY.to_owned(), NAME.to_owned());
 
-    let mut metadata = existing
-        .map(|existing| existing.metadata.clone())
-        .unwrap_or_else(|| ObjectMeta {
-            name: service.metadata.name.clone(),
-            namespace: service.metadata.namespace.clone(),
-            ..ObjectMeta::default()
-        });
+    let mut metadata = existing.map(|existing| existing.metadata.clone()).unwrap_or_else(|| ObjectMeta {
+        name: service.metadata.name.clone(),
+        namespace: service.metadata.namespace.clone(),
+        ..ObjectMeta::default()
+    });
     let mut annotations = metadata.annotations.take().unwrap_or_default();
     annotations.remove(OVER_CAPACITY);
     if truncated {
@@ -191,10 +156,7 @@ fn wanted(service: &Service, pods: &[Arc<Pod>], existing: Option<&Endpoints>) ->
     metadata.labels = Some(labels);
     metadata.annotations = (!annotations.is_empty()).then_some(annotations);
     let subsets = subsets(members);
-    Endpoints {
-        metadata,
-        subsets: (!subsets.is_empty()).then_some(subsets),
-    }
+    Endpoints { metadata, subsets: (!subsets.is_empty()).then_some(subsets) }
 }
 
 /// One subset for each set of ports.
@@ -207,8 +169,7 @@ fn subsets(members: Vec<Member>) -> Vec<EndpointSubset> {
         .into_iter()
         .map(|(ports, mut members)| {
             members.sort_by(|a, b| a.address.cmp(&b.address));
-            let (ready, unready): (Vec<_>, Vec<_>) =
-                members.into_iter().partition(|member| member.ready);
+            let (ready, unready): (Vec<_>, Vec<_>) = members.into_iter().partition(|member| member.ready);
             let some = |members: Vec<Member>| {
                 let addresses: Vec<_> = members.into_iter().map(address).collect();
                 (!addresses.is_empty()).then_some(addresses)
@@ -263,19 +224,11 @@ mod tests {
         let endpoints = wanted(&service, &pods, None);
         let subsets = endpoints.subsets.clone().unwrap();
         let ips = |addresses: &Option<Vec<EndpointAddress>>| -> Vec<String> {
-            addresses
-                .iter()
-                .flatten()
-                .map(|address| address.ip.clone())
-                .collect()
+            addresses.iter().flatten().map(|address| address.ip.clone()).collect()
         };
         assert_eq!(ips(&subsets[0].addresses), ["10.128.0.1", "10.128.0.2"]);
         assert_eq!(ips(&subsets[0].not_ready_addresses), ["10.128.0.3"]);
         assert_eq!(ips(&subsets[1].addresses), ["10.128.0.4"]);
-        assert_eq!(
-            wanted(&service, &pods, Some(&endpoints)),
-            endpoints,
-            "then it rests"
-        );
+        assert_eq!(wanted(&service, &pods, Some(&endpoints)), endpoints, "then it rests");
     }
 }

@@ -34,11 +34,7 @@ impl Family {
     }
 
     pub(super) fn of(address: &str) -> Self {
-        if address.contains(':') {
-            Self::V6
-        } else {
-            Self::V4
-        }
+        if address.contains(':') { Self::V6 } else { Self::V4 }
     }
 }
 
@@ -59,25 +55,11 @@ pub(super) struct Member {
 
 /// The families that a Service has addresses in.
 pub(super) fn families(service: &Service) -> Vec<Family> {
-    let named = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ip_families.iter().flatten());
-    let mut families: Vec<Family> = named
-        .map(|family| {
-            if family == "IPv6" {
-                Family::V6
-            } else {
-                Family::V4
-            }
-        })
-        .collect();
+    let named = service.spec.iter().flat_map(|spec| spec.ip_families.iter().flatten());
+    let mut families: Vec<Family> =
+        named.map(|family| if family == "IPv6" { Family::V6 } else { Family::V4 }).collect();
     if families.is_empty() {
-        let address = service
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.cluster_ip.as_deref())
-            .unwrap_or_default();
+        let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref()).unwrap_or_default();
         families.push(Family::of(address));
     }
     families
@@ -89,35 +71,24 @@ pub(super) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     if spec.type_.as_deref() == Some("ExternalName") {
         return None;
     }
-    spec.selector
-        .as_ref()
-        .filter(|selector| !selector.is_empty())
+    spec.selector.as_ref().filter(|selector| !selector.is_empty())
 }
 
 /// Whether the Service selects the Pod.
 pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
     selector(service).is_some_and(|selector| {
-        selector
-            .iter()
-            .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+        selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
     })
 }
 
 pub(super) fn is_headless(service: &Service) -> bool {
-    let address = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.cluster_ip.as_deref());
+    let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.as_deref());
     matches!(address, None | Some("" | "None"))
 }
 
 pub(super) fn publishes_unready(service: &Service) -> bool {
-    service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.publish_not_ready_addresses)
-        == Some(true)
+    service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true)
 }
 
 /// The members of a Service in one family, in the order of the Pods.
@@ -152,9 +123,7 @@ fn member(service: &Service, pod: &Pod, family: Family) -> Option<Member> {
 
 pub(super) fn addresses(pod: &Pod) -> impl Iterator<Item = &str> {
     let status = pod.status.as_ref();
-    let all = status
-        .into_iter()
-        .flat_map(|status| status.pod_ips.iter().flatten());
+    let all = status.into_iter().flat_map(|status| status.pod_ips.iter().flatten());
     let first = status.and_then(|status| status.pod_ip.as_deref());
     let all = all.map(|address| address.ip.as_str());
     all.chain(first).filter(|address| !address.is_empty())
@@ -163,19 +132,13 @@ pub(super) fn addresses(pod: &Pod) -> impl Iterator<Item = &str> {
 /// A Pod's own name within a headless Service that is its subdomain.
 fn hostname(service: &Service, pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let hostname = spec
-        .hostname
-        .as_ref()
-        .filter(|hostname| !hostname.is_empty())?;
+    let hostname = spec.hostname.as_ref().filter(|hostname| !hostname.is_empty())?;
     (spec.subdomain == service.metadata.name).then(|| hostname.clone())
 }
 
 /// The Service's ports that this Pod has, sorted.
 fn ports(service: &Service, pod: &Pod) -> Vec<Port> {
-    let declared = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
+    let declared = service.spec.iter().flat_map(|spec| spec.ports.iter().flatten());
     let mut ports: Vec<Port> = declared
         .filter_map(|port| {
             Some(Port {
@@ -210,29 +173,20 @@ fn target_port(port: &ServicePort, pod: &Pod) -> Option<i32> {
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {
     pod.spec.iter().flat_map(|spec| {
         let sidecars = spec.init_containers.iter().flatten();
-        let sidecars =
-            sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
+        let sidecars = sidecars.filter(|container| container.restart_policy.as_deref() == Some("Always"));
         spec.containers.iter().chain(sidecars)
     })
 }
 
 fn protocol(named: Option<&str>) -> &str {
-    named
-        .filter(|protocol| !protocol.is_empty())
-        .unwrap_or("TCP")
+    named.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP")
 }
 
 /// Everything about a Pod that its members are made of: where two agree, no endpoint changes.
 pub(super) fn is_relevant(old: &Pod, new: &Pod) -> bool {
     let spec = |pod: &Pod| {
         let spec = pod.spec.as_ref();
-        spec.map(|spec| {
-            (
-                spec.node_name.clone(),
-                spec.hostname.clone(),
-                spec.subdomain.clone(),
-            )
-        })
+        spec.map(|spec| (spec.node_name.clone(), spec.hostname.clone(), spec.subdomain.clone()))
     };
     old.metadata.uid != new.metadata.uid
         || old.metadata.labels != new.metadata.labels
@@ -266,11 +220,7 @@ pub(super) mod tests {
             spec: Some(ServiceSpec {
                 selector: Some([("app".to_owned(), "web".to_owned())].into()),
                 cluster_ip: Some("10.96.0.7".into()),
-                ports: Some(vec![ServicePort {
-                    port: 80,
-                    target_port: Some(target),
-                    ..Default::default()
-                }]),
+                ports: Some(vec![ServicePort { port: 80, target_port: Some(target), ..Default::default() }]),
                 ..Default::default()
             }),
             status: None,
@@ -312,9 +262,7 @@ pub(super) mod tests {
 
     fn state(service: &Service, pod: Pod) -> Option<(bool, bool, bool)> {
         let members = members(service, &[Arc::new(pod)], Family::V4);
-        members
-            .first()
-            .map(|member| (member.ready, member.serving, member.terminating))
+        members.first().map(|member| (member.ready, member.serving, member.terminating))
     }
 
     #[test]
@@ -325,14 +273,8 @@ pub(super) mod tests {
             pod
         };
         assert_eq!(state(&service, pod(1, true, 1)), Some((true, true, false)));
-        assert_eq!(
-            state(&service, pod(1, false, 1)),
-            Some((false, false, false))
-        );
-        assert_eq!(
-            state(&service, deleting(pod(1, true, 1))),
-            Some((false, true, true))
-        );
+        assert_eq!(state(&service, pod(1, false, 1)), Some((false, false, false)));
+        assert_eq!(state(&service, deleting(pod(1, true, 1))), Some((false, true, true)));
         let mut ended = pod(1, false, 1);
         ended.status.as_mut().unwrap().phase = Some("Failed".into());
         assert_eq!(state(&service, ended), None);
@@ -343,27 +285,18 @@ pub(super) mod tests {
         addressless.status.as_mut().unwrap().pod_ip = None;
         assert_eq!(state(&service, addressless), None);
         service.spec.as_mut().unwrap().publish_not_ready_addresses = Some(true);
-        assert_eq!(
-            state(&service, pod(1, false, 1)),
-            Some((true, false, false))
-        );
+        assert_eq!(state(&service, pod(1, false, 1)), Some((true, false, false)));
     }
 
     #[test]
     fn named_ports_are_looked_up_in_each_pod() {
         let service = service(IntOrString::String("http".into()));
         let pods = [Arc::new(pod(1, true, 8080)), Arc::new(pod(2, true, 9090))];
-        let numbers: Vec<_> = members(&service, &pods, Family::V4)
-            .iter()
-            .map(|member| member.ports[0].number)
-            .collect();
+        let numbers: Vec<_> =
+            members(&service, &pods, Family::V4).iter().map(|member| member.ports[0].number).collect();
         assert_eq!(numbers, [8080, 9090]);
         let mut nameless = pod(3, true, 1);
         nameless.spec.as_mut().unwrap().containers[0].ports = None;
-        assert!(
-            members(&service, &[Arc::new(nameless)], Family::V4)[0]
-                .ports
-                .is_empty()
-        );
+        assert!(members(&service, &[Arc::new(nameless)], Family::V4)[0].ports.is_empty());
     }
 }

@@ -14,8 +14,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, informer::revision_of,
-    ownership::owner_reference,
+    Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, informer::revision_of, ownership::owner_reference,
 };
 
 use super::{
@@ -55,24 +54,17 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     });
     index(&controller.slices);
     let synced = async {
-        controller.services.synced().await
-            && controller.endpoints.synced().await
-            && controller.slices.synced().await
+        controller.services.synced().await && controller.endpoints.synced().await && controller.slices.synced().await
     };
     if cancel.run_until_cancelled(synced).await != Some(true) {
         return;
     }
     let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
-    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
+    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
+    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| queue.add(change.key()));
     let slices = feed(controller.slices.subscribe(), &cancel, |change| {
         let ours = change.sides().filter(|slice| is_managed_by(slice, MANAGER));
-        ours.filter_map(|slice| service_of(slice))
-            .for_each(|key| queue.add(key));
+        ours.filter_map(|slice| service_of(slice)).for_each(|key| queue.add(key));
     });
     let work = wherry_reconcile::run(NAME, queue.clone(), 2, controller.clone(), cancel.clone());
     tokio::join!(services, endpoints, slices, work);
@@ -80,16 +72,9 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
 
 /// Whether these Endpoints are somebody's own and meant to be routed to.
 fn is_mirrored(service: &Service, endpoints: &Endpoints) -> bool {
-    let has = |map: &Option<BTreeMap<String, String>>, key: &str| {
-        map.as_ref().is_some_and(|map| map.contains_key(key))
-    };
-    let skip = endpoints
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(SKIP));
-    let external =
-        service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
+    let has = |map: &Option<BTreeMap<String, String>>, key: &str| map.as_ref().is_some_and(|map| map.contains_key(key));
+    let skip = endpoints.metadata.labels.as_ref().and_then(|labels| labels.get(SKIP));
+    let external = service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName");
     members::selector(service).is_none()
         && !external
         && skip.map(String::as_str) != Some("true")
@@ -100,10 +85,7 @@ fn is_mirrored(service: &Service, endpoints: &Endpoints) -> bool {
 fn groups(endpoints: &Endpoints, family: Family) -> Vec<Group> {
     let subsets = endpoints.subsets.iter().flatten();
     subsets
-        .map(|subset| Group {
-            ports: ports(subset),
-            endpoints: mirrored(subset, family),
-        })
+        .map(|subset| Group { ports: ports(subset), endpoints: mirrored(subset, family) })
         .filter(|group| !group.endpoints.is_empty())
         .collect()
 }
@@ -123,30 +105,15 @@ fn ports(subset: &EndpointSubset) -> Vec<EndpointPort> {
 fn mirrored(subset: &EndpointSubset, family: Family) -> Vec<Endpoint> {
     let convert = |address: &EndpointAddress, ready: bool| Endpoint {
         addresses: vec![address.ip.clone()],
-        conditions: Some(EndpointConditions {
-            ready: Some(ready),
-            ..EndpointConditions::default()
-        }),
+        conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
         hostname: address.hostname.clone(),
         node_name: address.node_name.clone(),
         target_ref: address.target_ref.clone(),
         ..Endpoint::default()
     };
-    let ready = subset
-        .addresses
-        .iter()
-        .flatten()
-        .map(|address| convert(address, true));
-    let unready = subset
-        .not_ready_addresses
-        .iter()
-        .flatten()
-        .map(|address| convert(address, false));
-    ready
-        .chain(unready)
-        .filter(|endpoint| Family::of(&endpoint.addresses[0]) == family)
-        .take(MAX_ADDRESSES)
-        .collect()
+    let ready = subset.addresses.iter().flatten().map(|address| convert(address, true));
+    let unready = subset.not_ready_addresses.iter().flatten().map(|address| convert(address, false));
+    ready.chain(unready).filter(|endpoint| Family::of(&endpoint.addresses[0]) == family).take(MAX_ADDRESSES).collect()
 }
 
 impl Controller {
@@ -160,10 +127,7 @@ impl Controller {
         let api: Api<EndpointSlice> = Api::namespaced(self.context.client.clone(), &key.namespace);
         for group in changes.create {
             let Some(endpoints) = endpoints else { continue };
-            match api
-                .create(&PostParams::default(), &new_slice(endpoints, family, group))
-                .await
-            {
+            match api.create(&PostParams::default(), &new_slice(endpoints, family, group)).await {
                 Ok(created) => self.written.wrote(key, revision_of(&created)),
                 Err(error) if error::is_namespace_terminating(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -179,8 +143,7 @@ impl Controller {
         for slice in changes.delete {
             let name = slice.metadata.name.as_deref().unwrap_or_default();
             error::gone_is_fine(api.delete(name, &DeleteParams::default()).await)?;
-            self.written
-                .deleted(key, slice.metadata.uid.clone().unwrap_or_default());
+            self.written.deleted(key, slice.metadata.uid.clone().unwrap_or_default());
         }
         Ok(())
     }
@@ -196,42 +159,23 @@ impl Reconciler<ObjectKey> for Controller {
             .into_iter()
             .filter(|slice| is_managed_by(slice, MANAGER))
             .collect();
-        let is_live = |uid: &str| {
-            slices
-                .iter()
-                .any(|slice| slice.metadata.uid.as_deref() == Some(uid))
-        };
-        if !self
-            .written
-            .satisfied(&key, self.slices.revision(), is_live)
-        {
+        let is_live = |uid: &str| slices.iter().any(|slice| slice.metadata.uid.as_deref() == Some(uid));
+        if !self.written.satisfied(&key, self.slices.revision(), is_live) {
             return Ok(Outcome::Done);
         }
-        let pair = self
-            .services
-            .get_key(&key)
-            .zip(self.endpoints.get_key(&key));
+        let pair = self.services.get_key(&key).zip(self.endpoints.get_key(&key));
         let mirrored = pair.filter(|(service, endpoints)| is_mirrored(service, endpoints));
         let Some((_, endpoints)) = mirrored else {
-            let changes = Changes {
-                delete: slices,
-                ..Changes::default()
-            };
+            let changes = Changes { delete: slices, ..Changes::default() };
             self.apply(&key, None, Family::V4, changes).await?;
             return Ok(Outcome::Done);
         };
         for family in [Family::V4, Family::V6] {
-            let existing: Vec<_> = slices
-                .iter()
-                .filter(|slice| slice.address_type == family.as_str())
-                .cloned()
-                .collect();
+            let existing: Vec<_> =
+                slices.iter().filter(|slice| slice.address_type == family.as_str()).cloned().collect();
             let groups = groups(&endpoints, family);
             let changes = match groups.is_empty() {
-                true => Changes {
-                    delete: existing,
-                    ..Changes::default()
-                },
+                true => Changes { delete: existing, ..Changes::default() },
                 false => arrange(groups, &existing),
             };
             self.apply(&key, Some(&endpoints), family, changes).await?;

@@ -23,10 +23,7 @@ fn concerned(services: &Informer<Service>, change: &Change<Pod>) -> Vec<ObjectKe
     {
         return Vec::new();
     }
-    let Some(namespace) = change
-        .object()
-        .and_then(|pod| pod.metadata.namespace.clone())
-    else {
+    let Some(namespace) = change.object().and_then(|pod| pod.metadata.namespace.clone()) else {
         return Vec::new();
     };
     services

@@ -15,8 +15,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
-    informer::revision_of, ownership::owner_reference,
+    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, informer::revision_of,
+    ownership::owner_reference,
 };
 
 use super::{
@@ -41,27 +41,17 @@ pub(super) const BY_SERVICE: &str = "service";
 
 /// Declares the index of slices that both writers of slices read.
 pub(super) fn index(slices: &Informer<EndpointSlice>) {
-    slices.index(BY_SERVICE, |slice| {
-        service_of(slice)
-            .map(|key| key.to_string())
-            .into_iter()
-            .collect()
-    });
+    slices.index(BY_SERVICE, |slice| service_of(slice).map(|key| key.to_string()).into_iter().collect());
 }
 
 pub(super) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
-    Some(ObjectKey::new(
-        slice.metadata.namespace.clone().unwrap_or_default(),
-        name.clone(),
-    ))
+    Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
 }
 
 pub(super) fn is_managed_by(slice: &EndpointSlice, manager: &str) -> bool {
     let labels = slice.metadata.labels.as_ref();
-    labels
-        .and_then(|labels| labels.get(MANAGED_BY))
-        .is_some_and(|name| name == manager)
+    labels.and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|name| name == manager)
 }
 
 struct Controller {
@@ -96,26 +86,15 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         return;
     }
     let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
+    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
     let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        concerned(&controller.services, &change)
-            .into_iter()
-            .for_each(|key| queue.add(key));
+        concerned(&controller.services, &change).into_iter().for_each(|key| queue.add(key));
     });
     let slices = feed(controller.slices.subscribe(), &cancel, |change| {
         let ours = change.sides().filter(|slice| is_managed_by(slice, MANAGER));
-        ours.filter_map(|slice| service_of(slice))
-            .for_each(|key| queue.add(key));
+        ours.filter_map(|slice| service_of(slice)).for_each(|key| queue.add(key));
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(services, pods, slices, work);
 }
 
@@ -128,17 +107,11 @@ impl Controller {
         let mut groups: BTreeMap<Vec<Port>, Vec<Endpoint>> = BTreeMap::new();
         for member in members::members(service, pods, family) {
             let zone = member.node.as_deref().and_then(|node| self.zone(node));
-            groups
-                .entry(member.ports.clone())
-                .or_default()
-                .push(endpoint(member, zone));
+            groups.entry(member.ports.clone()).or_default().push(endpoint(member, zone));
         }
         groups
             .into_iter()
-            .map(|(ports, endpoints)| Group {
-                ports: ports.iter().map(endpoint_port).collect(),
-                endpoints,
-            })
+            .map(|(ports, endpoints)| Group { ports: ports.iter().map(endpoint_port).collect(), endpoints })
             .collect()
     }
 
@@ -147,20 +120,11 @@ impl Controller {
         node.metadata.labels.as_ref()?.get(ZONE).cloned()
     }
 
-    async fn apply(
-        &self,
-        service: &Service,
-        key: &ObjectKey,
-        family: Family,
-        changes: Changes,
-    ) -> Result<(), Error> {
+    async fn apply(&self, service: &Service, key: &ObjectKey, family: Family, changes: Changes) -> Result<(), Error> {
         let api = self.api(&key.namespace);
         // Endpoints that moved are added before they are removed, so that none is missing in between.
         for group in changes.create {
-            match api
-                .create(&PostParams::default(), &new_slice(service, family, group))
-                .await
-            {
+            match api.create(&PostParams::default(), &new_slice(service, family, group)).await {
                 Ok(created) => self.written.wrote(key, revision_of(&created)),
                 Err(error) if error::is_namespace_terminating(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -177,50 +141,31 @@ impl Controller {
         for slice in changes.delete {
             let name = slice.metadata.name.as_deref().unwrap_or_default();
             let params = DeleteParams {
-                preconditions: Some(Preconditions {
-                    uid: slice.metadata.uid.clone(),
-                    resource_version: None,
-                }),
+                preconditions: Some(Preconditions { uid: slice.metadata.uid.clone(), resource_version: None }),
                 ..DeleteParams::default()
             };
             error::gone_is_fine(api.delete(name, &params).await)?;
-            self.written
-                .deleted(key, slice.metadata.uid.clone().unwrap_or_default());
+            self.written.deleted(key, slice.metadata.uid.clone().unwrap_or_default());
         }
         Ok(())
     }
 
-    async fn sync(
-        &self,
-        service: &Service,
-        key: &ObjectKey,
-        slices: &[Arc<EndpointSlice>],
-    ) -> Result<(), Error> {
+    async fn sync(&self, service: &Service, key: &ObjectKey, slices: &[Arc<EndpointSlice>]) -> Result<(), Error> {
         let pods = self.pods.list_namespace(&key.namespace);
         let families = members::families(service);
         for family in &families {
-            let existing: Vec<_> = slices
-                .iter()
-                .filter(|slice| slice.address_type == family.as_str())
-                .cloned()
-                .collect();
+            let existing: Vec<_> =
+                slices.iter().filter(|slice| slice.address_type == family.as_str()).cloned().collect();
             let mut changes = arrange(self.groups(service, &pods, *family), &existing);
             relabel(service, &existing, &mut changes);
             self.apply(service, key, *family, changes).await?;
         }
         let foreign: Vec<_> = slices
             .iter()
-            .filter(|slice| {
-                !families
-                    .iter()
-                    .any(|family| family.as_str() == slice.address_type)
-            })
+            .filter(|slice| !families.iter().any(|family| family.as_str() == slice.address_type))
             .cloned()
             .collect();
-        let changes = Changes {
-            delete: foreign,
-            ..Changes::default()
-        };
+        let changes = Changes { delete: foreign, ..Changes::default() };
         self.apply(service, key, Family::V4, changes).await
     }
 }
@@ -233,26 +178,14 @@ impl Reconciler<ObjectKey> for Controller {
             .slices
             .by_index(BY_SERVICE, &key.to_string())
             .into_iter()
-            .filter(|slice| {
-                is_managed_by(slice, MANAGER) && slice.metadata.deletion_timestamp.is_none()
-            })
+            .filter(|slice| is_managed_by(slice, MANAGER) && slice.metadata.deletion_timestamp.is_none())
             .collect();
-        let is_live = |uid: &str| {
-            slices
-                .iter()
-                .any(|slice| slice.metadata.uid.as_deref() == Some(uid))
-        };
-        if !self
-            .written
-            .satisfied(&key, self.slices.revision(), is_live)
-        {
+        let is_live = |uid: &str| slices.iter().any(|slice| slice.metadata.uid.as_deref() == Some(uid));
+        if !self.written.satisfied(&key, self.slices.revision(), is_live) {
             return Ok(Outcome::Done);
         }
         // Slices of a deleted Service are the garbage collector's: the Service owns them.
-        let service = self
-            .services
-            .get_key(&key)
-            .filter(|service| service.metadata.deletion_timestamp.is_none());
+        let service = self.services.get_key(&key).filter(|service| service.metadata.deletion_timestamp.is_none());
         let Some(service) = service else {
             self.written.forget(&key);
             return Ok(Outcome::Done);
@@ -265,12 +198,7 @@ impl Reconciler<ObjectKey> for Controller {
             let conflict = matches!(error, Error::Api(error) if error::is_conflict(error));
             if !conflict {
                 let text = format!("Error updating Endpoint Slices for Service {key}: {error}");
-                self.recorder.on(
-                    &*service,
-                    EventType::Warning,
-                    "FailedToUpdateEndpointSlices",
-                    text,
-                );
+                self.recorder.on(&*service, EventType::Warning, "FailedToUpdateEndpointSlices", text);
             }
         }
         result.map(|()| Outcome::Done)
@@ -309,10 +237,7 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
     if members::is_headless(service) {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
-    labels.insert(
-        SERVICE_NAME.to_owned(),
-        service.metadata.name.clone().unwrap_or_default(),
-    );
+    labels.insert(SERVICE_NAME.to_owned(), service.metadata.name.clone().unwrap_or_default());
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels
 }
@@ -321,17 +246,10 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 fn relabel(service: &Service, existing: &[Arc<EndpointSlice>], changes: &mut Changes) {
     let wanted = labels(service);
     for slice in existing {
-        let changing = changes
-            .delete
-            .iter()
-            .chain(changes.update.iter().map(|(slice, _)| slice));
+        let changing = changes.delete.iter().chain(changes.update.iter().map(|(slice, _)| slice));
         let mut names = changing.map(|changing| &changing.metadata.name);
-        if slice.metadata.labels.as_ref() != Some(&wanted)
-            && !names.any(|name| *name == slice.metadata.name)
-        {
-            changes
-                .update
-                .push((slice.clone(), slice.endpoints.clone().unwrap_or_default()));
+        if slice.metadata.labels.as_ref() != Some(&wanted) && !names.any(|name| *name == slice.metadata.name) {
+            changes.update.push((slice.clone(), slice.endpoints.clone().unwrap_or_default()));
         }
     }
 }
@@ -340,10 +258,7 @@ fn new_slice(service: &Service, family: Family, group: Group) -> EndpointSlice {
     EndpointSlice {
         address_type: family.as_str().to_owned(),
         metadata: ObjectMeta {
-            generate_name: Some(format!(
-                "{}-",
-                service.metadata.name.as_deref().unwrap_or_default()
-            )),
+            generate_name: Some(format!("{}-", service.metadata.name.as_deref().unwrap_or_default())),
             namespace: service.metadata.namespace.clone(),
             labels: Some(labels(service)),
             owner_references: Some(vec![owner_reference(service)]),

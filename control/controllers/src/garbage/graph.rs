@@ -80,11 +80,7 @@ impl Graph {
     }
 
     pub(super) fn dependents(&self, uid: &str) -> impl Iterator<Item = &Node> {
-        self.dependents
-            .get(uid)
-            .into_iter()
-            .flatten()
-            .filter_map(|dependent| self.nodes.get(dependent))
+        self.dependents.get(uid).into_iter().flatten().filter_map(|dependent| self.nodes.get(dependent))
     }
 
     /// Takes in an object's newest state; returns the objects that need a look because of it.
@@ -92,10 +88,7 @@ impl Graph {
         let uid = node.uid.clone();
         self.unlink(&uid);
         for owner in &node.owners {
-            self.dependents
-                .entry(owner.uid.clone())
-                .or_default()
-                .insert(uid.clone());
+            self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
         }
         let mut look: Vec<String> = Vec::new();
         if node.orphans_dependents() {
@@ -104,38 +97,24 @@ impl Graph {
             look.push(uid.clone());
             look.extend(self.dependents(&uid).map(|dependent| dependent.uid.clone()));
         } else if !node.deleting && !node.owners.is_empty() {
-            let settled = node
-                .owners
-                .iter()
-                .all(|owner| self.classify(&node, owner) == Owner::Solid);
+            let settled = node.owners.iter().all(|owner| self.classify(&node, owner) == Owner::Solid);
             if !settled {
                 look.push(uid.clone());
             }
         }
         // An owner may be waiting for this object to stop blocking it.
         let waiting = node.owners.iter().map(|owner| &owner.uid);
-        look.extend(
-            waiting
-                .filter(|owner| self.nodes.get(*owner).is_some_and(Node::awaits_dependents))
-                .cloned(),
-        );
+        look.extend(waiting.filter(|owner| self.nodes.get(*owner).is_some_and(Node::awaits_dependents)).cloned());
         self.nodes.insert(uid, node);
         look
     }
 
     /// Takes out an object that is gone; returns the objects that need a look because of it.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<String> {
-        let mut look: Vec<String> = self
-            .dependents(uid)
-            .map(|dependent| dependent.uid.clone())
-            .collect();
+        let mut look: Vec<String> = self.dependents(uid).map(|dependent| dependent.uid.clone()).collect();
         if let Some(node) = self.nodes.get(uid) {
             let owners = node.owners.iter().map(|owner| &owner.uid);
-            look.extend(
-                owners
-                    .filter(|owner| self.nodes.get(*owner).is_some_and(Node::awaits_dependents))
-                    .cloned(),
-            );
+            look.extend(owners.filter(|owner| self.nodes.get(*owner).is_some_and(Node::awaits_dependents)).cloned());
         }
         self.unlink(uid);
         self.nodes.remove(uid);
@@ -143,11 +122,7 @@ impl Graph {
     }
 
     fn unlink(&mut self, uid: &str) {
-        let owners = self
-            .nodes
-            .get(uid)
-            .map(|node| node.owners.clone())
-            .unwrap_or_default();
+        let owners = self.nodes.get(uid).map(|node| node.owners.clone()).unwrap_or_default();
         for owner in owners {
             if let Some(dependents) = self.dependents.get_mut(&owner.uid) {
                 dependents.remove(uid);
@@ -161,9 +136,7 @@ impl Graph {
     pub(super) fn classify(&self, node: &Node, owner: &OwnerReference) -> Owner {
         match self.nodes.get(&owner.uid) {
             // A namespaced owner counts only within its namespace.
-            Some(known) if known.resource.namespaced && known.namespace != node.namespace => {
-                Owner::Unknown
-            }
+            Some(known) if known.resource.namespaced && known.namespace != node.namespace => Owner::Unknown,
             Some(known) if known.awaits_dependents() => Owner::Waiting,
             Some(_) => Owner::Solid,
             None => Owner::Unknown,
@@ -205,10 +178,7 @@ mod tests {
                     ..Default::default()
                 })
                 .collect(),
-            finalizers: finalizers
-                .iter()
-                .map(|finalizer| (*finalizer).to_owned())
-                .collect(),
+            finalizers: finalizers.iter().map(|finalizer| (*finalizer).to_owned()).collect(),
             deleting,
         }
     }
@@ -219,10 +189,7 @@ mod tests {
         assert!(graph.put(node("owner", &[], &[], false)).is_empty());
         assert!(graph.put(node("child", &["owner"], &[], false)).is_empty());
         assert_eq!(graph.put(node("stray", &["nobody"], &[], false)), ["stray"]);
-        assert!(
-            graph.put(node("owner", &[], &[], true)).is_empty(),
-            "an ordinary deletion concerns no one yet"
-        );
+        assert!(graph.put(node("owner", &[], &[], true)).is_empty(), "an ordinary deletion concerns no one yet");
         assert_eq!(graph.remove("owner"), ["child"]);
     }
 
@@ -231,18 +198,9 @@ mod tests {
         let mut graph = Graph::default();
         graph.put(node("owner", &[], &[], false));
         graph.put(node("child", &["owner"], &[], false));
-        assert_eq!(
-            graph.put(node("owner", &[], &[FOREGROUND], true)),
-            ["owner", "child"]
-        );
+        assert_eq!(graph.put(node("owner", &[], &[FOREGROUND], true)), ["owner", "child"]);
         assert!(graph.is_blocked("owner"));
-        assert_eq!(
-            graph.classify(
-                graph.get("child").unwrap(),
-                &graph.get("child").unwrap().owners[0]
-            ),
-            Owner::Waiting
-        );
+        assert_eq!(graph.classify(graph.get("child").unwrap(), &graph.get("child").unwrap().owners[0]), Owner::Waiting);
         assert_eq!(graph.remove("child"), ["owner"]);
         assert!(!graph.is_blocked("owner"));
     }

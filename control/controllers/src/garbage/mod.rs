@@ -40,12 +40,7 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) fn new(context: Context, resources: Vec<Arc<Resource>>) -> Arc<Self> {
-        Arc::new(Self {
-            context,
-            resources,
-            graph: Mutex::new(Graph::default()),
-            queue: Queue::new(),
-        })
+        Arc::new(Self { context, resources, graph: Mutex::new(Graph::default()), queue: Queue::new() })
     }
 
     /// Runs the collector until `cancel`.
@@ -54,29 +49,18 @@ impl Collector {
     }
 
     fn resource_of(&self, owner: &OwnerReference) -> Option<&Arc<Resource>> {
-        let group = owner
-            .api_version
-            .split_once('/')
-            .map_or("", |(group, _)| group);
-        self.resources
-            .iter()
-            .find(|resource| resource.is(group, &owner.kind))
+        let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+        self.resources.iter().find(|resource| resource.is(group, &owner.kind))
     }
 
     /// Asks the server whether an owner that the graph does not know exists.
     async fn is_gone(&self, node: &Node, owner: &OwnerReference) -> Result<bool, Error> {
         let Some(resource) = self.resource_of(owner) else {
-            return Err(Error::Partial(format!(
-                "no kind {} in {}",
-                owner.kind, owner.api_version
-            )));
+            return Err(Error::Partial(format!("no kind {} in {}", owner.kind, owner.api_version)));
         };
         // A cluster-scoped object cannot be owned by a namespaced one: such an owner cannot be looked up.
         if resource.namespaced && node.namespace.is_empty() {
-            return Err(Error::Partial(format!(
-                "{} names the namespaced owner {}",
-                node.name, owner.name
-            )));
+            return Err(Error::Partial(format!("{} names the namespaced owner {}", node.name, owner.name)));
         }
         let api = resource.objects(&self.context.client, &node.namespace);
         let found = error::gone_is_fine(api.get(&owner.name).await)?;
@@ -92,9 +76,7 @@ impl Collector {
             match kind {
                 Owner::Solid => solid = true,
                 Owner::Waiting => waiting.push(owner.uid.clone()),
-                Owner::Unknown if self.is_gone(node, owner).await? => {
-                    dangling.push(owner.uid.clone())
-                }
+                Owner::Unknown if self.is_gone(node, owner).await? => dangling.push(owner.uid.clone()),
                 Owner::Unknown => solid = true,
             }
         }
@@ -134,30 +116,14 @@ impl Collector {
         if owners.is_empty() {
             return Ok(());
         }
-        let kept: Vec<_> = node
-            .owners
-            .iter()
-            .filter(|owner| !owners.contains(&owner.uid))
-            .collect();
-        let kept = if kept.is_empty() {
-            Value::Null
-        } else {
-            json!(kept)
-        };
+        let kept: Vec<_> = node.owners.iter().filter(|owner| !owners.contains(&owner.uid)).collect();
+        let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
         self.patch(node, json!({ "ownerReferences": kept })).await
     }
 
     async fn remove_finalizer(&self, node: &Node, finalizer: &str) -> Result<(), Error> {
-        let kept: Vec<_> = node
-            .finalizers
-            .iter()
-            .filter(|known| *known != finalizer)
-            .collect();
-        let kept = if kept.is_empty() {
-            Value::Null
-        } else {
-            json!(kept)
-        };
+        let kept: Vec<_> = node.finalizers.iter().filter(|known| *known != finalizer).collect();
+        let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
         self.patch(node, json!({ "finalizers": kept })).await
     }
 
@@ -174,15 +140,8 @@ impl Collector {
     async fn await_dependents(&self, node: &Node) -> Result<(), Error> {
         let (blocked, dependents) = {
             let graph = self.graph.lock();
-            let pending = graph
-                .dependents(&node.uid)
-                .filter(|dependent| !dependent.deleting);
-            (
-                graph.is_blocked(&node.uid),
-                pending
-                    .map(|dependent| dependent.uid.clone())
-                    .collect::<Vec<_>>(),
-            )
+            let pending = graph.dependents(&node.uid).filter(|dependent| !dependent.deleting);
+            (graph.is_blocked(&node.uid), pending.map(|dependent| dependent.uid.clone()).collect::<Vec<_>>())
         };
         if !blocked {
             return self.remove_finalizer(node, FOREGROUND).await;
@@ -194,20 +153,14 @@ impl Collector {
     async fn orphan_dependents(&self, node: &Node) -> Result<(), Error> {
         let dependents: Vec<Node> = self.graph.lock().dependents(&node.uid).cloned().collect();
         for dependent in dependents {
-            self.disown(&dependent, std::slice::from_ref(&node.uid))
-                .await?;
+            self.disown(&dependent, std::slice::from_ref(&node.uid)).await?;
         }
         self.remove_finalizer(node, ORPHAN).await
     }
 }
 
 impl Observer for Collector {
-    fn observe(
-        &self,
-        resource: &Arc<Resource>,
-        old: Option<&ObjectMeta>,
-        new: Option<&ObjectMeta>,
-    ) {
+    fn observe(&self, resource: &Arc<Resource>, old: Option<&ObjectMeta>, new: Option<&ObjectMeta>) {
         let mut graph = self.graph.lock();
         let mut look = Vec::new();
         // A name that was taken by another object: the earlier one is gone.

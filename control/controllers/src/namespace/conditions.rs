@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use k8s_openapi::{
-    api::core::v1::NamespaceCondition, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp,
-};
+use k8s_openapi::{api::core::v1::NamespaceCondition, apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 /// What a pass left behind.
 #[derive(Debug, Default)]
@@ -46,10 +44,7 @@ impl Remaining {
     }
 
     fn remaining(&self) -> String {
-        let parts = self
-            .resources
-            .iter()
-            .map(|(name, count)| format!("{name} has {count} resource instances"));
+        let parts = self.resources.iter().map(|(name, count)| format!("{name} has {count} resource instances"));
         parts.collect::<Vec<_>>().join(", ")
     }
 }
@@ -68,30 +63,21 @@ pub(super) fn updated(
 ) -> Vec<NamespaceCondition> {
     let mut failures = left.failures.clone();
     failures.sort();
-    let finalizers = left
-        .finalizers
-        .iter()
-        .map(|(name, count)| format!("{name} in {count} resource instances"));
+    let finalizers = left.finalizers.iter().map(|(name, count)| format!("{name} in {count} resource instances"));
     let finalizers = finalizers.collect::<Vec<_>>().join(", ");
     set(
         &mut conditions,
         now,
         "NamespaceDeletionDiscoveryFailure",
         None,
-        (
-            "ResourcesDiscovered",
-            "All resources successfully discovered",
-        ),
+        ("ResourcesDiscovered", "All resources successfully discovered"),
     );
     set(
         &mut conditions,
         now,
         "NamespaceDeletionGroupVersionParsingFailure",
         None,
-        (
-            "ParsedGroupVersions",
-            "All legacy kube types successfully parsed",
-        ),
+        ("ParsedGroupVersions", "All legacy kube types successfully parsed"),
     );
     set(
         &mut conditions,
@@ -100,26 +86,16 @@ pub(super) fn updated(
         (!failures.is_empty()).then(|| {
             let count = failures.len();
             let text = failures.join(", ");
-            (
-                "ContentDeletionFailed",
-                format!("Failed to delete all resource types, {count} remaining: {text}"),
-            )
+            ("ContentDeletionFailed", format!("Failed to delete all resource types, {count} remaining: {text}"))
         }),
-        (
-            "ContentDeleted",
-            "All content successfully deleted, may be waiting on finalization",
-        ),
+        ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
     );
     set(
         &mut conditions,
         now,
         "NamespaceContentRemaining",
-        (!left.resources.is_empty()).then(|| {
-            (
-                "SomeResourcesRemain",
-                format!("Some resources are remaining: {}", left.remaining()),
-            )
-        }),
+        (!left.resources.is_empty())
+            .then(|| ("SomeResourcesRemain", format!("Some resources are remaining: {}", left.remaining()))),
         ("ContentRemoved", "All content successfully removed"),
     );
     set(
@@ -127,14 +103,10 @@ pub(super) fn updated(
         now,
         "NamespaceFinalizersRemaining",
         (!finalizers.is_empty()).then(|| {
-            let text =
-                format!("Some content in the namespace has finalizers remaining: {finalizers}");
+            let text = format!("Some content in the namespace has finalizers remaining: {finalizers}");
             ("SomeFinalizersRemain", text)
         }),
-        (
-            "ContentHasNoFinalizers",
-            "All content-preserving finalizers finished",
-        ),
+        ("ContentHasNoFinalizers", "All content-preserving finalizers finished"),
     );
     conditions
 }
@@ -185,17 +157,11 @@ mod tests {
         );
         assert_eq!(
             conditions[4].message.as_deref(),
-            Some(
-                "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
-            )
+            Some("Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances")
         );
         let later = Timestamp::from_second(9).unwrap();
         let conditions = updated(conditions, &Remaining::default(), later);
-        assert!(
-            conditions
-                .iter()
-                .all(|condition| condition.status == "False")
-        );
+        assert!(conditions.iter().all(|condition| condition.status == "False"));
         assert_eq!(conditions[3].last_transition_time, Some(Time(later)));
         assert_eq!(conditions[0].last_transition_time, Some(Time(now)));
     }

@@ -44,10 +44,7 @@ impl Controller {
     pub(crate) fn new(context: Context, resources: Vec<Arc<Resource>>) -> Arc<Self> {
         Arc::new(Self {
             namespaces: context.informers.get(),
-            resources: resources
-                .into_iter()
-                .filter(|resource| resource.namespaced && resource.can("delete"))
-                .collect(),
+            resources: resources.into_iter().filter(|resource| resource.namespaced && resource.can("delete")).collect(),
             queue: Queue::new(),
             context,
         })
@@ -63,27 +60,15 @@ impl Controller {
                 self.queue.add(change.key());
             }
         });
-        let work = wherry_reconcile::run(
-            NAME,
-            self.queue.clone(),
-            WORKERS,
-            self.clone(),
-            cancel.clone(),
-        );
+        let work = wherry_reconcile::run(NAME, self.queue.clone(), WORKERS, self.clone(), cancel.clone());
         tokio::join!(namespaces, work);
     }
 
     /// Deletes what it can of one resource and notes what is left.
-    async fn empty(
-        &self,
-        namespace: &str,
-        resource: &Resource,
-        left: &mut Remaining,
-    ) -> Result<(), kube::Error> {
+    async fn empty(&self, namespace: &str, resource: &Resource, left: &mut Remaining) -> Result<(), kube::Error> {
         let api = resource.objects(&self.context.client, namespace);
         if resource.can("deletecollection") {
-            api.delete_collection(&DeleteParams::background(), &ListParams::default())
-                .await?;
+            api.delete_collection(&DeleteParams::background(), &ListParams::default()).await?;
         }
         if !resource.can("list") {
             return Ok(());
@@ -92,12 +77,8 @@ impl Controller {
         loop {
             let page = api.list(&params).await?;
             for object in &page.items {
-                left.note(
-                    &resource.to_string(),
-                    object.metadata.finalizers.as_deref().unwrap_or_default(),
-                );
-                if !resource.can("deletecollection") && object.metadata.deletion_timestamp.is_none()
-                {
+                left.note(&resource.to_string(), object.metadata.finalizers.as_deref().unwrap_or_default());
+                if !resource.can("deletecollection") && object.metadata.deletion_timestamp.is_none() {
                     let name = object.metadata.name.as_deref().unwrap_or_default();
                     error::gone_is_fine(api.delete(name, &DeleteParams::background()).await)?;
                 }
@@ -110,10 +91,7 @@ impl Controller {
     }
 
     async fn empty_all(&self, namespace: &str) -> Remaining {
-        let (pods, others): (Vec<_>, Vec<_>) = self
-            .resources
-            .iter()
-            .partition(|resource| resource.is("", "Pod"));
+        let (pods, others): (Vec<_>, Vec<_>) = self.resources.iter().partition(|resource| resource.is("", "Pod"));
         let mut left = Remaining::default();
         for resource in pods {
             if let Err(error) = self.empty(namespace, resource, &mut left).await {
@@ -145,14 +123,7 @@ impl Controller {
             )),
         };
         let api: Api<Namespace> = Api::all(self.context.client.clone());
-        let patched = patch_status(
-            &api,
-            namespace,
-            namespace.status.as_ref(),
-            &status,
-            Precondition::Uid,
-        )
-        .await;
+        let patched = patch_status(&api, namespace, namespace.status.as_ref(), &status, Precondition::Uid).await;
         error::gone_is_fine(patched)?;
         Ok(())
     }
@@ -160,27 +131,20 @@ impl Controller {
     async fn finalize(&self, namespace: &Namespace) -> Result<(), Error> {
         let mut finalized = namespace.clone();
         if let Some(spec) = &mut finalized.spec {
-            spec.finalizers
-                .iter_mut()
-                .for_each(|finalizers| finalizers.retain(|name| name != FINALIZER));
+            spec.finalizers.iter_mut().for_each(|finalizers| finalizers.retain(|name| name != FINALIZER));
         }
         // Our view may be older than our own report: the finalizers are what counts.
         finalized.metadata.resource_version = None;
         let api: Api<Namespace> = Api::all(self.context.client.clone());
         let name = namespace.metadata.name.as_deref().unwrap_or_default();
-        let result = api
-            .replace_subresource("finalize", name, &PostParams::default(), &finalized)
-            .await;
+        let result = api.replace_subresource("finalize", name, &PostParams::default(), &finalized).await;
         error::gone_is_fine(result)?;
         Ok(())
     }
 }
 
 fn is_deleting(namespace: &Namespace) -> bool {
-    let finalizers = namespace
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.finalizers.as_ref());
+    let finalizers = namespace.spec.as_ref().and_then(|spec| spec.finalizers.as_ref());
     namespace.metadata.deletion_timestamp.is_some()
         && finalizers.is_some_and(|finalizers| finalizers.iter().any(|name| name == FINALIZER))
 }
@@ -193,11 +157,7 @@ impl Observer for Controller {
         let Some(name) = old.namespace.as_deref() else {
             return;
         };
-        if self
-            .namespaces
-            .get("", name)
-            .is_some_and(|namespace| is_deleting(&namespace))
-        {
+        if self.namespaces.get("", name).is_some_and(|namespace| is_deleting(&namespace)) {
             self.queue.add(ObjectKey::new("", name));
         }
     }
@@ -207,11 +167,7 @@ impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
-        let Some(namespace) = self
-            .namespaces
-            .get_key(&key)
-            .filter(|namespace| is_deleting(namespace))
-        else {
+        let Some(namespace) = self.namespaces.get_key(&key).filter(|namespace| is_deleting(namespace)) else {
             return Ok(Outcome::Done);
         };
         let left = self.empty_all(&key.name).await;
@@ -230,10 +186,8 @@ impl Reconciler<ObjectKey> for Controller {
 impl Controller {
     /// Whether every kind of which something remains is watched, so that its end will wake us.
     fn will_be_told(&self, remaining: &BTreeMap<String, usize>) -> bool {
-        remaining.keys().all(|name| {
-            self.resources
-                .iter()
-                .any(|resource| resource.is_watched() && resource.to_string() == *name)
-        })
+        remaining
+            .keys()
+            .all(|name| self.resources.iter().any(|resource| resource.is_watched() && resource.to_string() == *name))
     }
 }

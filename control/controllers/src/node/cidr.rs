@@ -14,11 +14,7 @@ impl Blocks {
     /// `cidr` cut into shares of prefix length `share`; none if these do not fit.
     pub(super) fn new(cidr: &str, share: u8) -> Option<Self> {
         let (base, prefix) = parse(cidr)?;
-        (prefix <= share && share <= 30).then_some(Self {
-            base,
-            prefix,
-            share,
-        })
+        (prefix <= share && share <= 30).then_some(Self { base, prefix, share })
     }
 
     /// How many shares there are.
@@ -52,9 +48,7 @@ impl Blocks {
 
     /// The first share that is not taken.
     pub(super) fn free(&self, taken: &HashSet<u32>) -> Option<String> {
-        (0..self.count())
-            .find(|number| !taken.contains(number))
-            .map(|number| self.nth(number))
+        (0..self.count()).find(|number| !taken.contains(number)).map(|number| self.nth(number))
     }
 }
 
@@ -78,10 +72,7 @@ mod tests {
         let blocks = Blocks::new("10.128.0.0/9", 18).unwrap();
         assert_eq!(blocks.count(), 512);
         assert_eq!(blocks.free(&HashSet::new()).unwrap(), "10.128.0.0/18");
-        assert_eq!(
-            blocks.free(&HashSet::from([0, 2])).unwrap(),
-            "10.128.64.0/18"
-        );
+        assert_eq!(blocks.free(&HashSet::from([0, 2])).unwrap(), "10.128.64.0/18");
         assert_eq!(blocks.free(&(0..512).collect()), None);
         assert_eq!(blocks.touched("10.128.64.0/17"), 0..2);
         assert_eq!(blocks.touched("192.168.0.0/16"), 0..0);

@@ -49,19 +49,10 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     let queue = Queue::new();
     let nodes = feed(controller.nodes.subscribe(), &cancel, |change| {
         let executing = |node: &Node| {
-            let taints = node
-                .spec
-                .iter()
-                .flat_map(|spec| spec.taints.iter().flatten());
-            taints
-                .filter(|taint| taint.effect == NO_EXECUTE)
-                .cloned()
-                .collect::<Vec<_>>()
+            let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+            taints.filter(|taint| taint.effect == NO_EXECUTE).cloned().collect::<Vec<_>>()
         };
-        let (old, new) = (
-            change.old.as_deref().map(executing),
-            change.new.as_deref().map(executing),
-        );
+        let (old, new) = (change.old.as_deref().map(executing), change.new.as_deref().map(executing));
         if old.unwrap_or_default() != new.unwrap_or_default() {
             let pods = controller.pods.by_index(pods::BY_NODE, &change.key().name);
             pods.iter().for_each(|pod| queue.add(ObjectKey::of(&**pod)));
@@ -73,13 +64,7 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
             queue.add(change.key());
         }
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(nodes, pods, work);
 }
 
@@ -88,17 +73,12 @@ impl Controller {
     fn node_taints(&self, pod: &Pod) -> Vec<k8s_openapi::api::core::v1::Taint> {
         let node = pods::node_of(pod).and_then(|name| self.nodes.get("", name));
         let taints = node.and_then(|node| node.spec.as_ref().and_then(|spec| spec.taints.clone()));
-        taints
-            .into_iter()
-            .flatten()
-            .filter(|taint| taint.effect == NO_EXECUTE)
-            .collect()
+        taints.into_iter().flatten().filter(|taint| taint.effect == NO_EXECUTE).collect()
     }
 
     async fn evict(&self, pod: &Pod, key: &ObjectKey) -> Result<(), Error> {
         let text = format!("Marking for deletion Pod {key}");
-        self.recorder
-            .on(pod, EventType::Normal, "TaintManagerEviction", text);
+        self.recorder.on(pod, EventType::Normal, "TaintManagerEviction", text);
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let condition = json!({
             "type": "DisruptionTarget",
@@ -108,17 +88,12 @@ impl Controller {
             "lastTransitionTime": Time(Timestamp::now()),
         });
         let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
-        let patched = api
-            .patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await;
+        let patched = api.patch_status(&key.name, &PatchParams::default(), &Patch::Strategic(patch)).await;
         if error::gone_is_fine(patched)?.is_none() {
             return Ok(());
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
             ..DeleteParams::default()
         };
         error::gone_is_fine(api.delete(&key.name, &params).await)?;
@@ -130,18 +105,12 @@ impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
-        let Some(pod) = self
-            .pods
-            .get_key(&key)
-            .filter(|pod| !pods::is_deleting(pod))
-        else {
+        let Some(pod) = self.pods.get_key(&key).filter(|pod| !pods::is_deleting(pod)) else {
             return Ok(Outcome::Done);
         };
         match taints::stay(&self.node_taints(&pod), &pod, Timestamp::now()) {
             Stay::Forever => Ok(Outcome::Done),
-            Stay::For(left) if left.is_zero() => {
-                self.evict(&pod, &key).await.map(|()| Outcome::Done)
-            }
+            Stay::For(left) if left.is_zero() => self.evict(&pod, &key).await.map(|()| Outcome::Done),
             Stay::For(left) => Ok(Outcome::After(left)),
         }
     }

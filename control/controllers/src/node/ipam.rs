@@ -11,8 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 use wherry_reconcile::{
-    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
-    informer::revision_of,
+    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, informer::revision_of,
 };
 
 use super::cidr::Blocks;
@@ -32,17 +31,9 @@ struct Controller {
 }
 
 /// Runs the controller until `cancel`.
-pub(crate) async fn run(
-    context: Context,
-    cluster_cidr: String,
-    node_mask: u8,
-    cancel: CancellationToken,
-) {
+pub(crate) async fn run(context: Context, cluster_cidr: String, node_mask: u8, cancel: CancellationToken) {
     let Some(blocks) = Blocks::new(&cluster_cidr, node_mask) else {
-        error!(
-            cluster_cidr,
-            node_mask, "the cluster's addresses cannot be divided among nodes"
-        );
+        error!(cluster_cidr, node_mask, "the cluster's addresses cannot be divided among nodes");
         return;
     };
     let controller = Arc::new(Controller {
@@ -59,10 +50,7 @@ pub(crate) async fn run(
     let nodes = feed(controller.nodes.subscribe(), &cancel, |_| {
         // Any change may be what somebody waits for: a new Node, a share set free, or our own last write.
         let nodes = controller.nodes.list();
-        nodes
-            .iter()
-            .filter(|node| assigned(node).is_none())
-            .for_each(|node| queue.add(ObjectKey::of(&**node)));
+        nodes.iter().filter(|node| assigned(node).is_none()).for_each(|node| queue.add(ObjectKey::of(&**node)));
     });
     let work = wherry_reconcile::run(NAME, queue.clone(), 1, controller.clone(), cancel.clone());
     tokio::join!(nodes, work);
@@ -75,17 +63,12 @@ fn assigned(node: &Node) -> Option<&str> {
 
 impl Controller {
     fn is_current(&self) -> bool {
-        self.written
-            .satisfied(&ObjectKey::default(), self.nodes.revision(), |_| false)
+        self.written.satisfied(&ObjectKey::default(), self.nodes.revision(), |_| false)
     }
 
     fn taken(&self) -> HashSet<u32> {
         let nodes = self.nodes.list();
-        nodes
-            .iter()
-            .filter_map(|node| assigned(node))
-            .flat_map(|cidr| self.blocks.touched(cidr))
-            .collect()
+        nodes.iter().filter_map(|node| assigned(node)).flat_map(|cidr| self.blocks.touched(cidr)).collect()
     }
 }
 
@@ -93,11 +76,7 @@ impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
-        let Some(node) = self
-            .nodes
-            .get_key(&key)
-            .filter(|node| assigned(node).is_none())
-        else {
+        let Some(node) = self.nodes.get_key(&key).filter(|node| assigned(node).is_none()) else {
             return Ok(Outcome::Done);
         };
         if !self.is_current() {
@@ -105,8 +84,7 @@ impl Reconciler<ObjectKey> for Controller {
         }
         let Some(cidr) = self.blocks.free(&self.taken()) else {
             let text = format!("Node {} status is now: CIDRNotAvailable", key.name);
-            self.recorder
-                .on(&*node, EventType::Normal, "CIDRNotAvailable", text);
+            self.recorder.on(&*node, EventType::Normal, "CIDRNotAvailable", text);
             return Ok(Outcome::Done);
         };
         let patch = json!({
@@ -114,12 +92,9 @@ impl Reconciler<ObjectKey> for Controller {
             "spec": { "podCIDR": cidr, "podCIDRs": [cidr] },
         });
         let api: Api<Node> = Api::all(self.context.client.clone());
-        let patched = api
-            .patch(&key.name, &PatchParams::default(), &Patch::Merge(patch))
-            .await;
+        let patched = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         if let Some(updated) = error::gone_is_fine(patched)? {
-            self.written
-                .wrote(&ObjectKey::default(), revision_of(&updated));
+            self.written.wrote(&ObjectKey::default(), revision_of(&updated));
         }
         Ok(Outcome::Done)
     }

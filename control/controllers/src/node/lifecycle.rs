@@ -22,9 +22,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wherry_reconcile::{
-    Change, EventType, Filter, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
-};
+use wherry_reconcile::{Change, EventType, Filter, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder};
 
 use super::taints;
 use crate::{
@@ -51,10 +49,8 @@ struct Controller {
 
 /// Runs the controller until `cancel`.
 pub(crate) async fn run(context: Context, cancel: CancellationToken) {
-    let leases: Informer<Lease> = context.informers.get_filtered(Filter {
-        namespace: Some("kube-node-lease".into()),
-        ..Filter::default()
-    });
+    let leases: Informer<Lease> =
+        context.informers.get_filtered(Filter { namespace: Some("kube-node-lease".into()), ..Filter::default() });
     let controller = Arc::new(Controller {
         nodes: context.informers.get(),
         pods: context.informers.get(),
@@ -63,9 +59,7 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         context,
     });
     pods::index(&controller.pods);
-    let synced = async {
-        controller.nodes.synced().await && controller.pods.synced().await && leases.synced().await
-    };
+    let synced = async { controller.nodes.synced().await && controller.pods.synced().await && leases.synced().await };
     if cancel.run_until_cancelled(synced).await != Some(true) {
         return;
     }
@@ -78,13 +72,7 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
             controller.hear(&lease.name_any());
         }
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(nodes, renewals, work);
 }
 
@@ -117,10 +105,7 @@ impl Controller {
 
     fn wake_all(&self, queue: &Queue<ObjectKey>) {
         let nodes = self.nodes.list();
-        nodes
-            .iter()
-            .filter(|node| !taints::is_ready(node))
-            .for_each(|node| queue.add(ObjectKey::of(&**node)));
+        nodes.iter().filter(|node| !taints::is_ready(node)).for_each(|node| queue.add(ObjectKey::of(&**node)));
     }
 
     fn api(&self) -> Api<Node> {
@@ -134,17 +119,10 @@ impl Controller {
             return Ok(None);
         }
         let text = format!("Node {} status is now: NodeNotReady", node.name_any());
-        self.recorder
-            .on(node, EventType::Normal, "NodeNotReady", text);
+        self.recorder.on(node, EventType::Normal, "NodeNotReady", text);
         let patch = json!({ "metadata": { "uid": node.metadata.uid }, "status": { "conditions": conditions } });
-        let patched = self
-            .api()
-            .patch_status(
-                &node.name_any(),
-                &PatchParams::default(),
-                &Patch::Strategic(patch),
-            )
-            .await;
+        let patched =
+            self.api().patch_status(&node.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await;
         Ok(error::gone_is_fine(patched)?)
     }
 
@@ -155,36 +133,20 @@ impl Controller {
             if !pods::is_ready(&pod) {
                 continue;
             }
-            let condition =
-                json!({ "type": "Ready", "status": "False", "lastTransitionTime": Time(now) });
+            let condition = json!({ "type": "Ready", "status": "False", "lastTransitionTime": Time(now) });
             let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": { "conditions": [condition] } });
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
-            let patched = api
-                .patch_status(
-                    &pod.name_any(),
-                    &PatchParams::default(),
-                    &Patch::Strategic(patch),
-                )
-                .await;
+            let patched = api.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Strategic(patch)).await;
             error::gone_is_fine(patched)?;
-            self.recorder.on(
-                &*pod,
-                EventType::Warning,
-                "NodeNotReady",
-                "Node is not ready",
-            );
+            self.recorder.on(&*pod, EventType::Warning, "NodeNotReady", "Node is not ready");
         }
         Ok(())
     }
 
     async fn sync_taints(&self, node: &Node) -> Result<(), Error> {
         let evict = self.nodes.list().iter().any(|node| taints::is_ready(node));
-        let existing = node
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.taints.clone())
-            .unwrap_or_default();
+        let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let wanted = taints::wanted(node, evict, Timestamp::now());
         if existing == wanted {
             return Ok(());
@@ -194,24 +156,14 @@ impl Controller {
             "metadata": { "uid": node.metadata.uid, "resourceVersion": node.metadata.resource_version },
             "spec": { "taints": if wanted.is_empty() { serde_json::Value::Null } else { json!(wanted) } },
         });
-        let patched = self
-            .api()
-            .patch(
-                &node.name_any(),
-                &PatchParams::default(),
-                &Patch::Merge(patch),
-            )
-            .await;
+        let patched = self.api().patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
         error::gone_is_fine(patched)?;
         Ok(())
     }
 
     fn silence(&self, node: &str) -> Duration {
         let mut heard = self.heard.lock();
-        heard
-            .entry(node.to_owned())
-            .or_insert_with(Instant::now)
-            .elapsed()
+        heard.entry(node.to_owned()).or_insert_with(Instant::now).elapsed()
     }
 }
 
@@ -232,30 +184,22 @@ impl Reconciler<ObjectKey> for Controller {
         if taints::condition(&node, "Ready").is_some_and(|status| status != "True") {
             self.mark_pods(&node).await?;
         }
-        Ok(
-            match GRACE.checked_sub(silence).filter(|left| !left.is_zero()) {
-                Some(left) => Outcome::After(left),
-                None => Outcome::Done,
-            },
-        )
+        Ok(match GRACE.checked_sub(silence).filter(|left| !left.is_zero()) {
+            Some(left) => Outcome::After(left),
+            None => Outcome::Done,
+        })
     }
 }
 
 fn heartbeat(node: &Node) -> Option<&Time> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions
-        .iter()
-        .find(|condition| condition.type_ == "Ready")?;
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
     ready.last_heartbeat_time.as_ref()
 }
 
 /// The conditions that have to become Unknown.
 fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
-    let known = node
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.clone())
-        .unwrap_or_default();
+    let known = node.status.as_ref().and_then(|status| status.conditions.clone()).unwrap_or_default();
     OBSERVED
         .iter()
         .filter_map(|kind| {
@@ -265,10 +209,7 @@ fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
             }
             let (reason, message) = match before {
                 Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
-                None => (
-                    "NodeStatusNeverUpdated",
-                    "Kubelet never posted node status.",
-                ),
+                None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
             };
             let heartbeat = before.and_then(|before| before.last_heartbeat_time.clone());
             Some(NodeCondition {
@@ -304,16 +245,9 @@ mod tests {
             ..Default::default()
         };
         let conditions = unknown_conditions(&node, Timestamp::UNIX_EPOCH);
-        let reasons: Vec<_> = conditions
-            .iter()
-            .map(|condition| condition.reason.as_deref().unwrap())
-            .collect();
+        let reasons: Vec<_> = conditions.iter().map(|condition| condition.reason.as_deref().unwrap()).collect();
         assert_eq!(reasons[0], "NodeStatusUnknown");
-        assert!(
-            reasons[1..]
-                .iter()
-                .all(|reason| *reason == "NodeStatusNeverUpdated")
-        );
+        assert!(reasons[1..].iter().all(|reason| *reason == "NodeStatusNeverUpdated"));
         node.status.as_mut().unwrap().conditions = Some(conditions);
         assert!(unknown_conditions(&node, Timestamp::UNIX_EPOCH).is_empty());
     }

@@ -85,18 +85,13 @@ impl Controller {
                 "metadata": { "uid": pod.metadata.uid },
                 "status": { "phase": "Failed", "conditions": [condition] },
             });
-            let patched = api
-                .patch_status(name, &PatchParams::default(), &Patch::Strategic(patch))
-                .await;
+            let patched = api.patch_status(name, &PatchParams::default(), &Patch::Strategic(patch)).await;
             if error::gone_is_fine(patched)?.is_none() {
                 return Ok(());
             }
         }
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
             ..DeleteParams::default().grace_period(0)
         };
         error::gone_is_fine(api.delete(name, &params).await)?;
@@ -110,12 +105,8 @@ impl Reconciler<String> for Controller {
     async fn reconcile(&self, node: String) -> Result<Outcome, Error> {
         if node.is_empty() {
             let pods = self.pods.list();
-            for pod in pods
-                .iter()
-                .filter(|pod| pods::is_deleting(pod) && pods::node_of(pod).is_none())
-            {
-                self.remove(pod, "pod is terminating and was never scheduled")
-                    .await?;
+            for pod in pods.iter().filter(|pod| pods::is_deleting(pod) && pods::node_of(pod).is_none()) {
+                self.remove(pod, "pod is terminating and was never scheduled").await?;
             }
             return Ok(Outcome::Done);
         }
@@ -124,16 +115,8 @@ impl Reconciler<String> for Controller {
             self.missing.lock().remove(&node);
             return Ok(Outcome::Done);
         }
-        let missing = self
-            .missing
-            .lock()
-            .entry(node.clone())
-            .or_insert_with(Instant::now)
-            .elapsed();
-        if let Some(left) = QUARANTINE
-            .checked_sub(missing)
-            .filter(|left| !left.is_zero())
-        {
+        let missing = self.missing.lock().entry(node.clone()).or_insert_with(Instant::now).elapsed();
+        if let Some(left) = QUARANTINE.checked_sub(missing).filter(|left| !left.is_zero()) {
             return Ok(Outcome::After(left));
         }
         let api: Api<Node> = Api::all(self.context.client.clone());

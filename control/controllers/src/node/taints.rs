@@ -19,19 +19,13 @@ const PRESSURES: [(&str, &str); 4] = [
     ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
     ("DiskPressure", "node.kubernetes.io/disk-pressure"),
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
-    (
-        "NetworkUnavailable",
-        "node.kubernetes.io/network-unavailable",
-    ),
+    ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 
 /// The value of a Node's condition.
 pub(super) fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
     let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == kind)
-        .map(|condition| condition.status.as_str())
+    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
 }
 
 pub(super) fn is_ready(node: &Node) -> bool {
@@ -62,16 +56,9 @@ pub(super) fn wanted(node: &Node, evict: bool, now: Timestamp) -> Vec<Taint> {
         wanted.push((UNSCHEDULABLE, NO_SCHEDULE));
     }
     let is_wanted = |taint: &Taint| wanted.contains(&(taint.key.as_str(), taint.effect.as_str()));
-    let mut taints: Vec<Taint> = existing
-        .iter()
-        .filter(|taint| !is_ours(taint) || is_wanted(taint))
-        .cloned()
-        .collect();
+    let mut taints: Vec<Taint> = existing.iter().filter(|taint| !is_ours(taint) || is_wanted(taint)).cloned().collect();
     for (key, effect) in &wanted {
-        if !taints
-            .iter()
-            .any(|taint| taint.key == *key && taint.effect == *effect)
-        {
+        if !taints.iter().any(|taint| taint.key == *key && taint.effect == *effect) {
             taints.push(Taint {
                 key: (*key).to_owned(),
                 effect: (*effect).to_owned(),
@@ -101,30 +88,18 @@ pub(super) enum Stay {
 
 /// How long a Pod tolerates its node's NoExecute taints: each from the moment it was added, the shortest counts.
 pub(super) fn stay(taints: &[Taint], pod: &Pod, now: Timestamp) -> Stay {
-    let tolerations = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.tolerations.as_deref())
-        .unwrap_or_default();
+    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_deref()).unwrap_or_default();
     let mut stay = Stay::Forever;
     for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
-        let tolerating: Vec<_> = tolerations
-            .iter()
-            .filter(|toleration| tolerates(toleration, taint))
-            .collect();
+        let tolerating: Vec<_> = tolerations.iter().filter(|toleration| tolerates(toleration, taint)).collect();
         if tolerating.is_empty() {
             return Stay::For(Duration::ZERO);
         }
-        let Some(seconds) = tolerating
-            .iter()
-            .filter_map(|toleration| toleration.toleration_seconds)
-            .min()
-        else {
+        let Some(seconds) = tolerating.iter().filter_map(|toleration| toleration.toleration_seconds).min() else {
             continue;
         };
         let since = taint.time_added.as_ref().map_or(now, |time| time.0);
-        let left =
-            seconds.max(0).saturating_mul(1000) - now.duration_since(since).as_millis() as i64;
+        let left = seconds.max(0).saturating_mul(1000) - now.duration_since(since).as_millis() as i64;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         stay = match stay {
             Stay::Forever => Stay::For(left),
@@ -143,10 +118,7 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         && matches(&toleration.key, &taint.key)
         && match toleration.operator.as_deref() {
             Some("Exists") => true,
-            _ => {
-                toleration.value.as_deref().unwrap_or_default()
-                    == taint.value.as_deref().unwrap_or_default()
-            }
+            _ => toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default(),
         }
 }
 
@@ -159,17 +131,10 @@ mod tests {
 
     fn node(ready: Option<&str>, taints: Vec<Taint>) -> Node {
         Node {
-            spec: Some(NodeSpec {
-                taints: Some(taints),
-                ..Default::default()
-            }),
+            spec: Some(NodeSpec { taints: Some(taints), ..Default::default() }),
             status: Some(NodeStatus {
                 conditions: ready.map(|status| {
-                    vec![NodeCondition {
-                        type_: "Ready".into(),
-                        status: status.into(),
-                        ..Default::default()
-                    }]
+                    vec![NodeCondition { type_: "Ready".into(), status: status.into(), ..Default::default() }]
                 }),
                 ..Default::default()
             }),
@@ -182,37 +147,20 @@ mod tests {
     }
 
     fn names(taints: &[Taint]) -> Vec<(&str, &str)> {
-        taints
-            .iter()
-            .map(|taint| (&*taint.key, &*taint.effect))
-            .collect()
+        taints.iter().map(|taint| (&*taint.key, &*taint.effect)).collect()
     }
 
     #[test]
     fn taints_follow_the_condition_and_spare_others() {
-        let foreign = Taint {
-            key: "gpu".into(),
-            effect: NO_SCHEDULE.into(),
-            ..Default::default()
-        };
+        let foreign = Taint { key: "gpu".into(), effect: NO_SCHEDULE.into(), ..Default::default() };
         let lost = wanted(&node(Some("Unknown"), vec![foreign.clone()]), true, at(5));
-        assert_eq!(
-            names(&lost),
-            [
-                ("gpu", NO_SCHEDULE),
-                (UNREACHABLE, NO_SCHEDULE),
-                (UNREACHABLE, NO_EXECUTE)
-            ]
-        );
+        assert_eq!(names(&lost), [("gpu", NO_SCHEDULE), (UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]);
         assert_eq!(lost[2].time_added, Some(Time(at(5))));
         let still = wanted(&node(Some("Unknown"), lost.clone()), true, at(9));
         assert_eq!(still, lost, "the clock of a taint is not restarted");
         let back = wanted(&node(Some("True"), lost.clone()), true, at(10));
         assert_eq!(back, [foreign]);
-        assert_eq!(
-            names(&wanted(&node(Some("False"), Vec::new()), false, at(0))),
-            [(NOT_READY, NO_SCHEDULE)]
-        );
+        assert_eq!(names(&wanted(&node(Some("False"), Vec::new()), false, at(0))), [(NOT_READY, NO_SCHEDULE)]);
     }
 
     #[test]
@@ -242,15 +190,9 @@ mod tests {
         };
         let lost = [taint(UNREACHABLE, 100)];
         assert_eq!(stay(&lost, &pod(&[]), at(100)), Stay::For(Duration::ZERO));
-        assert_eq!(
-            stay(&lost, &pod(&[(UNREACHABLE, None)]), at(900)),
-            Stay::Forever
-        );
+        assert_eq!(stay(&lost, &pod(&[(UNREACHABLE, None)]), at(900)), Stay::Forever);
         let usual = pod(&[(NOT_READY, Some(300)), (UNREACHABLE, Some(300))]);
-        assert_eq!(
-            stay(&lost, &usual, at(150)),
-            Stay::For(Duration::from_secs(250))
-        );
+        assert_eq!(stay(&lost, &usual, at(150)), Stay::For(Duration::from_secs(250)));
         assert_eq!(stay(&lost, &usual, at(500)), Stay::For(Duration::ZERO));
         assert_eq!(stay(&[], &pod(&[]), at(0)), Stay::Forever);
     }

@@ -50,12 +50,7 @@ pub(crate) const BY_CONTROLLER: &str = "controller";
 
 /// Declares the index of ReplicaSets that their owners read.
 pub(crate) fn index(sets: &Informer<ReplicaSet>) {
-    sets.index(BY_CONTROLLER, |set| {
-        controller_of(&set.metadata)
-            .map(|owner| owner.uid.clone())
-            .into_iter()
-            .collect()
-    });
+    sets.index(BY_CONTROLLER, |set| controller_of(&set.metadata).map(|owner| owner.uid.clone()).into_iter().collect());
 }
 
 struct Controller {
@@ -86,22 +81,11 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         return;
     }
     let queue = Queue::new();
-    let sets = feed(controller.sets.subscribe(), &cancel, |change| {
-        queue.add(change.key())
-    });
+    let sets = feed(controller.sets.subscribe(), &cancel, |change| queue.add(change.key()));
     let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        controller
-            .owners(&change)
-            .into_iter()
-            .for_each(|key| queue.add(key));
+        controller.owners(&change).into_iter().for_each(|key| queue.add(key));
     });
-    let work = wherry_reconcile::run(
-        NAME,
-        queue.clone(),
-        WORKERS,
-        controller.clone(),
-        cancel.clone(),
-    );
+    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(sets, pods, work);
 }
 
@@ -112,18 +96,14 @@ impl Controller {
         for pod in change.sides() {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             match controller_of(&pod.metadata) {
-                Some(owner) if owner.kind == "ReplicaSet" => {
-                    keys.push(ObjectKey::new(namespace, &owner.name))
-                }
+                Some(owner) if owner.kind == "ReplicaSet" => keys.push(ObjectKey::new(namespace, &owner.name)),
                 Some(_) => {}
                 None => keys.extend(
                     self.sets
                         .list_namespace(namespace)
                         .iter()
                         .filter(|set| {
-                            set.spec.as_ref().is_some_and(|spec| {
-                                selects(&spec.selector, pod.metadata.labels.as_ref())
-                            })
+                            set.spec.as_ref().is_some_and(|spec| selects(&spec.selector, pod.metadata.labels.as_ref()))
                         })
                         .map(|set| ObjectKey::of(&**set)),
                 ),
@@ -146,17 +126,10 @@ impl Controller {
         key: &ObjectKey,
         candidates: Vec<Arc<Pod>>,
     ) -> Result<Vec<Arc<Pod>>, Error> {
-        let Some(selector) = set
-            .spec
-            .as_ref()
-            .and_then(|spec| Selector::try_from(spec.selector.clone()).ok())
-        else {
+        let Some(selector) = set.spec.as_ref().and_then(|spec| Selector::try_from(spec.selector.clone()).ok()) else {
             return Ok(Vec::new());
         };
-        let claimer = Claimer {
-            owner: &set.metadata,
-            selector: &selector,
-        };
+        let claimer = Claimer { owner: &set.metadata, selector: &selector };
         let api: Api<Pod> = self.api(&key.namespace);
         let mut claimed = Vec::with_capacity(candidates.len());
         let mut confirmed = false;
@@ -186,10 +159,7 @@ impl Controller {
 
     /// Asks the server, not the cache, whether the set may still adopt.
     async fn confirm(&self, set: &ReplicaSet, key: &ObjectKey) -> Result<(), Error> {
-        let fresh = self
-            .api::<ReplicaSet>(&key.namespace)
-            .get(&key.name)
-            .await?;
+        let fresh = self.api::<ReplicaSet>(&key.namespace).get(&key.name).await?;
         if fresh.metadata.uid != set.metadata.uid || fresh.metadata.deletion_timestamp.is_some() {
             return Err(Error::Replaced(key.to_string()));
         }
@@ -211,17 +181,8 @@ impl Controller {
         }
     }
 
-    async fn manage(
-        &self,
-        set: &ReplicaSet,
-        key: &ObjectKey,
-        active: &[Arc<Pod>],
-    ) -> Option<Failure> {
-        let wanted = set
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.replicas)
-            .unwrap_or(1);
+    async fn manage(&self, set: &ReplicaSet, key: &ObjectKey, active: &[Arc<Pod>]) -> Option<Failure> {
+        let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
         let wanted = usize::try_from(wanted).unwrap_or(0);
         match plan::plan(wanted, active, &self.related(set), Timestamp::now()) {
             Plan::Nothing => None,
@@ -238,10 +199,8 @@ impl Controller {
             let size = batch.min(count);
             let results = join_all((0..size).map(|_| self.create_one(set, key, &pod))).await;
             if let Some(error) = results.into_iter().find_map(Result::err) {
-                return (!error::is_namespace_terminating(&error)).then(|| Failure {
-                    reason: "FailedCreate",
-                    message: error::message(&error),
-                });
+                return (!error::is_namespace_terminating(&error))
+                    .then(|| Failure { reason: "FailedCreate", message: error::message(&error) });
             }
             count -= size;
             batch = size * 2;
@@ -249,87 +208,49 @@ impl Controller {
         None
     }
 
-    async fn create_one(
-        &self,
-        set: &ReplicaSet,
-        key: &ObjectKey,
-        pod: &Pod,
-    ) -> Result<(), kube::Error> {
-        match self
-            .api::<Pod>(&key.namespace)
-            .create(&PostParams::default(), pod)
-            .await
-        {
+    async fn create_one(&self, set: &ReplicaSet, key: &ObjectKey, pod: &Pod) -> Result<(), kube::Error> {
+        match self.api::<Pod>(&key.namespace).create(&PostParams::default(), pod).await {
             Ok(created) => {
                 self.expectations.wrote(key, revision_of(&created));
                 let name = created.metadata.name.unwrap_or_default();
-                self.recorder.on(
-                    set,
-                    EventType::Normal,
-                    "SuccessfulCreate",
-                    format!("Created pod: {name}"),
-                );
+                self.recorder.on(set, EventType::Normal, "SuccessfulCreate", format!("Created pod: {name}"));
                 Ok(())
             }
             Err(error) => {
                 if !error::is_namespace_terminating(&error) {
                     let text = format!("Error creating: {}", error::message(&error));
-                    self.recorder
-                        .on(set, EventType::Warning, "FailedCreate", text);
+                    self.recorder.on(set, EventType::Warning, "FailedCreate", text);
                 }
                 Err(error)
             }
         }
     }
 
-    async fn delete(
-        &self,
-        set: &ReplicaSet,
-        key: &ObjectKey,
-        victims: Vec<Arc<Pod>>,
-    ) -> Option<Failure> {
+    async fn delete(&self, set: &ReplicaSet, key: &ObjectKey, victims: Vec<Arc<Pod>>) -> Option<Failure> {
         let results = join_all(victims.iter().map(|pod| self.delete_one(set, key, pod))).await;
-        results
-            .into_iter()
-            .find_map(Result::err)
-            .map(|error| Failure {
-                reason: "FailedDelete",
-                message: format!("unable to delete pods: {}", error::message(&error)),
-            })
+        results.into_iter().find_map(Result::err).map(|error| Failure {
+            reason: "FailedDelete",
+            message: format!("unable to delete pods: {}", error::message(&error)),
+        })
     }
 
-    async fn delete_one(
-        &self,
-        set: &ReplicaSet,
-        key: &ObjectKey,
-        pod: &Pod,
-    ) -> Result<(), kube::Error> {
+    async fn delete_one(&self, set: &ReplicaSet, key: &ObjectKey, pod: &Pod) -> Result<(), kube::Error> {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: pod.metadata.uid.clone(),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: pod.metadata.uid.clone(), resource_version: None }),
             ..DeleteParams::default()
         };
         match self.api::<Pod>(&key.namespace).delete(name, &params).await {
             Ok(_) => {
-                self.expectations
-                    .deleted(key, pod.metadata.uid.clone().unwrap_or_default());
-                self.recorder.on(
-                    set,
-                    EventType::Normal,
-                    "SuccessfulDelete",
-                    format!("Deleted pod: {name}"),
-                );
+                self.expectations.deleted(key, pod.metadata.uid.clone().unwrap_or_default());
+                self.recorder.on(set, EventType::Normal, "SuccessfulDelete", format!("Deleted pod: {name}"));
                 Ok(())
             }
             // Gone, or another Pod has its name: either way this one is no more.
             Err(error) if error::is_not_found(&error) || error::is_conflict(&error) => Ok(()),
             Err(error) => {
                 let text = format!("Error deleting: {}", error::message(&error));
-                self.recorder
-                    .on(set, EventType::Warning, "FailedDelete", text);
+                self.recorder.on(set, EventType::Warning, "FailedDelete", text);
                 Err(error)
             }
         }
@@ -338,15 +259,10 @@ impl Controller {
     /// Whether the caches show everything that earlier passes wrote. If not, what is missing will wake us.
     fn is_current(&self, key: &ObjectKey, uid: &str) -> bool {
         let owned = self.pods.by_index(pods::BY_CONTROLLER, uid);
-        let is_live = |uid: &str| {
-            owned
-                .iter()
-                .any(|pod| pod.metadata.uid.as_deref() == Some(uid) && !pods::is_deleting(pod))
-        };
+        let is_live =
+            |uid: &str| owned.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid) && !pods::is_deleting(pod));
         self.written.satisfied(key, self.sets.revision(), |_| false)
-            && self
-                .expectations
-                .satisfied(key, self.pods.revision(), is_live)
+            && self.expectations.satisfied(key, self.pods.revision(), is_live)
     }
 }
 
@@ -366,14 +282,9 @@ impl Reconciler<ObjectKey> for Controller {
         let candidates = pods::owned_and_orphans(&self.pods, &uid, &key.namespace);
         let terminating = candidates
             .iter()
-            .filter(|pod| {
-                ownership::is_controlled_by(&pod.metadata, &uid) && pods::is_terminating(pod)
-            })
+            .filter(|pod| ownership::is_controlled_by(&pod.metadata, &uid) && pods::is_terminating(pod))
             .count();
-        let active = candidates
-            .into_iter()
-            .filter(|pod| pods::is_active(pod))
-            .collect();
+        let active = candidates.into_iter().filter(|pod| pods::is_active(pod)).collect();
         let active = self.claim(&set, &key, active).await?;
 
         let failure = match set.metadata.deletion_timestamp {
@@ -382,25 +293,15 @@ impl Reconciler<ObjectKey> for Controller {
         };
         let now = Timestamp::now();
         let status = status::status(&set, &active, terminating, failure.as_ref(), now);
-        let patched = patch_status(
-            &self.api(&key.namespace),
-            &*set,
-            set.status.as_ref(),
-            &status,
-            Precondition::Uid,
-        )
-        .await;
+        let patched =
+            patch_status(&self.api(&key.namespace), &*set, set.status.as_ref(), &status, Precondition::Uid).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
             self.written.wrote(&key, revision_of(&updated));
         }
         if let Some(failure) = failure {
             return Err(Error::Partial(failure.message));
         }
-        let min_ready = set
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.min_ready_seconds)
-            .unwrap_or(0);
+        let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
         Ok(match status::next_available(&active, min_ready, now) {
             // Times are kept in seconds: look a moment after the second has passed.
             Some(left) => Outcome::After(left + Duration::from_millis(1)),
@@ -411,11 +312,7 @@ impl Reconciler<ObjectKey> for Controller {
 
 /// The Pod that the template describes.
 fn new_pod(set: &ReplicaSet) -> Pod {
-    let template: PodTemplateSpec = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.clone())
-        .unwrap_or_default();
+    let template: PodTemplateSpec = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
     let meta = template.metadata.unwrap_or_default();
     let name = set.metadata.name.as_deref().unwrap_or_default();
     Pod {

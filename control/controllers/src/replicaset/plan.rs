@@ -20,23 +20,13 @@ pub(super) enum Plan {
 
 /// Decides for a ReplicaSet that has the `active` Pods. `related` are all Pods of the ReplicaSets that the same owner
 /// controls: a node that holds many of them is relieved first.
-pub(super) fn plan(
-    wanted: usize,
-    active: &[Arc<Pod>],
-    related: &[Arc<Pod>],
-    now: Timestamp,
-) -> Plan {
+pub(super) fn plan(wanted: usize, active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Plan {
     match active.len().cmp(&wanted) {
         Ordering::Equal => Plan::Nothing,
         Ordering::Less => Plan::Create((wanted - active.len()).min(BURST)),
         Ordering::Greater => {
             let surplus = (active.len() - wanted).min(BURST);
-            Plan::Delete(
-                least_missed(active, related, now)
-                    .into_iter()
-                    .take(surplus)
-                    .collect(),
-            )
+            Plan::Delete(least_missed(active, related, now).into_iter().take(surplus).collect())
         }
     }
 }
@@ -45,14 +35,9 @@ pub(super) fn plan(
 fn least_missed(active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
     let mut neighbours: HashMap<&str, usize> = HashMap::new();
     for pod in related.iter().filter(|pod| pods::is_active(pod)) {
-        *neighbours
-            .entry(pods::node_of(pod).unwrap_or_default())
-            .or_default() += 1;
+        *neighbours.entry(pods::node_of(pod).unwrap_or_default()).or_default() += 1;
     }
-    let mut ranked: Vec<(Rank, &Arc<Pod>)> = active
-        .iter()
-        .map(|pod| (Rank::of(pod, &neighbours, now), pod))
-        .collect();
+    let mut ranked: Vec<(Rank, &Arc<Pod>)> = active.iter().map(|pod| (Rank::of(pod, &neighbours, now), pod)).collect();
     ranked.sort_by(|(a, _), (b, _)| a.cmp(b));
     ranked.into_iter().map(|(_, pod)| pod.clone()).collect()
 }
@@ -104,19 +89,13 @@ impl<'a> Rank<'a> {
 
 fn deletion_cost(pod: &Pod) -> i32 {
     let annotations = pod.metadata.annotations.as_ref();
-    annotations
-        .and_then(|annotations| annotations.get(DELETION_COST))
-        .and_then(|cost| cost.parse().ok())
-        .unwrap_or(0)
+    annotations.and_then(|annotations| annotations.get(DELETION_COST)).and_then(|cost| cost.parse().ok()).unwrap_or(0)
 }
 
 /// The binary logarithm of the time that has passed.
 fn magnitude(since: Timestamp, now: Timestamp) -> i64 {
     let passed = now.duration_since(since).as_nanos();
-    u128::try_from(passed)
-        .ok()
-        .and_then(|passed| passed.checked_ilog2())
-        .map_or(-1, i64::from)
+    u128::try_from(passed).ok().and_then(|passed| passed.checked_ilog2()).map_or(-1, i64::from)
 }
 
 #[cfg(test)]
@@ -143,10 +122,7 @@ mod tests {
                 creation_timestamp: Some(Time(at(created))),
                 ..Default::default()
             },
-            spec: Some(PodSpec {
-                node_name: Some(node.into()),
-                ..Default::default()
-            }),
+            spec: Some(PodSpec { node_name: Some(node.into()), ..Default::default() }),
             status: Some(PodStatus {
                 phase: Some(phase.into()),
                 conditions: ready_at.map(|second| {
@@ -164,10 +140,7 @@ mod tests {
 
     fn order(pods: Vec<Pod>, related: &[Arc<Pod>]) -> Vec<String> {
         let pods: Vec<_> = pods.into_iter().map(Arc::new).collect();
-        least_missed(&pods, related, at(10_000))
-            .iter()
-            .map(|pod| pod.metadata.name.clone().unwrap())
-            .collect()
+        least_missed(&pods, related, at(10_000)).iter().map(|pod| pod.metadata.name.clone().unwrap()).collect()
     }
 
     #[test]
@@ -175,10 +148,8 @@ mod tests {
         let mut costly = pod("costly", "n", "Running", Some(0), 0);
         costly.metadata.annotations = Some([(DELETION_COST.to_owned(), "10".to_owned())].into());
         let mut restarted = pod("restarted", "n", "Running", Some(0), 0);
-        restarted.status.as_mut().unwrap().container_statuses = Some(vec![ContainerStatus {
-            restart_count: 3,
-            ..Default::default()
-        }]);
+        restarted.status.as_mut().unwrap().container_statuses =
+            Some(vec![ContainerStatus { restart_count: 3, ..Default::default() }]);
         let pods = vec![
             costly,
             pod("old", "n", "Running", Some(0), 0),
@@ -188,24 +159,13 @@ mod tests {
             pod("pending", "n", "Pending", None, 0),
             pod("unassigned", "", "Pending", None, 0),
         ];
-        let expected = [
-            "unassigned",
-            "pending",
-            "unready",
-            "recently-ready",
-            "restarted",
-            "old",
-            "costly",
-        ];
+        let expected = ["unassigned", "pending", "unready", "recently-ready", "restarted", "old", "costly"];
         assert_eq!(order(pods, &[]), expected);
     }
 
     #[test]
     fn crowded_nodes_are_relieved_first() {
-        let pods = vec![
-            pod("alone", "a", "Running", Some(9_000), 0),
-            pod("crowded", "b", "Running", Some(0), 0),
-        ];
+        let pods = vec![pod("alone", "a", "Running", Some(9_000), 0), pod("crowded", "b", "Running", Some(0), 0)];
         let related = [
             Arc::new(pod("x", "b", "Running", None, 0)),
             Arc::new(pod("y", "b", "Running", None, 0)),

@@ -30,19 +30,13 @@ pub(super) fn status(
     now: Timestamp,
 ) -> ReplicaSetStatus {
     let spec = set.spec.clone().unwrap_or_default();
-    let template_labels = spec
-        .template
-        .and_then(|template| template.metadata)
-        .and_then(|meta| meta.labels)
-        .unwrap_or_default();
+    let template_labels =
+        spec.template.and_then(|template| template.metadata).and_then(|meta| meta.labels).unwrap_or_default();
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
-    let count =
-        |counts: &dyn Fn(&Pod) -> bool| saturate(active.iter().filter(|pod| counts(pod)).count());
+    let count = |counts: &dyn Fn(&Pod) -> bool| saturate(active.iter().filter(|pod| counts(pod)).count());
     let fully_labeled = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();
-        template_labels
-            .iter()
-            .all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
+        template_labels.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
     };
     let before = set.status.clone().unwrap_or_default();
     ReplicaSetStatus {
@@ -57,11 +51,7 @@ pub(super) fn status(
 }
 
 /// How long until another Pod becomes available merely because time passes.
-pub(super) fn next_available(
-    active: &[Arc<Pod>],
-    min_ready_seconds: i32,
-    now: Timestamp,
-) -> Option<Duration> {
+pub(super) fn next_available(active: &[Arc<Pod>], min_ready_seconds: i32, now: Timestamp) -> Option<Duration> {
     active
         .iter()
         .filter_map(|pod| pods::until_available(pod, min_ready_seconds, now))
@@ -74,9 +64,7 @@ fn conditions(
     failure: Option<&Failure>,
     now: Timestamp,
 ) -> Option<Vec<ReplicaSetCondition>> {
-    let known = conditions
-        .iter()
-        .any(|condition| condition.type_ == REPLICA_FAILURE);
+    let known = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);
     match failure {
         Some(failure) if !known => conditions.push(ReplicaSetCondition {
             type_: REPLICA_FAILURE.into(),
@@ -103,17 +91,12 @@ mod tests {
     #[test]
     fn a_failure_is_reported_until_it_is_over() {
         let now = Timestamp::UNIX_EPOCH;
-        let failure = Failure {
-            reason: "FailedCreate",
-            message: "quota".into(),
-        };
+        let failure = Failure { reason: "FailedCreate", message: "quota".into() };
         let mut set = ReplicaSet::default();
         set.status = Some(status(&set, &[], 0, Some(&failure), now));
         let first = set.status.clone().unwrap().conditions.unwrap();
         assert_eq!(first[0].reason.as_deref(), Some("FailedCreate"));
-        let again = status(&set, &[], 0, Some(&failure), now)
-            .conditions
-            .unwrap();
+        let again = status(&set, &[], 0, Some(&failure), now).conditions.unwrap();
         assert_eq!(again, first);
         assert_eq!(status(&set, &[], 0, None, now).conditions, None);
     }

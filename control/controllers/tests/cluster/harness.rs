@@ -49,10 +49,7 @@ impl Cluster {
         let informers = Informers::new(client.clone(), cancel.clone());
         let config = Config {
             client: server.client(User::component("kube-controller-manager")),
-            informers: Informers::new(
-                server.client(User::component("kube-controller-manager")),
-                cancel.clone(),
-            ),
+            informers: Informers::new(server.client(User::component("kube-controller-manager")), cancel.clone()),
             recorders: Recorders::new(client.clone(), cancel.clone()),
             root_ca_pem: ROOT_CA.into(),
             cluster_cidr: "10.128.0.0/9".into(),
@@ -61,19 +58,8 @@ impl Cluster {
         let holding = watch::Sender::new(false);
         let mut tasks = JoinSet::new();
         tasks.spawn(wherry_controllers::run(config, cancel.clone()));
-        tasks.spawn(agent(
-            client.clone(),
-            informers.clone(),
-            holding.subscribe(),
-            cancel.clone(),
-        ));
-        Self {
-            client,
-            informers,
-            cancel,
-            tasks,
-            holding,
-        }
+        tasks.spawn(agent(client.clone(), informers.clone(), holding.subscribe(), cancel.clone()));
+        Self { client, informers, cancel, tasks, holding }
     }
 
     pub(crate) async fn stop(mut self) {
@@ -83,16 +69,11 @@ impl Cluster {
         self.informers.closed().await;
     }
 
-    pub(crate) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-        &self,
-        namespace: &str,
-    ) -> Api<K> {
+    pub(crate) fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    pub(crate) fn cluster_api<K: Resource<DynamicType = (), Scope = ClusterResourceScope>>(
-        &self,
-    ) -> Api<K> {
+    pub(crate) fn cluster_api<K: Resource<DynamicType = (), Scope = ClusterResourceScope>>(&self) -> Api<K> {
         Api::all(self.client.clone())
     }
 
@@ -100,17 +81,11 @@ impl Cluster {
     where
         K: Clone + DeserializeOwned + Debug,
     {
-        api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-            .unwrap();
+        api.patch(name, &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
     }
 
     /// Waits until `look` finds in the informer what it looks for; looks again after every change.
-    async fn reached<K: Kind<DynamicType = ()>, T>(
-        &self,
-        what: &str,
-        look: impl Fn(&Informer<K>) -> Option<T>,
-    ) -> T {
+    async fn reached<K: Kind<DynamicType = ()>, T>(&self, what: &str, look: impl Fn(&Informer<K>) -> Option<T>) -> T {
         let informer = self.informers.get::<K>();
         let mut changes = informer.subscribe();
         let search = async {
@@ -124,11 +99,7 @@ impl Cluster {
         };
         match tokio::time::timeout(NEVER, search).await {
             Ok(found) => found,
-            Err(_) => panic!(
-                "waited in vain for {} {what}; there is {:#?}",
-                K::kind(&()),
-                informer.list()
-            ),
+            Err(_) => panic!("waited in vain for {} {what}; there is {:#?}", K::kind(&()), informer.list()),
         }
     }
 
@@ -139,11 +110,7 @@ impl Cluster {
         name: &str,
         wanted: impl Fn(&K) -> bool,
     ) -> Arc<K> {
-        let look = |informer: &Informer<K>| {
-            informer
-                .get(namespace, name)
-                .filter(|object| wanted(object))
-        };
+        let look = |informer: &Informer<K>| informer.get(namespace, name).filter(|object| wanted(object));
         self.reached(name, look).await
     }
 
@@ -156,29 +123,16 @@ impl Cluster {
         self.until_count::<K>(namespace, 0).await;
     }
 
-    pub(crate) async fn until_count<K: Kind<DynamicType = ()>>(
-        &self,
-        namespace: &str,
-        count: usize,
-    ) -> Vec<Arc<K>> {
-        let look = |informer: &Informer<K>| {
-            Some(informer.list_namespace(namespace)).filter(|objects| objects.len() == count)
-        };
+    pub(crate) async fn until_count<K: Kind<DynamicType = ()>>(&self, namespace: &str, count: usize) -> Vec<Arc<K>> {
+        let look =
+            |informer: &Informer<K>| Some(informer.list_namespace(namespace)).filter(|objects| objects.len() == count);
         self.reached(&format!("{count} in {namespace}"), look).await
     }
 
     pub(crate) async fn until_event(&self, reason: &str) -> Vec<Event> {
         let look = |informer: &Informer<Event>| {
-            let events: Vec<_> = informer
-                .list()
-                .iter()
-                .map(|event| Event::clone(event))
-                .collect();
-            Some(events).filter(|events| {
-                events
-                    .iter()
-                    .any(|event| event.reason.as_deref() == Some(reason))
-            })
+            let events: Vec<_> = informer.list().iter().map(|event| Event::clone(event)).collect();
+            Some(events).filter(|events| events.iter().any(|event| event.reason.as_deref() == Some(reason)))
         };
         self.reached(reason, look).await
     }
@@ -188,17 +142,13 @@ impl Cluster {
         service: &str,
         wanted: impl Fn(&EndpointSlice) -> bool,
     ) -> Arc<EndpointSlice> {
-        let look = |informer: &Informer<EndpointSlice>| {
-            slices(informer, service)
-                .into_iter()
-                .find(|slice| wanted(slice))
-        };
+        let look =
+            |informer: &Informer<EndpointSlice>| slices(informer, service).into_iter().find(|slice| wanted(slice));
         self.reached(service, look).await
     }
 
     pub(crate) async fn until_no_slice(&self, service: &str) {
-        let look =
-            |informer: &Informer<EndpointSlice>| slices(informer, service).is_empty().then_some(());
+        let look = |informer: &Informer<EndpointSlice>| slices(informer, service).is_empty().then_some(());
         self.reached(&format!("none for {service}"), look).await;
     }
 
@@ -207,11 +157,7 @@ impl Cluster {
         let pods = self.informers.get::<Pod>();
         let deployments = self.informers.get::<Deployment>();
         let app = app.to_owned();
-        let generation = deployments
-            .get("default", &app)
-            .unwrap()
-            .metadata
-            .generation;
+        let generation = deployments.get("default", &app).unwrap().metadata.generation;
         tokio::spawn(async move {
             let mut changes = deployments.subscribe();
             let mut pod_changes = pods.subscribe();
@@ -220,10 +166,7 @@ impl Cluster {
                 let all = pods.list_namespace("default");
                 let alive: Vec<_> = all
                     .iter()
-                    .filter(|pod| {
-                        pod.labels().get("app") == Some(&app)
-                            && pod.metadata.deletion_timestamp.is_none()
-                    })
+                    .filter(|pod| pod.labels().get("app") == Some(&app) && pod.metadata.deletion_timestamp.is_none())
                     .collect();
                 most = most.max(alive.len());
                 fewest = fewest.min(alive.iter().filter(|pod| is_ready(pod)).count());
@@ -231,15 +174,7 @@ impl Cluster {
                     deployment.metadata.generation > generation
                         && super::is_rolled_out(
                             &deployment,
-                            deployment
-                                .spec
-                                .as_ref()
-                                .unwrap()
-                                .template
-                                .spec
-                                .as_ref()
-                                .unwrap()
-                                .containers[0]
+                            deployment.spec.as_ref().unwrap().template.spec.as_ref().unwrap().containers[0]
                                 .image
                                 .as_deref()
                                 .unwrap(),
@@ -269,23 +204,13 @@ impl Cluster {
 
 fn slices(informer: &Informer<EndpointSlice>, service: &str) -> Vec<Arc<EndpointSlice>> {
     let mut slices = informer.list_namespace("default");
-    slices.retain(|slice| {
-        slice
-            .labels()
-            .get("kubernetes.io/service-name")
-            .is_some_and(|name| name == service)
-    });
+    slices.retain(|slice| slice.labels().get("kubernetes.io/service-name").is_some_and(|name| name == service));
     slices
 }
 
 fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    conditions
-        .into_iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 async fn limited<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -296,12 +221,7 @@ async fn limited<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// A Node that is always Ready, on which every Pod runs at once.
-async fn agent(
-    client: Client,
-    informers: Informers,
-    mut holding: watch::Receiver<bool>,
-    cancel: CancellationToken,
-) {
+async fn agent(client: Client, informers: Informers, mut holding: watch::Receiver<bool>, cancel: CancellationToken) {
     let node: Node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
     let nodes: Api<Node> = Api::all(client.clone());
     nodes.create(&PostParams::default(), &node).await.unwrap();
@@ -309,10 +229,7 @@ async fn agent(
         "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
         "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
     }] } });
-    nodes
-        .patch_status(NODE, &PatchParams::default(), &Patch::Strategic(ready))
-        .await
-        .unwrap();
+    nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(ready)).await.unwrap();
 
     let pods = informers.get::<Pod>();
     let mut changes = pods.subscribe();
@@ -334,12 +251,7 @@ async fn agent(
         if pod.metadata.deletion_timestamp.is_some() {
             let held = *holding.borrow();
             end(&client, &pod, held).await;
-        } else if pod
-            .status
-            .as_ref()
-            .and_then(|status| status.pod_ip.as_ref())
-            .is_none()
-        {
+        } else if pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).is_none() {
             addresses += 1;
             begin(&client, &pod, addresses).await;
         }
@@ -357,9 +269,7 @@ async fn begin(client: &Client, pod: &Pod, address: u32) {
         });
         let params = PostParams::default();
         // It may have been deleted meanwhile.
-        let bound: Result<serde_json::Value, _> = api
-            .create_subresource("binding", &name, &params, &binding)
-            .await;
+        let bound: Result<serde_json::Value, _> = api.create_subresource("binding", &name, &params, &binding).await;
         if bound.is_err() {
             return;
         }
@@ -370,9 +280,7 @@ async fn begin(client: &Client, pod: &Pod, address: u32) {
         "phase": "Running", "podIP": ip, "podIPs": [{ "ip": ip }],
         "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": now }],
     } });
-    let _ = api
-        .patch_status(&name, &PatchParams::default(), &Patch::Strategic(status))
-        .await;
+    let _ = api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(status)).await;
 }
 
 async fn end(client: &Client, pod: &Pod, held: bool) {
@@ -380,9 +288,7 @@ async fn end(client: &Client, pod: &Pod, held: bool) {
         return;
     }
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap());
-    let _ = api
-        .delete(&pod.name_any(), &DeleteParams::default().grace_period(0))
-        .await;
+    let _ = api.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await;
 }
 
 pub(crate) fn meta_name<K: Resource>(object: &K) -> String {

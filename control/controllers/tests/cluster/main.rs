@@ -22,29 +22,17 @@ fn progress(deployment: &Deployment) -> Option<String> {
         return None;
     }
     let conditions = status.conditions.as_ref()?;
-    conditions
-        .iter()
-        .find(|condition| condition.type_ == "Progressing")?
-        .reason
-        .clone()
+    conditions.iter().find(|condition| condition.type_ == "Progressing")?.reason.clone()
 }
 
 fn is_rolled_out(deployment: &Deployment, image: &str, replicas: i32) -> bool {
     let spec = deployment.spec.as_ref().unwrap();
     let status = deployment.status.clone().unwrap_or_default();
-    spec.template.spec.as_ref().unwrap().containers[0]
-        .image
-        .as_deref()
-        == Some(image)
+    spec.template.spec.as_ref().unwrap().containers[0].image.as_deref() == Some(image)
         && progress(deployment).as_deref() == Some("NewReplicaSetAvailable")
-        && [
-            status.replicas,
-            status.updated_replicas,
-            status.ready_replicas,
-            status.available_replicas,
-        ]
-        .iter()
-        .all(|count| count.unwrap_or(0) == replicas)
+        && [status.replicas, status.updated_replicas, status.ready_replicas, status.available_replicas]
+            .iter()
+            .all(|count| count.unwrap_or(0) == replicas)
 }
 
 fn revision(deployment: &Deployment) -> &str {
@@ -55,49 +43,28 @@ fn revision(deployment: &Deployment) -> &str {
 async fn a_deployment_rolls_out_back_and_scales() {
     let cluster = Cluster::start().await;
     let api = cluster.api::<Deployment>("default");
-    api.create(&PostParams::default(), &deployment("web", "app:1", 4))
-        .await
-        .unwrap();
-    let first = cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 4))
-        .await;
+    api.create(&PostParams::default(), &deployment("web", "app:1", 4)).await.unwrap();
+    let first = cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 4)).await;
     assert_eq!(revision(&first), "1");
 
     let bounds = cluster.watch_bounds("web");
     cluster.patch(&api, "web", image("app:2")).await;
-    let second = cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:2", 4))
-        .await;
+    let second = cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:2", 4)).await;
     assert_eq!(revision(&second), "2");
     let (most, fewest) = bounds.await.unwrap();
     assert!(most <= 5, "25% of 4 may surge: {most}");
     assert!(fewest >= 3, "25% of 4 may be unavailable: {fewest}");
 
     cluster.patch(&api, "web", image("app:1")).await;
-    let third = cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 4))
-        .await;
+    let third = cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 4)).await;
     assert_eq!(revision(&third), "3");
-    let sets = cluster
-        .api::<ReplicaSet>("default")
-        .list(&Default::default())
-        .await
-        .unwrap()
-        .items;
+    let sets = cluster.api::<ReplicaSet>("default").list(&Default::default()).await.unwrap().items;
     assert_eq!(sets.len(), 2, "going back reuses the old set");
 
-    cluster
-        .patch(&api, "web", json!({ "spec": { "replicas": 7 } }))
-        .await;
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 7))
-        .await;
-    cluster
-        .patch(&api, "web", json!({ "spec": { "replicas": 0 } }))
-        .await;
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 0))
-        .await;
+    cluster.patch(&api, "web", json!({ "spec": { "replicas": 7 } })).await;
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 7)).await;
+    cluster.patch(&api, "web", json!({ "spec": { "replicas": 0 } })).await;
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 0)).await;
     cluster.until_gone_all::<Pod>("default").await;
     cluster.stop().await;
 }
@@ -111,37 +78,19 @@ async fn pausing_and_recreating() {
     let cluster = Cluster::start().await;
     let api = cluster.api::<Deployment>("default");
     let mut paused = deployment("web", "app:1", 2);
-    paused.spec.as_mut().unwrap().strategy =
-        Some(serde_json::from_value(json!({ "type": "Recreate" })).unwrap());
+    paused.spec.as_mut().unwrap().strategy = Some(serde_json::from_value(json!({ "type": "Recreate" })).unwrap());
     api.create(&PostParams::default(), &paused).await.unwrap();
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2))
-        .await;
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2)).await;
 
-    cluster
-        .patch(&api, "web", json!({ "spec": { "paused": true } }))
-        .await;
+    cluster.patch(&api, "web", json!({ "spec": { "paused": true } })).await;
     cluster.patch(&api, "web", image("app:2")).await;
-    cluster
-        .until::<Deployment>("default", "web", |web| {
-            progress(web).as_deref() == Some("DeploymentPaused")
-        })
-        .await;
-    let sets = cluster
-        .api::<ReplicaSet>("default")
-        .list(&Default::default())
-        .await
-        .unwrap()
-        .items;
+    cluster.until::<Deployment>("default", "web", |web| progress(web).as_deref() == Some("DeploymentPaused")).await;
+    let sets = cluster.api::<ReplicaSet>("default").list(&Default::default()).await.unwrap().items;
     assert_eq!(sets.len(), 1, "a paused Deployment does not roll out");
 
     let bounds = cluster.watch_bounds("web");
-    cluster
-        .patch(&api, "web", json!({ "spec": { "paused": false } }))
-        .await;
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:2", 2))
-        .await;
+    cluster.patch(&api, "web", json!({ "spec": { "paused": false } })).await;
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:2", 2)).await;
     let (most, _) = bounds.await.unwrap();
     assert!(most <= 2, "no new Pod before the old ones are gone: {most}");
     cluster.stop().await;
@@ -151,65 +100,31 @@ async fn pausing_and_recreating() {
 async fn replica_sets_replace_adopt_and_release() {
     let cluster = Cluster::start().await;
     let api = cluster.api::<Deployment>("default");
-    api.create(&PostParams::default(), &deployment("web", "app:1", 2))
-        .await
-        .unwrap();
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2))
-        .await;
+    api.create(&PostParams::default(), &deployment("web", "app:1", 2)).await.unwrap();
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2)).await;
     let pods = cluster.api::<Pod>("default");
     let before = pods.list(&Default::default()).await.unwrap().items;
 
     // A deleted Pod is replaced.
     let victim = meta_name(&before[0]);
-    pods.delete(&victim, &DeleteParams::default())
-        .await
-        .unwrap();
+    pods.delete(&victim, &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<Pod>("default", &victim).await;
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2))
-        .await;
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 2)).await;
 
     // A Pod that loses its labels is released and replaced.
     let released = meta_name(&before[1]);
-    cluster
-        .patch(
-            &pods,
-            &released,
-            json!({ "metadata": { "labels": { "app": "debug" } } }),
-        )
-        .await;
-    cluster
-        .until::<Pod>("default", &released, |pod| {
-            pod.metadata.owner_references.is_none()
-        })
-        .await;
+    cluster.patch(&pods, &released, json!({ "metadata": { "labels": { "app": "debug" } } })).await;
+    cluster.until::<Pod>("default", &released, |pod| pod.metadata.owner_references.is_none()).await;
     let three = cluster.until_count::<Pod>("default", 3).await;
-    let owned = three
-        .iter()
-        .filter(|pod| pod.metadata.owner_references.is_some())
-        .count();
+    let owned = three.iter().filter(|pod| pod.metadata.owner_references.is_some()).count();
     assert_eq!(owned, 2);
 
     // With its labels back it is adopted, and one Pod too many goes.
-    cluster
-        .patch(
-            &pods,
-            &released,
-            json!({ "metadata": { "labels": { "app": "web" } } }),
-        )
-        .await;
+    cluster.patch(&pods, &released, json!({ "metadata": { "labels": { "app": "web" } } })).await;
     let two = cluster.until_count::<Pod>("default", 2).await;
-    assert!(
-        two.iter()
-            .all(|pod| pod.metadata.owner_references.is_some())
-    );
-    let reasons: BTreeSet<_> = cluster
-        .until_event("SuccessfulDelete")
-        .await
-        .into_iter()
-        .filter_map(|event: Event| event.reason)
-        .collect();
+    assert!(two.iter().all(|pod| pod.metadata.owner_references.is_some()));
+    let reasons: BTreeSet<_> =
+        cluster.until_event("SuccessfulDelete").await.into_iter().filter_map(|event: Event| event.reason).collect();
     for reason in ["ScalingReplicaSet", "SuccessfulCreate", "SuccessfulDelete"] {
         assert!(reasons.contains(reason), "{reason} in {reasons:?}");
     }
@@ -219,13 +134,7 @@ async fn replica_sets_replace_adopt_and_release() {
 fn ready_addresses(slice: &EndpointSlice) -> usize {
     let endpoints = slice.endpoints.iter().flatten();
     endpoints
-        .filter(|endpoint| {
-            endpoint
-                .conditions
-                .as_ref()
-                .and_then(|conditions| conditions.ready)
-                == Some(true)
-        })
+        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true))
         .count()
 }
 
@@ -237,35 +146,18 @@ async fn services_follow_their_pods() {
         "spec": { "selector": { "app": "web" }, "ports": [{ "port": 80, "targetPort": "http" }] },
     }))
     .unwrap();
-    cluster
-        .api("default")
-        .create(&PostParams::default(), &service)
-        .await
-        .unwrap();
+    cluster.api("default").create(&PostParams::default(), &service).await.unwrap();
     let empty = cluster.until_slice("web", |_| true).await;
     assert_eq!(ready_addresses(&empty), 0);
 
     let deployments = cluster.api::<Deployment>("default");
-    deployments
-        .create(&PostParams::default(), &deployment("web", "app:1", 3))
-        .await
-        .unwrap();
-    let slice = cluster
-        .until_slice("web", |slice| ready_addresses(slice) == 3)
-        .await;
-    assert_eq!(
-        slice.ports.as_ref().unwrap()[0].port,
-        Some(8080),
-        "the named port of the Pods"
-    );
+    deployments.create(&PostParams::default(), &deployment("web", "app:1", 3)).await.unwrap();
+    let slice = cluster.until_slice("web", |slice| ready_addresses(slice) == 3).await;
+    assert_eq!(slice.ports.as_ref().unwrap()[0].port, Some(8080), "the named port of the Pods");
     cluster
         .until::<Endpoints>("default", "web", |endpoints| {
             let subsets = endpoints.subsets.as_deref().unwrap_or_default();
-            subsets.len() == 1
-                && subsets[0]
-                    .addresses
-                    .as_ref()
-                    .is_some_and(|addresses| addresses.len() == 3)
+            subsets.len() == 1 && subsets[0].addresses.as_ref().is_some_and(|addresses| addresses.len() == 3)
         })
         .await;
 
@@ -273,9 +165,7 @@ async fn services_follow_their_pods() {
     cluster.hold_deletions();
     let pods = cluster.api::<Pod>("default");
     let victim = meta_name(&pods.list(&Default::default()).await.unwrap().items[0]);
-    pods.delete(&victim, &DeleteParams::default())
-        .await
-        .unwrap();
+    pods.delete(&victim, &DeleteParams::default()).await.unwrap();
     cluster
         .until_slice("web", |slice| {
             slice.endpoints.iter().flatten().any(|endpoint| {
@@ -289,16 +179,10 @@ async fn services_follow_their_pods() {
         .await;
     cluster.release_deletions().await;
     cluster
-        .until_slice("web", |slice| {
-            ready_addresses(slice) == 3 && slice.endpoints.iter().flatten().count() == 3
-        })
+        .until_slice("web", |slice| ready_addresses(slice) == 3 && slice.endpoints.iter().flatten().count() == 3)
         .await;
 
-    cluster
-        .api::<Service>("default")
-        .delete("web", &DeleteParams::default())
-        .await
-        .unwrap();
+    cluster.api::<Service>("default").delete("web", &DeleteParams::default()).await.unwrap();
     cluster.until_no_slice("web").await;
     cluster.until_gone::<Endpoints>("default", "web").await;
     cluster.stop().await;
@@ -308,50 +192,26 @@ async fn services_follow_their_pods() {
 async fn garbage_goes_with_its_owners() {
     let cluster = Cluster::start().await;
     let api = cluster.api::<Deployment>("default");
-    for (name, params) in [
-        ("background", DeleteParams::background()),
-        ("foreground", DeleteParams::foreground()),
-    ] {
-        api.create(&PostParams::default(), &deployment(name, "app:1", 2))
-            .await
-            .unwrap();
-        cluster
-            .until::<Deployment>("default", name, |web| is_rolled_out(web, "app:1", 2))
-            .await;
+    for (name, params) in [("background", DeleteParams::background()), ("foreground", DeleteParams::foreground())] {
+        api.create(&PostParams::default(), &deployment(name, "app:1", 2)).await.unwrap();
+        cluster.until::<Deployment>("default", name, |web| is_rolled_out(web, "app:1", 2)).await;
         api.delete(name, &params).await.unwrap();
         cluster.until_gone::<Deployment>("default", name).await;
         if name == "foreground" {
-            let pods = cluster
-                .api::<Pod>("default")
-                .list(&Default::default())
-                .await
-                .unwrap()
-                .items;
+            let pods = cluster.api::<Pod>("default").list(&Default::default()).await.unwrap().items;
             assert!(pods.is_empty(), "in the foreground the dependents go first");
         }
         cluster.until_gone_all::<ReplicaSet>("default").await;
         cluster.until_gone_all::<Pod>("default").await;
     }
 
-    api.create(&PostParams::default(), &deployment("orphan", "app:1", 2))
-        .await
-        .unwrap();
-    cluster
-        .until::<Deployment>("default", "orphan", |web| is_rolled_out(web, "app:1", 2))
-        .await;
+    api.create(&PostParams::default(), &deployment("orphan", "app:1", 2)).await.unwrap();
+    cluster.until::<Deployment>("default", "orphan", |web| is_rolled_out(web, "app:1", 2)).await;
     api.delete("orphan", &DeleteParams::orphan()).await.unwrap();
     cluster.until_gone::<Deployment>("default", "orphan").await;
-    let sets = cluster
-        .api::<ReplicaSet>("default")
-        .list(&Default::default())
-        .await
-        .unwrap()
-        .items;
+    let sets = cluster.api::<ReplicaSet>("default").list(&Default::default()).await.unwrap().items;
     assert_eq!(sets.len(), 1);
-    assert!(
-        sets[0].metadata.owner_references.is_none(),
-        "orphans have no owner"
-    );
+    assert!(sets[0].metadata.owner_references.is_none(), "orphans have no owner");
     cluster.stop().await;
 }
 
@@ -359,28 +219,14 @@ async fn garbage_goes_with_its_owners() {
 async fn a_namespace_has_its_defaults_and_is_emptied() {
     let cluster = Cluster::start().await;
     let namespaces = cluster.cluster_api::<Namespace>();
-    let namespace: Namespace =
-        serde_json::from_value(json!({ "metadata": { "name": "shop" } })).unwrap();
-    namespaces
-        .create(&PostParams::default(), &namespace)
-        .await
-        .unwrap();
+    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": "shop" } })).unwrap();
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+    cluster.until::<ServiceAccount>("shop", "default", |_| true).await;
     cluster
-        .until::<ServiceAccount>("shop", "default", |_| true)
-        .await;
-    cluster
-        .until::<ConfigMap>("shop", "kube-root-ca.crt", |map| {
-            map.data.as_ref().unwrap()["ca.crt"] == harness::ROOT_CA
-        })
+        .until::<ConfigMap>("shop", "kube-root-ca.crt", |map| map.data.as_ref().unwrap()["ca.crt"] == harness::ROOT_CA)
         .await;
     let maps = cluster.api::<ConfigMap>("shop");
-    cluster
-        .patch(
-            &maps,
-            "kube-root-ca.crt",
-            json!({ "data": { "ca.crt": "forged", "extra": "x" } }),
-        )
-        .await;
+    cluster.patch(&maps, "kube-root-ca.crt", json!({ "data": { "ca.crt": "forged", "extra": "x" } })).await;
     cluster
         .until::<ConfigMap>("shop", "kube-root-ca.crt", |map| {
             let data = map.data.as_ref().unwrap();
@@ -389,33 +235,12 @@ async fn a_namespace_has_its_defaults_and_is_emptied() {
         .await;
 
     let api = cluster.api::<Deployment>("shop");
-    api.create(&PostParams::default(), &deployment("web", "app:1", 2))
-        .await
-        .unwrap();
-    cluster
-        .until::<Deployment>("shop", "web", |web| is_rolled_out(web, "app:1", 2))
-        .await;
-    namespaces
-        .delete("shop", &DeleteParams::default())
-        .await
-        .unwrap();
+    api.create(&PostParams::default(), &deployment("web", "app:1", 2)).await.unwrap();
+    cluster.until::<Deployment>("shop", "web", |web| is_rolled_out(web, "app:1", 2)).await;
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<Namespace>("", "shop").await;
-    assert!(
-        cluster
-            .api::<Pod>("shop")
-            .list(&Default::default())
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
-    assert!(
-        api.list(&Default::default())
-            .await
-            .unwrap()
-            .items
-            .is_empty()
-    );
+    assert!(cluster.api::<Pod>("shop").list(&Default::default()).await.unwrap().items.is_empty());
+    assert!(api.list(&Default::default()).await.unwrap().items.is_empty());
     cluster.stop().await;
 }
 
@@ -424,53 +249,28 @@ async fn nodes_get_addresses_and_taints_evict() {
     let cluster = Cluster::start().await;
     let first = cluster.until::<Node>("", harness::NODE, has_cidr).await;
     let second: Node = serde_json::from_value(json!({ "metadata": { "name": "second" } })).unwrap();
-    cluster
-        .cluster_api::<Node>()
-        .create(&PostParams::default(), &second)
-        .await
-        .unwrap();
+    cluster.cluster_api::<Node>().create(&PostParams::default(), &second).await.unwrap();
     let second = cluster.until::<Node>("", "second", has_cidr).await;
     let cidr = |node: &Node| node.spec.as_ref().unwrap().pod_cidr.clone().unwrap();
     assert_ne!(cidr(&first), cidr(&second));
     cluster
         .until::<Node>("", "second", |node| {
-            let taints = node
-                .spec
-                .iter()
-                .flat_map(|spec| spec.taints.iter().flatten());
-            taints
-                .map(|taint| &*taint.key)
-                .any(|key| key == "node.kubernetes.io/not-ready")
+            let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
+            taints.map(|taint| &*taint.key).any(|key| key == "node.kubernetes.io/not-ready")
         })
         .await;
 
     let api = cluster.api::<Deployment>("default");
-    api.create(&PostParams::default(), &deployment("web", "app:1", 1))
-        .await
-        .unwrap();
-    cluster
-        .until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 1))
-        .await;
-    let pod = meta_name(
-        &cluster
-            .api::<Pod>("default")
-            .list(&Default::default())
-            .await
-            .unwrap()
-            .items[0],
-    );
+    api.create(&PostParams::default(), &deployment("web", "app:1", 1)).await.unwrap();
+    cluster.until::<Deployment>("default", "web", |web| is_rolled_out(web, "app:1", 1)).await;
+    let pod = meta_name(&cluster.api::<Pod>("default").list(&Default::default()).await.unwrap().items[0]);
     let taint = json!({ "spec": { "taints": [{ "key": "maintenance", "effect": "NoExecute" }] } });
     let nodes = cluster.cluster_api::<Node>();
-    nodes
-        .patch(harness::NODE, &PatchParams::default(), &Patch::Merge(taint))
-        .await
-        .unwrap();
+    nodes.patch(harness::NODE, &PatchParams::default(), &Patch::Merge(taint)).await.unwrap();
     cluster.until_gone::<Pod>("default", &pod).await;
     cluster.stop().await;
 }
 
 fn has_cidr(node: &Node) -> bool {
-    node.spec
-        .as_ref()
-        .is_some_and(|spec| spec.pod_cidr.is_some())
+    node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some())
 }

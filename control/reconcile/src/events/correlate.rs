@@ -82,10 +82,7 @@ impl<K: Clone + Eq + Hash, V> Memory<K, V> {
 
 impl<K, V> Default for Memory<K, V> {
     fn default() -> Self {
-        Self {
-            entries: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        Self { entries: HashMap::new(), order: VecDeque::new() }
     }
 }
 
@@ -111,13 +108,11 @@ impl Correlator {
         } else {
             occurrence.message.clone()
         };
-        let recorded = self
-            .recorded
-            .entry(identity(similar, &occurrence, combined), || Recorded {
-                count: 0,
-                first: now,
-                name: None,
-            });
+        let recorded = self.recorded.entry(identity(similar, &occurrence, combined), || Recorded {
+            count: 0,
+            first: now,
+            name: None,
+        });
         recorded.count = recorded.count.saturating_add(1);
         Verdict::Record(Box::new(Observation {
             message,
@@ -131,21 +126,14 @@ impl Correlator {
 
     /// Notes under which name an observation was written, so that the next one raises its count.
     pub(super) fn written(&mut self, observation: &Observation, name: String) {
-        let key = identity(
-            similar(&observation.occurrence),
-            &observation.occurrence,
-            observation.combined,
-        );
+        let key = identity(similar(&observation.occurrence), &observation.occurrence, observation.combined);
         if let Some(recorded) = self.recorded.entries.get_mut(&key) {
             recorded.name = Some(name);
         }
     }
 
     fn is_one_of_many(&mut self, key: &Similar, message: &str, now: Timestamp) -> bool {
-        let group = self.groups.entry(key.clone(), || Group {
-            messages: HashSet::new(),
-            last: now,
-        });
+        let group = self.groups.entry(key.clone(), || Group { messages: HashSet::new(), last: now });
         if seconds_between(group.last, now) > SIMILAR_WINDOW_SECONDS as f64 {
             group.messages.clear();
         }
@@ -157,10 +145,7 @@ impl Correlator {
     }
 
     fn has_token(&mut self, object: &ObjectId, now: Timestamp) -> bool {
-        let bucket = self.buckets.entry(object.clone(), || Bucket {
-            tokens: BURST,
-            last: now,
-        });
+        let bucket = self.buckets.entry(object.clone(), || Bucket { tokens: BURST, last: now });
         let refill = seconds_between(bucket.last, now) / SECONDS_PER_TOKEN;
         bucket.tokens = (bucket.tokens + refill).min(BURST);
         bucket.last = now;
@@ -177,19 +162,11 @@ fn seconds_between(earlier: Timestamp, later: Timestamp) -> f64 {
 }
 
 fn similar(occurrence: &Occurrence) -> Similar {
-    let object = (
-        occurrence.component.clone(),
-        occurrence.host.clone(),
-        object_id(&occurrence.object),
-    );
+    let object = (occurrence.component.clone(), occurrence.host.clone(), object_id(&occurrence.object));
     (object, occurrence.kind, occurrence.reason.clone())
 }
 
-fn identity(
-    similar: Similar,
-    occurrence: &Occurrence,
-    combined: bool,
-) -> (Similar, Option<String>) {
+fn identity(similar: Similar, occurrence: &Occurrence, combined: bool) -> (Similar, Option<String>) {
     (similar, (!combined).then(|| occurrence.message.clone()))
 }
 
@@ -215,10 +192,7 @@ mod tests {
         Occurrence {
             component: "kubelet".into(),
             host: "node".into(),
-            object: ObjectReference {
-                name: Some("pod".into()),
-                ..Default::default()
-            },
+            object: ObjectReference { name: Some("pod".into()), ..Default::default() },
             kind: EventType::Normal,
             reason: "Pulled".into(),
             message: message.into(),
@@ -240,10 +214,7 @@ mod tests {
         assert_eq!((first.count, first.existing.as_deref()), (1, None));
         correlator.written(&first, "pod.1".into());
         let second = record(&mut correlator, "a", 5);
-        assert_eq!(
-            (second.count, second.existing.as_deref()),
-            (2, Some("pod.1"))
-        );
+        assert_eq!((second.count, second.existing.as_deref()), (2, Some("pod.1")));
         assert_eq!(second.first, Timestamp::UNIX_EPOCH);
         assert_eq!(record(&mut correlator, "b", 6).count, 1);
     }
@@ -257,10 +228,7 @@ mod tests {
         let tenth = record(&mut correlator, "9", 1);
         assert_eq!(tenth.message, "(combined from similar events): 9");
         assert_eq!(record(&mut correlator, "10", 2).count, 2);
-        assert!(
-            !record(&mut correlator, "11", 3000).combined,
-            "the window has passed"
-        );
+        assert!(!record(&mut correlator, "11", 3000).combined, "the window has passed");
     }
 
     #[test]
@@ -269,14 +237,8 @@ mod tests {
         for _ in 0..25 {
             record(&mut correlator, "a", 0);
         }
-        assert!(matches!(
-            correlator.observe(occurrence("a", 1)),
-            Verdict::Drop
-        ));
+        assert!(matches!(correlator.observe(occurrence("a", 1)), Verdict::Drop));
         record(&mut correlator, "a", 301);
-        assert!(matches!(
-            correlator.observe(occurrence("a", 302)),
-            Verdict::Drop
-        ));
+        assert!(matches!(correlator.observe(occurrence("a", 302)), Verdict::Drop));
     }
 }

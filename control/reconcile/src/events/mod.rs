@@ -73,11 +73,7 @@ impl Recorders {
     pub fn new(client: Client, cancel: CancellationToken) -> Self {
         let (sender, receiver) = mpsc::channel(CAPACITY);
         let tasks = TaskTracker::new();
-        tasks.spawn(async move {
-            cancel
-                .run_until_cancelled(write_all(client, receiver))
-                .await
-        });
+        tasks.spawn(async move { cancel.run_until_cancelled(write_all(client, receiver)).await });
         tasks.close();
         Self { sender, tasks }
     }
@@ -89,11 +85,7 @@ impl Recorders {
 
     /// The recorder of a component that runs on a node, for example the `kubelet` of `node-1`.
     pub fn component_on(&self, component: &str, host: &str) -> Recorder {
-        Recorder {
-            component: component.into(),
-            host: host.into(),
-            sender: self.sender.clone(),
-        }
+        Recorder { component: component.into(), host: host.into(), sender: self.sender.clone() }
     }
 
     /// Resolves once the writing task has ended after cancellation.
@@ -112,13 +104,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Records that something happened to `object`. `reason` is a short word in CamelCase, `message` a sentence for people.
-    pub fn event(
-        &self,
-        object: &ObjectReference,
-        kind: EventType,
-        reason: &str,
-        message: impl Into<String>,
-    ) {
+    pub fn event(&self, object: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let occurrence = Occurrence {
             component: self.component.clone(),
             host: self.host.clone(),
@@ -130,8 +116,7 @@ impl Recorder {
         };
         if let Err(error) = self.sender.try_send(occurrence) {
             let dropped = match error {
-                mpsc::error::TrySendError::Full(dropped)
-                | mpsc::error::TrySendError::Closed(dropped) => dropped,
+                mpsc::error::TrySendError::Full(dropped) | mpsc::error::TrySendError::Closed(dropped) => dropped,
             };
             warn!(
                 component = &*dropped.component,
@@ -204,10 +189,7 @@ async fn write_once(client: &Client, observation: &Observation) -> Result<String
             "lastTimestamp": Time(observation.occurrence.time),
             "message": observation.message,
         });
-        match api
-            .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-            .await
-        {
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => return Ok(name.clone()),
             // It expired: write it anew.
             Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -230,18 +212,11 @@ fn namespace_of(object: &ObjectReference) -> &str {
 
 fn event_of(observation: &Observation, namespace: &str) -> Event {
     let occurrence = &observation.occurrence;
-    let name = format!(
-        "{}.{:x}",
-        occurrence.object.name.as_deref().unwrap_or_default(),
-        occurrence.time.as_nanosecond()
-    );
+    let name =
+        format!("{}.{:x}", occurrence.object.name.as_deref().unwrap_or_default(), occurrence.time.as_nanosecond());
     let host = (!occurrence.host.is_empty()).then(|| occurrence.host.to_string());
     Event {
-        metadata: ObjectMeta {
-            name: Some(name),
-            namespace: Some(namespace.to_owned()),
-            ..Default::default()
-        },
+        metadata: ObjectMeta { name: Some(name), namespace: Some(namespace.to_owned()), ..Default::default() },
         involved_object: occurrence.object.clone(),
         reason: Some(occurrence.reason.clone()),
         message: Some(observation.message.clone()),
@@ -249,10 +224,7 @@ fn event_of(observation: &Observation, namespace: &str) -> Event {
         count: Some(observation.count),
         first_timestamp: Some(Time(observation.first)),
         last_timestamp: Some(Time(occurrence.time)),
-        source: Some(EventSource {
-            component: Some(occurrence.component.to_string()),
-            host: host.clone(),
-        }),
+        source: Some(EventSource { component: Some(occurrence.component.to_string()), host: host.clone() }),
         reporting_component: Some(occurrence.component.to_string()),
         reporting_instance: Some(host.unwrap_or_default()),
         ..Default::default()

@@ -43,10 +43,7 @@ impl<K> Index<K> {
 
     fn insert(&mut self, key: &ObjectKey, object: &Arc<K>) {
         for entry in (self.keys)(object) {
-            self.entries
-                .entry(entry)
-                .or_default()
-                .insert(key.clone(), object.clone());
+            self.entries.entry(entry).or_default().insert(key.clone(), object.clone());
         }
     }
 }
@@ -64,22 +61,12 @@ impl<K> State<K> {
     /// Stores or removes an object and tells everyone. Called under the write lock, which orders what subscribers see.
     fn set(&mut self, key: &ObjectKey, new: Option<Arc<K>>) {
         let old = match &new {
-            Some(object) => self
-                .objects
-                .entry(key.namespace.clone())
-                .or_default()
-                .insert(key.name.clone(), object.clone()),
-            None => self
-                .objects
-                .get_mut(&key.namespace)
-                .and_then(|names| names.remove(&key.name)),
+            Some(object) => {
+                self.objects.entry(key.namespace.clone()).or_default().insert(key.name.clone(), object.clone())
+            }
+            None => self.objects.get_mut(&key.namespace).and_then(|names| names.remove(&key.name)),
         };
-        if new.is_none()
-            && self
-                .objects
-                .get(&key.namespace)
-                .is_some_and(BTreeMap::is_empty)
-        {
+        if new.is_none() && self.objects.get(&key.namespace).is_some_and(BTreeMap::is_empty) {
             self.objects.remove(&key.namespace);
         }
         if old.is_none() && new.is_none() {
@@ -93,20 +80,13 @@ impl<K> State<K> {
                 index.insert(key, new);
             }
         }
-        self.subscribers
-            .retain(|subscriber| match subscriber.upgrade() {
-                Some(mailbox) => {
-                    mailbox.push(
-                        key.clone(),
-                        Change {
-                            old: old.clone(),
-                            new: new.clone(),
-                        },
-                    );
-                    true
-                }
-                None => false,
-            });
+        self.subscribers.retain(|subscriber| match subscriber.upgrade() {
+            Some(mailbox) => {
+                mailbox.push(key.clone(), Change { old: old.clone(), new: new.clone() });
+                true
+            }
+            None => false,
+        });
     }
 }
 
@@ -137,33 +117,19 @@ impl<K: Kind> Cache<K> {
 
     pub(super) fn list(&self) -> Vec<Arc<K>> {
         let state = self.state.read();
-        state
-            .objects
-            .values()
-            .flat_map(BTreeMap::values)
-            .cloned()
-            .collect()
+        state.objects.values().flat_map(BTreeMap::values).cloned().collect()
     }
 
     pub(super) fn list_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
         let state = self.state.read();
-        state
-            .objects
-            .get(namespace)
-            .map(|names| names.values().cloned().collect())
-            .unwrap_or_default()
+        state.objects.get(namespace).map(|names| names.values().cloned().collect()).unwrap_or_default()
     }
 
     pub(super) fn index(&self, name: &'static str, keys: IndexFn<K>) {
         let mut state = self.state.write();
-        let State {
-            objects, indexes, ..
-        } = &mut *state;
+        let State { objects, indexes, .. } = &mut *state;
         indexes.entry(name).or_insert_with(|| {
-            let mut index = Index {
-                keys,
-                entries: HashMap::new(),
-            };
+            let mut index = Index { keys, entries: HashMap::new() };
             for object in objects.values().flat_map(BTreeMap::values) {
                 index.insert(&ObjectKey::of(&**object), object);
             }
@@ -185,13 +151,7 @@ impl<K: Kind> Cache<K> {
         let mailbox = Arc::new(Mailbox::default());
         let mut state = self.state.write();
         for object in state.objects.values().flat_map(BTreeMap::values) {
-            mailbox.push(
-                ObjectKey::of(&**object),
-                Change {
-                    old: None,
-                    new: Some(object.clone()),
-                },
-            );
+            mailbox.push(ObjectKey::of(&**object), Change { old: None, new: Some(object.clone()) });
         }
         if state.closed {
             mailbox.close();
@@ -215,10 +175,7 @@ impl<K: Kind> Cache<K> {
         let mut seen = HashSet::with_capacity(objects.len());
         for object in objects {
             let key = ObjectKey::of(&object);
-            let known = state
-                .objects
-                .get(&key.namespace)
-                .and_then(|names| names.get(&key.name));
+            let known = state.objects.get(&key.namespace).and_then(|names| names.get(&key.name));
             let unchanged = known.is_some_and(|known| same_version(&**known, &object));
             if !unchanged {
                 state.set(&key, Some(Arc::new(object)));
@@ -320,12 +277,7 @@ mod tests {
     }
 
     fn by_app(object: &ConfigMap) -> Vec<String> {
-        object
-            .metadata
-            .labels
-            .iter()
-            .flat_map(|labels| labels.values().cloned())
-            .collect()
+        object.metadata.labels.iter().flat_map(|labels| labels.values().cloned()).collect()
     }
 
     #[test]
@@ -343,13 +295,7 @@ mod tests {
             seen.push((change.key(), change.new.is_some()));
         }
         seen.sort();
-        assert_eq!(
-            seen,
-            vec![
-                (ObjectKey::new("default", "b"), false),
-                (ObjectKey::new("default", "c"), true)
-            ]
-        );
+        assert_eq!(seen, vec![(ObjectKey::new("default", "b"), false), (ObjectKey::new("default", "c"), true)]);
     }
 
     #[test]

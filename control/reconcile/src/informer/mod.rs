@@ -57,18 +57,12 @@ pub struct Filter {
 impl Filter {
     /// Only objects that a field selector matches.
     pub fn fields(selector: impl Into<String>) -> Self {
-        Self {
-            fields: Some(selector.into()),
-            ..Self::default()
-        }
+        Self { fields: Some(selector.into()), ..Self::default() }
     }
 
     /// Only objects that a label selector matches.
     pub fn labels(selector: impl Into<String>) -> Self {
-        Self {
-            labels: Some(selector.into()),
-            ..Self::default()
-        }
+        Self { labels: Some(selector.into()), ..Self::default() }
     }
 }
 
@@ -96,12 +90,7 @@ impl Informers {
     /// Informers that read through `client` until `cancel` is cancelled.
     pub fn new(client: Client, cancel: CancellationToken) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                client,
-                cancel,
-                tasks: TaskTracker::new(),
-                running: Mutex::new(HashMap::new()),
-            }),
+            shared: Arc::new(Shared { client, cancel, tasks: TaskTracker::new(), running: Mutex::new(HashMap::new()) }),
         }
     }
 
@@ -117,10 +106,7 @@ impl Informers {
 
     /// The informer of only the metadata of a kind that is known at run time.
     pub fn metadata(&self, resource: &ApiResource) -> Informer<Metadata> {
-        self.start(
-            Api::all_with(self.shared.client.clone(), resource),
-            Filter::default(),
-        )
+        self.start(Api::all_with(self.shared.client.clone(), resource), Filter::default())
     }
 
     /// Ends the metadata informer of a kind that the server serves no more. Its cache stays readable.
@@ -141,38 +127,21 @@ impl Informers {
     fn start<K: Kind>(&self, api: Api<K>, filter: Filter) -> Informer<K> {
         let mut running = self.shared.running.lock();
         let slot = slot(&api, &filter);
-        if let Some(found) = running
-            .get(&slot)
-            .and_then(|entry| entry.informer.downcast_ref::<Informer<K>>())
-        {
+        if let Some(found) = running.get(&slot).and_then(|entry| entry.informer.downcast_ref::<Informer<K>>()) {
             return found.clone();
         }
         let cancel = self.shared.cancel.child_token();
         let cache = Arc::new(Cache::default());
-        let informer = Informer {
-            cache: cache.clone(),
-        };
-        self.shared
-            .tasks
-            .spawn(watch::drive(api, filter, cache, cancel.clone()));
-        running.insert(
-            slot,
-            Running {
-                informer: Box::new(informer.clone()),
-                cancel,
-            },
-        );
+        let informer = Informer { cache: cache.clone() };
+        self.shared.tasks.spawn(watch::drive(api, filter, cache, cancel.clone()));
+        running.insert(slot, Running { informer: Box::new(informer.clone()), cancel });
         informer
     }
 }
 
 /// What tells two informers apart: the decoded type, the resource (its URL) and the filter.
 fn slot<K: Kind>(api: &Api<K>, filter: &Filter) -> Slot {
-    (
-        TypeId::of::<K>(),
-        api.resource_url().to_owned(),
-        filter.clone(),
-    )
+    (TypeId::of::<K>(), api.resource_url().to_owned(), filter.clone())
 }
 
 /// A handle to the cache of one kind. Cheap to clone; reads never wait for the network.
@@ -182,9 +151,7 @@ pub struct Informer<K> {
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self {
-            cache: self.cache.clone(),
-        }
+        Self { cache: self.cache.clone() }
     }
 }
 
@@ -211,11 +178,7 @@ impl<K: Kind> Informer<K> {
 
     /// Keeps a secondary index from now on: `keys` names the index keys of an object. Asking again for an index of the
     /// same name leaves the first one in place, so that every user of a shared informer may declare what it needs.
-    pub fn index(
-        &self,
-        name: &'static str,
-        keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static,
-    ) {
+    pub fn index(&self, name: &'static str, keys: impl Fn(&K) -> Vec<String> + Send + Sync + 'static) {
         self.cache.index(name, Box::new(keys));
     }
 
@@ -241,25 +204,17 @@ impl<K: Kind> Informer<K> {
 
     /// Waits until the cache reflects `revision`, for example that of one's own write. False if stopped before that.
     pub async fn at(&self, revision: u64) -> bool {
-        self.reached(move |progress| progress.synced && progress.revision >= revision)
-            .await
+        self.reached(move |progress| progress.synced && progress.revision >= revision).await
     }
 
     async fn reached(&self, done: impl Fn(&cache::Progress) -> bool) -> bool {
         let mut progress = self.cache.watch_progress();
-        let result = progress
-            .wait_for(|progress| progress.closed || done(progress))
-            .await;
+        let result = progress.wait_for(|progress| progress.closed || done(progress)).await;
         result.is_ok_and(|progress| done(&progress))
     }
 }
 
 /// The revision of an object as a number; 0 where it has none.
 pub fn revision_of<K: Resource>(object: &K) -> u64 {
-    object
-        .meta()
-        .resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }

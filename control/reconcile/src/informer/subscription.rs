@@ -28,19 +28,14 @@ pub struct Change<K> {
 
 impl<K> Clone for Change<K> {
     fn clone(&self) -> Self {
-        Self {
-            old: self.old.clone(),
-            new: self.new.clone(),
-        }
+        Self { old: self.old.clone(), new: self.new.clone() }
     }
 }
 
 impl<K: Resource> Change<K> {
     /// The object's key.
     pub fn key(&self) -> ObjectKey {
-        self.object()
-            .map(|object| ObjectKey::of(&**object))
-            .unwrap_or_default()
+        self.object().map(|object| ObjectKey::of(&**object)).unwrap_or_default()
     }
 }
 
@@ -57,10 +52,7 @@ impl<K> Change<K> {
 
     fn then(self, next: Self) -> Self {
         match (self.old, next.new) {
-            (None, None) => Self {
-                old: next.old.or(self.new),
-                new: None,
-            },
+            (None, None) => Self { old: next.old.or(self.new), new: None },
             (old, new) => Self { old, new },
         }
     }
@@ -80,11 +72,7 @@ pub(super) struct Mailbox<K> {
 impl<K> Default for Mailbox<K> {
     fn default() -> Self {
         Self {
-            pending: Mutex::new(Pending {
-                order: VecDeque::new(),
-                changes: HashMap::new(),
-                closed: false,
-            }),
+            pending: Mutex::new(Pending { order: VecDeque::new(), changes: HashMap::new(), closed: false }),
             arrived: Notify::new(),
         }
     }
@@ -151,15 +139,10 @@ mod tests {
     use super::*;
 
     fn change(old: Option<u32>, new: Option<u32>) -> Change<u32> {
-        Change {
-            old: old.map(Arc::new),
-            new: new.map(Arc::new),
-        }
+        Change { old: old.map(Arc::new), new: new.map(Arc::new) }
     }
 
-    fn folded(
-        changes: impl IntoIterator<Item = (Option<u32>, Option<u32>)>,
-    ) -> (Option<u32>, Option<u32>) {
+    fn folded(changes: impl IntoIterator<Item = (Option<u32>, Option<u32>)>) -> (Option<u32>, Option<u32>) {
         let mailbox = Arc::new(Mailbox::default());
         for (old, new) in changes {
             mailbox.push(ObjectKey::new("", "x"), change(old, new));
@@ -172,23 +155,11 @@ mod tests {
 
     #[test]
     fn changes_of_one_object_fold() {
-        assert_eq!(
-            folded([(None, Some(1)), (Some(1), Some(2))]),
-            (None, Some(2))
-        );
-        assert_eq!(
-            folded([(Some(1), Some(2)), (Some(2), Some(3))]),
-            (Some(1), Some(3))
-        );
-        assert_eq!(
-            folded([(Some(1), Some(2)), (Some(2), None)]),
-            (Some(1), None)
-        );
+        assert_eq!(folded([(None, Some(1)), (Some(1), Some(2))]), (None, Some(2)));
+        assert_eq!(folded([(Some(1), Some(2)), (Some(2), Some(3))]), (Some(1), Some(3)));
+        assert_eq!(folded([(Some(1), Some(2)), (Some(2), None)]), (Some(1), None));
         assert_eq!(folded([(None, Some(1)), (Some(1), None)]), (Some(1), None));
-        assert_eq!(
-            folded([(Some(1), None), (None, Some(2))]),
-            (Some(1), Some(2))
-        );
+        assert_eq!(folded([(Some(1), None), (None, Some(2))]), (Some(1), Some(2)));
     }
 
     #[tokio::test]

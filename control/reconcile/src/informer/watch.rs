@@ -50,9 +50,9 @@ enum WatchError {
 impl WatchError {
     fn status(&self) -> Option<&Status> {
         match self {
-            Self::Request(kube::Error::Api(status))
-            | Self::Stream(kube::Error::Api(status))
-            | Self::Status(status) => Some(status),
+            Self::Request(kube::Error::Api(status)) | Self::Stream(kube::Error::Api(status)) | Self::Status(status) => {
+                Some(status)
+            }
             _ => None,
         }
     }
@@ -60,18 +60,13 @@ impl WatchError {
     /// The position is no longer served: list again.
     fn is_expired(&self) -> bool {
         self.status().is_some_and(|status| {
-            status.code == 410
-                || status.reason == "Expired"
-                || status.message.contains("Too large resource version")
+            status.code == 410 || status.reason == "Expired" || status.message.contains("Too large resource version")
         })
     }
 
     /// The server does not know streaming lists.
     fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Incomplete)
-            || self
-                .status()
-                .is_some_and(|status| matches!(status.code, 400 | 405 | 422))
+        matches!(self, Self::Incomplete) || self.status().is_some_and(|status| matches!(status.code, 400 | 405 | 422))
     }
 }
 
@@ -85,20 +80,9 @@ struct Watcher<K> {
 }
 
 /// Keeps `cache` equal to what the server holds, until `cancel`.
-pub(super) async fn drive<K: Kind>(
-    api: Api<K>,
-    filter: Filter,
-    cache: Arc<Cache<K>>,
-    cancel: CancellationToken,
-) {
+pub(super) async fn drive<K: Kind>(api: Api<K>, filter: Filter, cache: Arc<Cache<K>>, cancel: CancellationToken) {
     let resource = api.resource_url().to_owned();
-    let mut watcher = Watcher {
-        api,
-        filter,
-        cache: cache.clone(),
-        position: None,
-        streaming: true,
-    };
+    let mut watcher = Watcher { api, filter, cache: cache.clone(), position: None, streaming: true };
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(15));
     loop {
         let started = Instant::now();
@@ -163,11 +147,7 @@ impl<K: Kind> Watcher<K> {
 
     /// The field selector; a namespace is one more field, so that one code path serves all filters.
     fn selector(&self) -> Option<String> {
-        let namespace = self
-            .filter
-            .namespace
-            .as_ref()
-            .map(|name| format!("metadata.namespace={name}"));
+        let namespace = self.filter.namespace.as_ref().map(|name| format!("metadata.namespace={name}"));
         match (&self.filter.fields, namespace) {
             (Some(fields), Some(namespace)) => Some(format!("{fields},{namespace}")),
             (fields, namespace) => namespace.or_else(|| fields.clone()),
@@ -204,16 +184,12 @@ impl<K: Kind> Watcher<K> {
         loop {
             match next(stream).await? {
                 None => return Err(WatchError::Incomplete),
-                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
-                    objects.push(slim(object))
-                }
+                Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => objects.push(slim(object)),
                 Some(WatchEvent::Deleted(object)) => {
                     let key = crate::ObjectKey::of(&object);
                     objects.retain(|known| crate::ObjectKey::of(known) != key);
                 }
-                Some(WatchEvent::Bookmark(mark))
-                    if mark.metadata.annotations.contains_key(INITIAL_EVENTS_END) =>
-                {
+                Some(WatchEvent::Bookmark(mark)) if mark.metadata.annotations.contains_key(INITIAL_EVENTS_END) => {
                     self.complete(objects, mark.metadata.resource_version);
                     return Ok(());
                 }
@@ -238,8 +214,7 @@ impl<K: Kind> Watcher<K> {
                     self.cache.delete(object);
                 }
                 WatchEvent::Bookmark(mark) => {
-                    self.cache
-                        .advance(mark.metadata.resource_version.parse().unwrap_or(0));
+                    self.cache.advance(mark.metadata.resource_version.parse().unwrap_or(0));
                     self.position = Some(mark.metadata.resource_version);
                 }
                 WatchEvent::Error(status) => return Err(WatchError::Status(status)),
@@ -256,9 +231,7 @@ impl<K: Kind> Watcher<K> {
     }
 }
 
-async fn next<T>(
-    stream: &mut (impl Stream<Item = kube::Result<T>> + Unpin),
-) -> Result<Option<T>, WatchError> {
+async fn next<T>(stream: &mut (impl Stream<Item = kube::Result<T>> + Unpin)) -> Result<Option<T>, WatchError> {
     loop {
         match timeout(SILENCE, stream.next()).await {
             Err(_) => return Err(WatchError::Silent),

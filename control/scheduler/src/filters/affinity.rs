@@ -43,10 +43,7 @@ impl Affinity {
                 affinity.meet(cluster, pod, &own, node, other);
             }
         }
-        let matches_itself = pod
-            .affinity
-            .iter()
-            .all(|term| term.matches(&pod.key.namespace, &own, &pod.labels));
+        let matches_itself = pod.affinity.iter().all(|term| term.matches(&pod.key.namespace, &own, &pod.labels));
         affinity.first_of_its_kind = affinity.attracting.is_empty() && matches_itself;
         affinity
     }
@@ -60,14 +57,9 @@ impl Affinity {
         other: &PodInfo,
     ) {
         let domain = |term: &PodTerm| {
-            node.labels
-                .get(&term.topology_key)
-                .map(|value| (term.topology_key.clone(), value.clone()))
+            node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()))
         };
-        let repelling = other
-            .anti_affinity
-            .iter()
-            .filter(|t| t.matches(&pod.key.namespace, own, &pod.labels));
+        let repelling = other.anti_affinity.iter().filter(|t| t.matches(&pod.key.namespace, own, &pod.labels));
         self.repelling.extend(repelling.filter_map(domain));
         if pod.affinity.is_empty() && pod.anti_affinity.is_empty() {
             return;
@@ -75,56 +67,28 @@ impl Affinity {
         let theirs = cluster.namespace_labels(&other.key.namespace);
         let matches = |term: &&PodTerm| term.matches(&other.key.namespace, &theirs, &other.labels);
         if !pod.affinity.is_empty() && pod.affinity.iter().all(|term| matches(&term)) {
-            self.attracting
-                .extend(pod.affinity.iter().filter_map(domain));
+            self.attracting.extend(pod.affinity.iter().filter_map(domain));
         }
-        self.avoided
-            .extend(pod.anti_affinity.iter().filter(matches).filter_map(domain));
+        self.avoided.extend(pod.anti_affinity.iter().filter(matches).filter_map(domain));
     }
 }
 
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
-    let Affinity {
-        repelling,
-        attracting,
-        first_of_its_kind,
-        avoided,
-    } = &cycle.affinity;
-    let domain = |term: &PodTerm| {
-        node.labels
-            .get(&term.topology_key)
-            .map(|value| (term.topology_key.clone(), value.clone()))
-    };
+    let Affinity { repelling, attracting, first_of_its_kind, avoided } = &cycle.affinity;
+    let domain =
+        |term: &PodTerm| node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()));
     let near = cycle.pod.affinity.iter().all(|term| match domain(term) {
         Some(domain) => attracting.contains(&domain) || *first_of_its_kind,
         None => false,
     });
     if !near {
-        return Err(Rejection::new(
-            "node(s) didn't match pod affinity rules",
-            WAKE,
-        ));
+        return Err(Rejection::new("node(s) didn't match pod affinity rules", WAKE));
     }
-    if cycle
-        .pod
-        .anti_affinity
-        .iter()
-        .filter_map(domain)
-        .any(|domain| avoided.contains(&domain))
-    {
-        return Err(Rejection::new(
-            "node(s) didn't match pod anti-affinity rules",
-            WAKE,
-        ));
+    if cycle.pod.anti_affinity.iter().filter_map(domain).any(|domain| avoided.contains(&domain)) {
+        return Err(Rejection::new("node(s) didn't match pod anti-affinity rules", WAKE));
     }
-    if repelling
-        .iter()
-        .any(|(key, value)| node.labels.get(key) == Some(value))
-    {
-        return Err(Rejection::new(
-            "node(s) didn't satisfy existing pods anti-affinity rules",
-            WAKE,
-        ));
+    if repelling.iter().any(|(key, value)| node.labels.get(key) == Some(value)) {
+        return Err(Rejection::new("node(s) didn't satisfy existing pods anti-affinity rules", WAKE));
     }
     Ok(())
 }

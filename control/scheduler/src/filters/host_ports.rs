@@ -8,11 +8,7 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if wanted.is_empty() {
         return Ok(());
     }
-    let taken = node
-        .pods
-        .values()
-        .flat_map(|pod| &pod.ports)
-        .any(|port| wanted.iter().any(|w| w.conflicts(port)));
+    let taken = node.pods.values().flat_map(|pod| &pod.ports).any(|port| wanted.iter().any(|w| w.conflicts(port)));
     if taken {
         return Err(Rejection::new(
             "node(s) didn't have free ports for the requested pod ports",

@@ -40,10 +40,7 @@ pub(crate) struct Rejection {
 
 impl Rejection {
     fn new(reason: impl Into<String>, wake: &'static [Wake]) -> Self {
-        Self {
-            reasons: vec![reason.into()],
-            wake,
-        }
+        Self { reasons: vec![reason.into()], wake }
     }
 }
 
@@ -58,17 +55,8 @@ pub(crate) struct Cycle<'a> {
 impl<'a> Cycle<'a> {
     pub(crate) fn new(cluster: &'a Cluster, pod: &'a PodInfo) -> Self {
         let affinity = Affinity::new(cluster, pod);
-        let spreads = pod
-            .spreads
-            .iter()
-            .map(|spread| Counts::new(cluster, pod, spread))
-            .collect();
-        Self {
-            cluster,
-            pod,
-            affinity,
-            spreads,
-        }
+        let spreads = pod.spreads.iter().map(|spread| Counts::new(cluster, pod, spread)).collect();
+        Self { cluster, pod, affinity, spreads }
     }
 }
 

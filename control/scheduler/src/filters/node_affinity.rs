@@ -7,19 +7,11 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if matches(cycle.pod, node) {
         return Ok(());
     }
-    Err(Rejection::new(
-        "node(s) didn't match Pod's node affinity/selector",
-        &[Wake::Node],
-    ))
+    Err(Rejection::new("node(s) didn't match Pod's node affinity/selector", &[Wake::Node]))
 }
 
 /// Whether the Pod's nodeSelector and required node affinity admit the node.
 pub(crate) fn matches(pod: &PodInfo, node: &NodeInfo) -> bool {
-    pod.node_selector
-        .iter()
-        .all(|(key, value)| node.labels.get(key) == Some(value))
-        && pod
-            .node_required
-            .as_ref()
-            .is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)))
+    pod.node_selector.iter().all(|(key, value)| node.labels.get(key) == Some(value))
+        && pod.node_required.as_ref().is_none_or(|terms| terms.iter().any(|t| t.matches(&node.name, &node.labels)))
 }

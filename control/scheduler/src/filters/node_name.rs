@@ -5,10 +5,9 @@ use crate::cluster::NodeInfo;
 
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
     match &cycle.pod.node_name {
-        Some(name) if *name != node.name => Err(Rejection::new(
-            "node(s) didn't match the requested node name",
-            &[Wake::Node],
-        )),
+        Some(name) if *name != node.name => {
+            Err(Rejection::new("node(s) didn't match the requested node name", &[Wake::Node]))
+        }
         _ => Ok(()),
     }
 }

@@ -13,21 +13,14 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     for (name, wanted, has, used) in [
         ("cpu", wanted.milli_cpu, has.milli_cpu, used.milli_cpu),
         ("memory", wanted.memory, has.memory, used.memory),
-        (
-            "ephemeral-storage",
-            wanted.ephemeral,
-            has.ephemeral,
-            used.ephemeral,
-        ),
+        ("ephemeral-storage", wanted.ephemeral, has.ephemeral, used.ephemeral),
     ] {
         if lacks(wanted, has, used) {
             reasons.push(format!("Insufficient {name}"));
         }
     }
     for (name, wanted) in &wanted.extended {
-        let of = |resources: &std::collections::BTreeMap<String, i64>| {
-            resources.get(name).copied().unwrap_or_default()
-        };
+        let of = |resources: &std::collections::BTreeMap<String, i64>| resources.get(name).copied().unwrap_or_default();
         if lacks(*wanted, of(&has.extended), of(&used.extended)) {
             reasons.push(format!("Insufficient {name}"));
         }
@@ -35,8 +28,5 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if reasons.is_empty() {
         return Ok(());
     }
-    Err(Rejection {
-        reasons,
-        wake: &[Wake::PodGone, Wake::Node],
-    })
+    Err(Rejection { reasons, wake: &[Wake::PodGone, Wake::Node] })
 }

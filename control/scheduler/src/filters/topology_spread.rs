@@ -42,45 +42,29 @@ impl Counts {
                 .filter(|other| other.key.namespace == pod.key.namespace && !other.terminating)
                 .filter(|other| spread.selector.matches(&other.labels))
                 .count();
-            *domains.entry(domain.clone()).or_default() +=
-                i64::try_from(matching).unwrap_or(i64::MAX);
+            *domains.entry(domain.clone()).or_default() += i64::try_from(matching).unwrap_or(i64::MAX);
         }
-        Self {
-            spread: spread.clone(),
-            domains,
-            counts_itself: spread.selector.matches(&pod.labels),
-        }
+        Self { spread: spread.clone(), domains, counts_itself: spread.selector.matches(&pod.labels) }
     }
 
     /// How far ahead a domain would be with the Pod in it.
     fn skew(&self, domain: &str) -> i64 {
         let few = i64::try_from(self.domains.len()).unwrap_or(i64::MAX) < self.spread.min_domains;
-        let least = if few {
-            0
-        } else {
-            self.domains.values().copied().min().unwrap_or_default()
-        };
-        self.domains.get(domain).copied().unwrap_or_default() + i64::from(self.counts_itself)
-            - least
+        let least = if few { 0 } else { self.domains.values().copied().min().unwrap_or_default() };
+        self.domains.get(domain).copied().unwrap_or_default() + i64::from(self.counts_itself) - least
     }
 }
 
 fn eligible(pod: &PodInfo, node: &NodeInfo, spread: &Spread) -> bool {
     let effects = ["NoSchedule", "NoExecute"];
     (!spread.honor_affinity || node_affinity_matches(pod, node))
-        && (!spread.honor_taints
-            || untolerated(&node.taints, &pod.tolerations, &effects)
-                .next()
-                .is_none())
+        && (!spread.honor_taints || untolerated(&node.taints, &pod.tolerations, &effects).next().is_none())
 }
 
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
     for counts in cycle.spreads.iter().filter(|counts| counts.spread.required) {
         let Some(domain) = node.labels.get(&counts.spread.topology_key) else {
-            return Err(Rejection::new(
-                format!("{REASON} (missing required label)"),
-                WAKE,
-            ));
+            return Err(Rejection::new(format!("{REASON} (missing required label)"), WAKE));
         };
         if counts.skew(domain) > counts.spread.max_skew {
             return Err(Rejection::new(REASON, WAKE));

@@ -9,17 +9,9 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if !node.unschedulable {
         return Ok(());
     }
-    let taint = Taint {
-        key: "node.kubernetes.io/unschedulable".into(),
-        effect: "NoSchedule".into(),
-        ..Taint::default()
-    };
-    if cycle
-        .pod
-        .tolerations
-        .iter()
-        .any(|toleration| tolerates(toleration, &taint))
-    {
+    let taint =
+        Taint { key: "node.kubernetes.io/unschedulable".into(), effect: "NoSchedule".into(), ..Taint::default() };
+    if cycle.pod.tolerations.iter().any(|toleration| tolerates(toleration, &taint)) {
         return Ok(());
     }
     Err(Rejection::new("node(s) were unschedulable", &[Wake::Node]))

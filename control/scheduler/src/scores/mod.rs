@@ -49,10 +49,9 @@ fn more_is_better(counts: Vec<i64>) -> Vec<i64> {
 fn less_is_better(counts: Vec<i64>) -> Vec<i64> {
     let (least, most) = (counts.iter().min().copied(), counts.iter().max().copied());
     match (least, most) {
-        (Some(least), Some(most)) if most > least => counts
-            .iter()
-            .map(|count| (most - count) * MOST / (most - least))
-            .collect(),
+        (Some(least), Some(most)) if most > least => {
+            counts.iter().map(|count| (most - count) * MOST / (most - least)).collect()
+        }
         _ => vec![MOST; counts.len()],
     }
 }

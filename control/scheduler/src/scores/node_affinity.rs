@@ -6,10 +6,7 @@ use crate::{cluster::NodeInfo, filters::Cycle};
 pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
     let sum = |node: &&NodeInfo| {
         let terms = cycle.pod.node_preferred.iter();
-        terms
-            .filter(|(_, term)| term.matches(&node.name, &node.labels))
-            .map(|(weight, _)| weight)
-            .sum()
+        terms.filter(|(_, term)| term.matches(&node.name, &node.labels)).map(|(weight, _)| weight).sum()
     };
     more_is_better(nodes.iter().map(sum).collect())
 }

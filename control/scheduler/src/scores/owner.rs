@@ -12,11 +12,7 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
         return vec![0; nodes.len()];
     }
     let siblings = |node: &&NodeInfo| {
-        let count = node
-            .pods
-            .values()
-            .filter(|pod| pod.owner.as_ref() == Some(owner) && !pod.terminating)
-            .count();
+        let count = node.pods.values().filter(|pod| pod.owner.as_ref() == Some(owner) && !pod.terminating).count();
         i64::try_from(count).unwrap_or(i64::MAX)
     };
     less_is_better(nodes.iter().map(siblings).collect())

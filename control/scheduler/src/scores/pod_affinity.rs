@@ -32,10 +32,9 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
     let sums: Vec<i64> = nodes.iter().map(of).collect();
     let (least, most) = (sums.iter().min().copied(), sums.iter().max().copied());
     match (least, most) {
-        (Some(least), Some(most)) if most > least => sums
-            .iter()
-            .map(|sum| (sum - least) * MOST / (most - least))
-            .collect(),
+        (Some(least), Some(most)) if most > least => {
+            sums.iter().map(|sum| (sum - least) * MOST / (most - least)).collect()
+        }
         _ => vec![0; nodes.len()],
     }
 }

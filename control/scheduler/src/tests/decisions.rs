@@ -6,24 +6,12 @@ use super::*;
 fn the_message_is_upstreams() {
     let mut cluster = cluster(&["a"]);
     for name in ["b", "c"] {
-        add_node(
-            &mut cluster,
-            name,
-            json!({}),
-            json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}),
-        );
+        add_node(&mut cluster, name, json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}));
     }
-    let Decision::None { message, wake } = decide(&cluster, &requesting("p", 5000, 1), 7) else {
-        panic!("placed")
-    };
-    assert_eq!(
-        message,
-        "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s)."
-    );
+    let Decision::None { message, wake } = decide(&cluster, &requesting("p", 5000, 1), 7) else { panic!("placed") };
+    assert_eq!(message, "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s).");
     assert_eq!(wake, [Wake::Node, Wake::PodGone].into());
-    let Decision::None { message, .. } = decide(&Cluster::default(), &pod("p"), 0) else {
-        panic!("placed")
-    };
+    let Decision::None { message, .. } = decide(&Cluster::default(), &pod("p"), 0) else { panic!("placed") };
     assert_eq!(message, "no nodes available to schedule pods");
 }
 
@@ -34,27 +22,14 @@ fn the_better_node_is_chosen() {
     assert_eq!(chosen(&full, &pod("p")), "b", "more is left");
 
     let mut advised = cluster(&["b"]);
-    add_node(
-        &mut advised,
-        "a",
-        json!({}),
-        json!({"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}),
-    );
-    assert_eq!(
-        chosen(&advised, &pod("p")),
-        "b",
-        "a taint advises against the other"
-    );
+    add_node(&mut advised, "a", json!({}), json!({"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}));
+    assert_eq!(chosen(&advised, &pod("p")), "b", "a taint advises against the other");
 
     let mut labelled_nodes = cluster(&["a"]);
     add_node(&mut labelled_nodes, "b", json!({"disk": "ssd"}), json!({}));
     let prefers = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
         {"weight": 10, "preference": {"matchExpressions": [{"key": "disk", "operator": "Exists"}]}}]}}});
-    assert_eq!(
-        chosen(&labelled_nodes, &pod_with("p", prefers)),
-        "b",
-        "preferred"
-    );
+    assert_eq!(chosen(&labelled_nodes, &pod_with("p", prefers)), "b", "preferred");
 
     let weighted = |kind: &str| {
         let term = json!({"labelSelector": {"matchLabels": {"app": "db"}}, "topologyKey": "kubernetes.io/hostname"});
@@ -66,25 +41,13 @@ fn the_better_node_is_chosen() {
     };
     let mut neighbours = cluster(&["a", "b"]);
     place(&mut neighbours, pod("db"), "a");
-    assert_eq!(
-        chosen(&neighbours, &weighted("podAffinity")),
-        "a",
-        "near the other"
-    );
-    assert_eq!(
-        chosen(&neighbours, &weighted("podAntiAffinity")),
-        "b",
-        "away from the other"
-    );
+    assert_eq!(chosen(&neighbours, &weighted("podAffinity")), "a", "near the other");
+    assert_eq!(chosen(&neighbours, &weighted("podAntiAffinity")), "b", "away from the other");
 
     let mut cached = cluster(&["a", "b"]);
     let image = json!([{"names": ["example/c:1"], "sizeBytes": 2_000_000_000_u64}]);
     let allocatable = json!({"cpu": "4", "memory": "8Gi", "pods": "110"});
-    set_status(
-        &mut cached,
-        "b",
-        json!({"allocatable": allocatable, "images": image}),
-    );
+    set_status(&mut cached, "b", json!({"allocatable": allocatable, "images": image}));
     assert_eq!(chosen(&cached, &pod("p")), "b", "has the image");
 }
 
@@ -94,9 +57,7 @@ fn pods_of_one_owner_go_to_different_nodes() {
     for turn in 0..6 {
         let mut pod = pod(&format!("p{turn}"));
         pod.owner = Some("set".into());
-        let Decision::Node(node) = decide(&cluster, &pod, turn) else {
-            panic!("not placed")
-        };
+        let Decision::Node(node) = decide(&cluster, &pod, turn) else { panic!("not placed") };
         place(&mut cluster, pod, &node);
     }
     for node in cluster.nodes.values() {
@@ -111,10 +72,7 @@ fn a_node_that_goes_keeps_its_pods_in_mind() {
     cluster.remove_node("a");
     assert_eq!(cluster.known().count(), 0);
     add_node(&mut cluster, "a", json!({}), json!({}));
-    assert_eq!(
-        reasons(&cluster, &requesting("y", 1000, 1), "a"),
-        ["Insufficient cpu"]
-    );
+    assert_eq!(reasons(&cluster, &requesting("y", 1000, 1), "a"), ["Insufficient cpu"]);
     cluster.remove_node("a");
     assert!(cluster.remove("uid-x"));
     assert!(cluster.nodes.is_empty());
@@ -174,29 +132,5 @@ proptest! {
                 prop_assert!(apart.count() <= 1);
             }
         }
-    }
-}
-
-/// Prints how many decisions a second the pure core makes; asserts no time.
-#[test]
-#[ignore = "prints a figure"]
-fn decisions_a_second() {
-    for (nodes, pods) in [(100, 3000), (1000, 3000), (5000, 1000)] {
-        let names: Vec<_> = (0..nodes).map(|number| format!("n{number}")).collect();
-        let mut cluster = cluster(&names.iter().map(String::as_str).collect::<Vec<_>>());
-        let waiting: Vec<_> = (0..pods)
-            .map(|number| Arc::new(requesting(&format!("p{number}"), 10, 10)))
-            .collect();
-        let start = std::time::Instant::now();
-        for (turn, pod) in waiting.into_iter().enumerate() {
-            let Decision::Node(node) = decide(&cluster, &pod, turn as u64) else {
-                panic!("not placed")
-            };
-            cluster.place(pod, &node);
-        }
-        println!(
-            "{nodes} nodes: {:.0} pods/s",
-            f64::from(pods) / start.elapsed().as_secs_f64()
-        );
     }
 }

@@ -39,9 +39,7 @@ pub(crate) struct Attributes<'a> {
 impl Attributes<'_> {
     /// Whether this is about Pods themselves.
     fn is_pod(&self) -> bool {
-        self.resource.group.is_empty()
-            && self.resource.plural == "pods"
-            && self.subresource.is_empty()
+        self.resource.group.is_empty() && self.resource.plural == "pods" && self.subresource.is_empty()
     }
 }
 
@@ -70,11 +68,7 @@ impl Chain {
         ]))
     }
 
-    pub(crate) async fn admit(
-        &self,
-        attributes: &Attributes<'_>,
-        object: &mut Value,
-    ) -> Result<(), Status> {
+    pub(crate) async fn admit(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
         for plugin in self.0.iter() {
             if let Err(status) = plugin.admit(attributes, object).await {
                 tracing::debug!(plugin = plugin.name(), resource = %attributes.resource.plural, name = attributes.name, %status, "refused");

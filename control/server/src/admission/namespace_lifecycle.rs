@@ -21,25 +21,17 @@ impl Plugin for NamespaceLifecycle {
 
     async fn admit(&self, attributes: &Attributes<'_>, _object: &mut Value) -> Result<(), Status> {
         let namespaces = GroupResource::new("", "namespaces");
-        let itself =
-            attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
+        let itself = attributes.resource.group.is_empty() && attributes.resource.plural == "namespaces";
         if itself {
             if attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
-                return Err(Status::forbidden(
-                    &namespaces,
-                    attributes.name,
-                    "this namespace may not be deleted",
-                ));
+                return Err(Status::forbidden(&namespaces, attributes.name, "this namespace may not be deleted"));
             }
             return Ok(());
         }
         if attributes.namespace.is_empty() || attributes.operation != Operation::Create {
             return Ok(());
         }
-        let Some(entry) = attributes
-            .engine
-            .lookup("namespaces", "", attributes.namespace)
-        else {
+        let Some(entry) = attributes.engine.lookup("namespaces", "", attributes.namespace) else {
             return Err(Status::not_found(&namespaces, attributes.namespace));
         };
         let namespace = objects::stored_tree(&entry)?;
@@ -51,12 +43,10 @@ impl Plugin for NamespaceLifecycle {
             "unable to create new content in namespace {} because it is being terminated",
             attributes.namespace
         );
-        Err(
-            Status::forbidden(&gr, attributes.name, why).with_cause(Cause {
-                reason: "NamespaceTerminating".to_owned(),
-                message: format!("namespace {} is being terminated", attributes.namespace),
-                field: "metadata.namespace".to_owned(),
-            }),
-        )
+        Err(Status::forbidden(&gr, attributes.name, why).with_cause(Cause {
+            reason: "NamespaceTerminating".to_owned(),
+            message: format!("namespace {} is being terminated", attributes.namespace),
+            field: "metadata.namespace".to_owned(),
+        }))
     }
 }

@@ -25,34 +25,17 @@ impl Plugin for Priority {
         }
         let pods = GroupResource::new("", "pods");
         let spec = meta::map_mut(object, "spec");
-        let named = spec
-            .get("priorityClassName")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned();
+        let named = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
         let class = if named.is_empty() {
             global_default(attributes)?
         } else {
-            let entry = attributes
-                .engine
-                .lookup(CLASSES, "", &named)
-                .ok_or_else(|| {
-                    Status::forbidden(
-                        &pods,
-                        attributes.name,
-                        format!("no PriorityClass with name {named} was found"),
-                    )
-                })?;
+            let entry = attributes.engine.lookup(CLASSES, "", &named).ok_or_else(|| {
+                Status::forbidden(&pods, attributes.name, format!("no PriorityClass with name {named} was found"))
+            })?;
             Some(objects::stored_tree(&entry)?)
         };
-        let priority = class
-            .as_ref()
-            .and_then(|c| c["value"].as_i64())
-            .unwrap_or(0);
-        let policy = class
-            .as_ref()
-            .and_then(|c| c["preemptionPolicy"].as_str())
-            .unwrap_or("PreemptLowerPriority");
+        let priority = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
+        let policy = class.as_ref().and_then(|c| c["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
         if let Some(given) = spec.get("priority").and_then(Value::as_i64)
             && given != priority
         {
@@ -67,8 +50,7 @@ impl Plugin for Priority {
             spec.insert("priorityClassName".to_owned(), meta::name(class).into());
         }
         spec.insert("priority".to_owned(), priority.into());
-        spec.entry("preemptionPolicy")
-            .or_insert_with(|| policy.into());
+        spec.entry("preemptionPolicy").or_insert_with(|| policy.into());
         Ok(())
     }
 }

@@ -24,10 +24,7 @@ impl Plugin for ServiceAccount {
             return Ok(());
         }
         let spec = meta::map_mut(object, "spec");
-        let given = spec
-            .get("serviceAccountName")
-            .and_then(Value::as_str)
-            .filter(|n| !n.is_empty());
+        let given = spec.get("serviceAccountName").and_then(Value::as_str).filter(|n| !n.is_empty());
         // The old name of the field mirrors the new one.
         let name = given.unwrap_or("default").to_owned();
         spec.insert("serviceAccount".to_owned(), name.clone().into());

@@ -8,10 +8,7 @@ use wherry_api::status::Status;
 use super::{Attributes, Operation, Plugin};
 
 const SECONDS: i64 = 300;
-const TAINTS: [&str; 2] = [
-    "node.kubernetes.io/not-ready",
-    "node.kubernetes.io/unreachable",
-];
+const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 pub(super) struct DefaultTolerationSeconds;
 
@@ -32,11 +29,7 @@ impl Plugin for DefaultTolerationSeconds {
 }
 
 fn add(spec: &mut serde_json::Map<String, Value>) {
-    let present = spec
-        .get("tolerations")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let present = spec.get("tolerations").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let tolerated = |taint: &str| {
         present.iter().any(|t| {
             let key = t["key"].as_str().unwrap_or_default();
@@ -70,22 +63,12 @@ mod tests {
         for (given, expected) in [
             (json!({}), 2),
             (json!({"tolerations": [{"operator": "Exists"}]}), 1),
-            (
-                json!({"tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]}),
-                2,
-            ),
-            (
-                json!({"tolerations": [{"key": "x", "effect": "NoSchedule"}]}),
-                3,
-            ),
+            (json!({"tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists"}]}), 2),
+            (json!({"tolerations": [{"key": "x", "effect": "NoSchedule"}]}), 3),
         ] {
             let mut spec = given.as_object().unwrap().clone();
             add(&mut spec);
-            assert_eq!(
-                spec["tolerations"].as_array().unwrap().len(),
-                expected,
-                "{given}"
-            );
+            assert_eq!(spec["tolerations"].as_array().unwrap().len(), expected, "{given}");
         }
     }
 }

@@ -16,12 +16,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(size: usize, band: usize) -> Self {
-        Self {
-            words: vec![0; size.div_ceil(64)],
-            size,
-            band: band.min(size),
-            free: size,
-        }
+        Self { words: vec![0; size.div_ceil(64)], size, band: band.min(size), free: size }
     }
 
     /// Takes `n`; false if it is taken already or out of range.
@@ -39,9 +34,7 @@ impl Pool {
         if self.free == 0 {
             return None;
         }
-        let n = self
-            .find(self.band, self.size, &avoid)
-            .or_else(|| self.find(0, self.band, &avoid))?;
+        let n = self.find(self.band, self.size, &avoid).or_else(|| self.find(0, self.band, &avoid))?;
         self.take(n).then_some(n)
     }
 
@@ -54,9 +47,7 @@ impl Pool {
     }
 
     pub(crate) fn is_taken(&self, n: usize) -> bool {
-        self.words
-            .get(n / 64)
-            .is_some_and(|w| w & (1 << (n % 64)) != 0)
+        self.words.get(n / 64).is_some_and(|w| w & (1 << (n % 64)) != 0)
     }
 
     /// A free number in `from..to`, searched cyclically from a random start, a full word at a time.
@@ -65,8 +56,7 @@ impl Pool {
             return None;
         }
         let start = rand::rng().random_range(from..to);
-        self.scan(start, to, avoid)
-            .or_else(|| self.scan(from, start, avoid))
+        self.scan(start, to, avoid).or_else(|| self.scan(from, start, avoid))
     }
 
     fn scan(&self, from: usize, to: usize, avoid: &impl Fn(usize) -> bool) -> Option<usize> {

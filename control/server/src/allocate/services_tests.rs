@@ -3,11 +3,7 @@
 use super::*;
 
 fn services() -> Arc<Services> {
-    Arc::new(Services::new(
-        "10.96.0.0/16".parse().unwrap(),
-        30000..=32767,
-        vec![Ipv4Addr::new(10, 96, 0, 1)],
-    ))
+    Arc::new(Services::new("10.96.0.0/16".parse().unwrap(), 30000..=32767, vec![Ipv4Addr::new(10, 96, 0, 1)]))
 }
 
 fn service(spec: Value) -> Value {
@@ -16,20 +12,12 @@ fn service(spec: Value) -> Value {
 
 fn created(services: &Arc<Services>, spec: Value) -> Value {
     let mut new = service(spec);
-    services
-        .prepare(&mut new, None)
-        .map_err(|s| s.message)
-        .unwrap()
-        .commit();
+    services.prepare(&mut new, None).map_err(|s| s.message).unwrap().commit();
     new
 }
 
 fn refusal(services: &Arc<Services>, spec: Value) -> String {
-    services
-        .prepare(&mut service(spec), None)
-        .err()
-        .unwrap()
-        .message
+    services.prepare(&mut service(spec), None).err().unwrap().message
 }
 
 #[test]
@@ -40,10 +28,7 @@ fn addresses_come_and_go() {
     assert!(all.cidr.contains(&address));
     assert_eq!(a["spec"]["clusterIPs"], json!([address.to_string()]));
     assert_eq!(a["spec"]["ipFamilies"], json!(["IPv4"]));
-    assert!(
-        refusal(&all, json!({"clusterIP": address.to_string()}))
-            .contains("provided IP is already allocated")
-    );
+    assert!(refusal(&all, json!({"clusterIP": address.to_string()})).contains("provided IP is already allocated"));
     drop(all.release_all(&a));
     assert!(
         refusal(&all, json!({"clusterIP": address.to_string()})).contains("already allocated"),
@@ -52,13 +37,8 @@ fn addresses_come_and_go() {
     all.release_all(&a).commit();
     created(&all, json!({"clusterIP": address.to_string()}));
     assert!(refusal(&all, json!({"clusterIP": "10.97.0.1"})).contains("not in the valid range"));
-    assert!(
-        refusal(&all, json!({"clusterIP": "10.96.255.255"})).contains("not in the valid range")
-    );
-    assert_eq!(
-        created(&all, json!({"clusterIP": "None"}))["spec"]["clusterIPs"],
-        json!(["None"])
-    );
+    assert!(refusal(&all, json!({"clusterIP": "10.96.255.255"})).contains("not in the valid range"));
+    assert_eq!(created(&all, json!({"clusterIP": "None"}))["spec"]["clusterIPs"], json!(["None"]));
     assert_eq!(
         created(&all, json!({"type": "ExternalName", "clusterIP": ""}))["spec"],
         json!({"type": "ExternalName"})
@@ -68,14 +48,18 @@ fn addresses_come_and_go() {
 #[test]
 fn a_failed_write_gives_back_what_it_took() {
     let all = services();
-    let mut new = service(
-        json!({"type": "NodePort", "clusterIP": "10.96.3.3", "ports": [{"port": 80, "nodePort": 30001}]}),
-    );
+    let mut new =
+        service(json!({"type": "NodePort", "clusterIP": "10.96.3.3", "ports": [{"port": 80, "nodePort": 30001}]}));
     drop(all.prepare(&mut new, None).ok().unwrap());
     all.prepare(&mut new, None).ok().unwrap().commit();
     // One part fails: the other is given back too.
-    assert!(refusal(&all, json!({"type": "NodePort", "clusterIP": "10.96.3.4", "ports": [{"port": 80, "nodePort": 30001}]}))
-        .contains("spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated"));
+    assert!(
+        refusal(
+            &all,
+            json!({"type": "NodePort", "clusterIP": "10.96.3.4", "ports": [{"port": 80, "nodePort": 30001}]})
+        )
+        .contains("spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated")
+    );
     created(&all, json!({"clusterIP": "10.96.3.4"}));
 }
 
@@ -89,34 +73,19 @@ fn a_replacement_keeps_its_numbers() {
     let mut new = service(json!({"type": "NodePort", "ports": [{"port": 80}, {"port": 54}]}));
     all.prepare(&mut new, Some(&old)).ok().unwrap().commit();
     assert_eq!(new["spec"]["clusterIP"], old["spec"]["clusterIP"]);
-    assert_eq!(
-        new["spec"]["ports"][0]["nodePort"],
-        old["spec"]["ports"][0]["nodePort"]
-    );
+    assert_eq!(new["spec"]["ports"][0]["nodePort"], old["spec"]["ports"][0]["nodePort"]);
     // 31000 is free again.
-    created(
-        &all,
-        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 31000}]}),
-    );
+    created(&all, json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 31000}]}));
     // Becoming internal gives all of them back.
     let mut internal = new.clone();
     internal["spec"]["type"] = json!("ClusterIP");
-    all.prepare(&mut internal, Some(&new))
-        .ok()
-        .unwrap()
-        .commit();
+    all.prepare(&mut internal, Some(&new)).ok().unwrap().commit();
     assert_eq!(internal["spec"]["ports"][0].get("nodePort"), None);
-    created(
-        &all,
-        json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": new["spec"]["ports"][0]["nodePort"]}]}),
-    );
+    created(&all, json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": new["spec"]["ports"][0]["nodePort"]}]}));
     // Becoming external gives the address back.
     let mut external = internal.clone();
     external["spec"]["type"] = json!("ExternalName");
-    all.prepare(&mut external, Some(&internal))
-        .ok()
-        .unwrap()
-        .commit();
+    all.prepare(&mut external, Some(&internal)).ok().unwrap().commit();
     created(&all, json!({"clusterIP": internal["spec"]["clusterIP"]}));
 }
 
@@ -126,17 +95,16 @@ fn recovery_takes_what_exists() {
     let old = created(&first, json!({"type": "NodePort", "ports": [{"port": 80}]}));
     let second = services();
     second.recover(&old);
-    assert!(
-        refusal(&second, json!({"clusterIP": old["spec"]["clusterIP"]}))
-            .contains("already allocated")
-    );
-    assert!(refusal(&second, json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": old["spec"]["ports"][0]["nodePort"]}]})).contains("already allocated"));
+    assert!(refusal(&second, json!({"clusterIP": old["spec"]["clusterIP"]})).contains("already allocated"));
     assert!(
         refusal(
             &second,
-            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]})
+            json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": old["spec"]["ports"][0]["nodePort"]}]})
         )
-        .contains("30000-32767")
+        .contains("already allocated")
+    );
+    assert!(
+        refusal(&second, json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]})).contains("30000-32767")
     );
 }
 
@@ -148,12 +116,7 @@ fn threads_never_share_a_port() {
             let all = Arc::clone(&all);
             std::thread::spawn(move || {
                 (0..300)
-                    .map(|_| {
-                        held(&created(
-                            &all,
-                            json!({"type": "NodePort", "ports": [{"port": 80}]}),
-                        ))
-                    })
+                    .map(|_| held(&created(&all, json!({"type": "NodePort", "ports": [{"port": 80}]}))))
                     .collect::<Vec<_>>()
             })
         })
@@ -167,16 +130,9 @@ fn threads_never_share_a_port() {
 
 #[test]
 fn a_full_range_says_so() {
-    let all = Arc::new(Services::new(
-        "10.96.0.0/16".parse().unwrap(),
-        30000..=30003,
-        vec![],
-    ));
+    let all = Arc::new(Services::new("10.96.0.0/16".parse().unwrap(), 30000..=30003, vec![]));
     for _ in 0..4 {
         created(&all, json!({"type": "NodePort", "ports": [{"port": 80}]}));
     }
-    assert!(
-        refusal(&all, json!({"type": "NodePort", "ports": [{"port": 80}]}))
-            .contains("range is full")
-    );
+    assert!(refusal(&all, json!({"type": "NodePort", "ports": [{"port": 80}]})).contains("range is full"));
 }

@@ -31,17 +31,10 @@ pub trait TokenAuthenticator: Send + Sync + 'static {
 pub(crate) type Tokens = Arc<[Arc<dyn TokenAuthenticator>]>;
 
 /// Puts a [`User`] into the request's extensions, or answers 401.
-pub(crate) async fn layer(
-    State(tokens): State<Tokens>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn layer(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
     // Extensions cannot come over the wire: a User that is here already was put here by `Server::client`.
     if request.extensions().get::<User>().is_none() {
-        let peer = request
-            .extensions()
-            .get::<Peer>()
-            .and_then(|p| p.user.clone());
+        let peer = request.extensions().get::<Peer>().and_then(|p| p.user.clone());
         match authenticate(&tokens, peer, request.headers(), request.uri().path()).await {
             Ok(user) => request.extensions_mut().insert(user),
             Err(status) => return Failure(status).into_response(),
@@ -50,12 +43,7 @@ pub(crate) async fn layer(
     next.run(request).await
 }
 
-async fn authenticate(
-    tokens: &Tokens,
-    peer: Option<User>,
-    headers: &HeaderMap,
-    path: &str,
-) -> Result<User, Status> {
+async fn authenticate(tokens: &Tokens, peer: Option<User>, headers: &HeaderMap, path: &str) -> Result<User, Status> {
     if let Some(user) = peer {
         return Ok(user);
     }
@@ -67,15 +55,9 @@ async fn authenticate(
         }
         return Err(Status::unauthorized());
     }
-    let public = PUBLIC.iter().any(|p| {
-        path.strip_prefix(p)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    });
-    if public {
-        Ok(User::anonymous())
-    } else {
-        Err(Status::unauthorized())
-    }
+    let public =
+        PUBLIC.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+    if public { Ok(User::anonymous()) } else { Err(Status::unauthorized()) }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -98,61 +98,33 @@ pub struct ComponentsOnly;
 /// The components that run the cluster; nodes are recognised by their group.
 const COMPONENTS: [&str; 2] = ["system:kube-controller-manager", "system:kube-scheduler"];
 /// What every authenticated user may create about itself.
-const SELF_REVIEWS: [&str; 3] = [
-    "selfsubjectaccessreviews",
-    "selfsubjectrulesreviews",
-    "selfsubjectreviews",
-];
+const SELF_REVIEWS: [&str; 3] = ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
 
 impl ComponentsOnly {
     fn all_powerful(user: &User) -> bool {
-        user.in_group(MASTERS)
-            || user.in_group("system:nodes")
-            || COMPONENTS.contains(&user.name.as_str())
+        user.in_group(MASTERS) || user.in_group("system:nodes") || COMPONENTS.contains(&user.name.as_str())
     }
 }
 
 impl Authorizer for ComponentsOnly {
     fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
-        let allow = |reason: &str| Decision::Allow {
-            reason: reason.to_owned(),
-        };
+        let allow = |reason: &str| Decision::Allow { reason: reason.to_owned() };
         if Self::all_powerful(user) {
             return allow("");
         }
-        let public =
-            !attributes.is_resource && attributes.verb == "get" && is_public(attributes.path);
+        let public = !attributes.is_resource && attributes.verb == "get" && is_public(attributes.path);
         let about_self = attributes.is_resource
             && attributes.verb == "create"
             && SELF_REVIEWS.contains(&attributes.resource)
             && user.in_group(crate::user::AUTHENTICATED);
-        if public || about_self {
-            allow("")
-        } else {
-            Decision::NoOpinion
-        }
+        if public || about_self { allow("") } else { Decision::NoOpinion }
     }
 
     fn rules(&self, user: &User, _namespace: &str) -> (Vec<Rule>, bool) {
         let any = || vec!["*".to_owned()];
         if Self::all_powerful(user) {
-            let objects = Rule {
-                verbs: any(),
-                groups: any(),
-                resources: any(),
-                ..Rule::default()
-            };
-            return (
-                vec![
-                    objects,
-                    Rule {
-                        verbs: any(),
-                        paths: any(),
-                        ..Rule::default()
-                    },
-                ],
-                false,
-            );
+            let objects = Rule { verbs: any(), groups: any(), resources: any(), ..Rule::default() };
+            return (vec![objects, Rule { verbs: any(), paths: any(), ..Rule::default() }], false);
         }
         let create = |group: &str, resources: &[&str]| Rule {
             verbs: vec!["create".to_owned()],
@@ -164,33 +136,20 @@ impl Authorizer for ComponentsOnly {
         let rules = vec![
             create("authorization.k8s.io", &SELF_REVIEWS[..2]),
             create("authentication.k8s.io", &SELF_REVIEWS[2..]),
-            Rule {
-                verbs: vec!["get".to_owned()],
-                paths,
-                ..Rule::default()
-            },
+            Rule { verbs: vec!["get".to_owned()], paths, ..Rule::default() },
         ];
         (rules, false)
     }
 }
 
 fn is_public(path: &str) -> bool {
-    PUBLIC.iter().any(|p| {
-        path.strip_prefix(p)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    PUBLIC.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// Lets the request through, or answers 403.
-pub(crate) async fn layer(
-    State(authorizer): State<Arc<dyn Authorizer>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let (Some(user), Some(info)) = (
-        request.extensions().get::<User>(),
-        request.extensions().get::<Arc<RequestInfo>>(),
-    ) else {
+pub(crate) async fn layer(State(authorizer): State<Arc<dyn Authorizer>>, request: Request, next: Next) -> Response {
+    let (Some(user), Some(info)) = (request.extensions().get::<User>(), request.extensions().get::<Arc<RequestInfo>>())
+    else {
         return Failure(Status::unauthorized()).into_response();
     };
     let attributes = Attributes::from(info.as_ref());
@@ -205,16 +164,9 @@ pub(crate) async fn layer(
 /// Upstream's words for a refusal.
 pub(crate) fn forbidden(user: &User, attributes: &Attributes<'_>, reason: &str) -> Status {
     let who = &user.name;
-    let because = if reason.is_empty() {
-        String::new()
-    } else {
-        format!(": {reason}")
-    };
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if !attributes.is_resource {
-        let message = format!(
-            "forbidden: User {who:?} cannot {} path {:?}{because}",
-            attributes.verb, attributes.path
-        );
+        let message = format!("forbidden: User {who:?} cannot {} path {:?}{because}", attributes.verb, attributes.path);
         return Status::new(403, Reason::Forbidden, message);
     }
     let resource = match attributes.subresource {
@@ -229,11 +181,7 @@ pub(crate) fn forbidden(user: &User, attributes: &Attributes<'_>, reason: &str) 
         "User {who:?} cannot {} resource {resource:?} in API group {:?} {place}{because}",
         attributes.verb, attributes.group
     );
-    Status::forbidden(
-        &GroupResource::new(attributes.group, attributes.resource),
-        attributes.name,
-        why,
-    )
+    Status::forbidden(&GroupResource::new(attributes.group, attributes.resource), attributes.name, why)
 }
 
 #[cfg(test)]
@@ -241,17 +189,8 @@ mod tests {
     use super::*;
 
     fn allowed(user: &User, verb: &str, resource: &str, path: &str) -> bool {
-        let attributes = Attributes {
-            is_resource: path.is_empty(),
-            verb,
-            resource,
-            path,
-            ..Attributes::default()
-        };
-        matches!(
-            ComponentsOnly.authorize(user, &attributes),
-            Decision::Allow { .. }
-        )
+        let attributes = Attributes { is_resource: path.is_empty(), verb, resource, path, ..Attributes::default() };
+        matches!(ComponentsOnly.authorize(user, &attributes), Decision::Allow { .. })
     }
 
     #[test]
@@ -268,12 +207,7 @@ mod tests {
         assert!(!allowed(&jane, "get", "pods", ""));
         assert!(allowed(&jane, "create", "selfsubjectaccessreviews", ""));
         assert!(allowed(&User::anonymous(), "get", "", "/livez/ping"));
-        assert!(!allowed(
-            &User::anonymous(),
-            "create",
-            "selfsubjectaccessreviews",
-            ""
-        ));
+        assert!(!allowed(&User::anonymous(), "create", "selfsubjectaccessreviews", ""));
         assert!(!allowed(&User::anonymous(), "get", "", "/versions"));
         assert!(!allowed(&User::component("kube-proxy"), "list", "pods", ""));
     }
@@ -281,25 +215,13 @@ mod tests {
     #[test]
     fn refusals_read_as_upstream() {
         let jane = User::new("jane", Vec::<String>::new());
-        let list = Attributes {
-            is_resource: true,
-            verb: "list",
-            resource: "pods",
-            namespace: "a",
-            ..Attributes::default()
-        };
+        let list =
+            Attributes { is_resource: true, verb: "list", resource: "pods", namespace: "a", ..Attributes::default() };
         assert_eq!(
             forbidden(&jane, &list, "").message,
             "pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the namespace \"a\""
         );
-        let path = Attributes {
-            verb: "get",
-            path: "/metrics",
-            ..Attributes::default()
-        };
-        assert_eq!(
-            forbidden(&jane, &path, "").message,
-            "forbidden: User \"jane\" cannot get path \"/metrics\""
-        );
+        let path = Attributes { verb: "get", path: "/metrics", ..Attributes::default() };
+        assert_eq!(forbidden(&jane, &path, "").message, "forbidden: User \"jane\" cannot get path \"/metrics\"");
     }
 }

@@ -23,14 +23,9 @@ const EXTRA: &str = "impersonate-extra-";
 const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// Replaces the request's user by the one it asks to act as, or refuses.
-pub(crate) async fn layer(
-    State(authorizer): State<Arc<dyn Authorizer>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let asks = |name: &http::HeaderName| {
-        [USER, GROUP, UID].contains(&name.as_str()) || name.as_str().starts_with(EXTRA)
-    };
+pub(crate) async fn layer(State(authorizer): State<Arc<dyn Authorizer>>, mut request: Request, next: Next) -> Response {
+    let asks =
+        |name: &http::HeaderName| [USER, GROUP, UID].contains(&name.as_str()) || name.as_str().starts_with(EXTRA);
     if request.headers().keys().any(asks) {
         let Some(user) = request.extensions().get::<User>() else {
             return Failure(Status::unauthorized()).into_response();
@@ -43,38 +38,18 @@ pub(crate) async fn layer(
     next.run(request).await
 }
 
-fn impersonated(
-    authorizer: &dyn Authorizer,
-    user: &User,
-    headers: &HeaderMap,
-) -> Result<User, Status> {
-    let values = |key: &str| -> Vec<&str> {
-        headers
-            .get_all(key)
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .collect()
-    };
+fn impersonated(authorizer: &dyn Authorizer, user: &User, headers: &HeaderMap) -> Result<User, Status> {
+    let values = |key: &str| -> Vec<&str> { headers.get_all(key).iter().filter_map(|v| v.to_str().ok()).collect() };
     let name = values(USER).first().copied().unwrap_or_default();
     if name.is_empty() {
-        return Err(Status::bad_request(
-            "requested impersonation of groups or a uid without impersonating a user",
-        ));
+        return Err(Status::bad_request("requested impersonation of groups or a uid without impersonating a user"));
     }
     if headers.contains_key(UID) || headers.keys().any(|k| k.as_str().starts_with(EXTRA)) {
-        return Err(Status::bad_request(
-            "impersonation of a uid or of extra attributes is not supported",
-        ));
+        return Err(Status::bad_request("impersonation of a uid or of extra attributes is not supported"));
     }
     let may = |resource: &str, namespace: &str, name: &str| {
-        let attributes = Attributes {
-            is_resource: true,
-            verb: "impersonate",
-            resource,
-            namespace,
-            name,
-            ..Attributes::default()
-        };
+        let attributes =
+            Attributes { is_resource: true, verb: "impersonate", resource, namespace, name, ..Attributes::default() };
         match authorizer.authorize(user, &attributes) {
             Decision::Allow { .. } => Ok(()),
             Decision::Deny { reason } => Err(forbidden(user, &attributes, &reason)),
@@ -82,17 +57,11 @@ fn impersonated(
         }
     };
     let mut groups: Vec<String> = values(GROUP).into_iter().map(str::to_owned).collect();
-    match name
-        .strip_prefix(SERVICE_ACCOUNT)
-        .and_then(|rest| rest.split_once(':'))
-    {
+    match name.strip_prefix(SERVICE_ACCOUNT).and_then(|rest| rest.split_once(':')) {
         Some((namespace, account)) => {
             may("serviceaccounts", namespace, account)?;
             if groups.is_empty() {
-                groups = vec![
-                    "system:serviceaccounts".to_owned(),
-                    format!("system:serviceaccounts:{namespace}"),
-                ];
+                groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
             }
         }
         None => may("users", "", name)?,
@@ -101,17 +70,9 @@ fn impersonated(
         may("groups", "", group)?;
     }
     let anonymous = name == "system:anonymous";
-    let implied = if anonymous {
-        UNAUTHENTICATED
-    } else {
-        AUTHENTICATED
-    };
+    let implied = if anonymous { UNAUTHENTICATED } else { AUTHENTICATED };
     if !groups.iter().any(|g| g == implied) {
         groups.push(implied.to_owned());
     }
-    Ok(User {
-        name: name.to_owned(),
-        uid: String::new(),
-        groups,
-    })
+    Ok(User { name: name.to_owned(), uid: String::new(), groups })
 }

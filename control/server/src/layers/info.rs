@@ -156,20 +156,13 @@ impl RequestInfo {
 
     /// `GROUP/VERSION`, or the version alone in the core group.
     pub fn group_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.clone()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// Whether the answer goes on for as long as the client listens.
     pub fn is_long_running(&self) -> bool {
         self.verb == Verb::Watch
-            || matches!(
-                self.subresource.as_deref(),
-                Some("log" | "exec" | "attach" | "portforward" | "proxy")
-            )
+            || matches!(self.subresource.as_deref(), Some("log" | "exec" | "attach" | "portforward" | "proxy"))
     }
 }
 
@@ -205,8 +198,7 @@ fn asks_to_watch(query: &str) -> bool {
 }
 
 fn single_name(query: &str) -> Option<String> {
-    let (_, selector) =
-        form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "fieldSelector")?;
+    let (_, selector) = form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "fieldSelector")?;
     selector.split(',').find_map(|term| {
         let name = term.strip_prefix("metadata.name=")?;
         let name = name.strip_prefix('=').unwrap_or(name);
@@ -227,127 +219,17 @@ mod tests {
     fn resource_requests() {
         // method, uri, verb, group, version, namespace, resource, name, subresource
         let table = [
-            (
-                "GET",
-                "/api/v1/pods",
-                "list",
-                "",
-                "v1",
-                "-",
-                "pods",
-                "-",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/pods?watch=1",
-                "watch",
-                "",
-                "v1",
-                "-",
-                "pods",
-                "-",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/pods?watch=false",
-                "list",
-                "",
-                "v1",
-                "-",
-                "pods",
-                "-",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/watch/pods",
-                "watch",
-                "",
-                "v1",
-                "-",
-                "pods",
-                "-",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/watch/namespaces/a/pods/b",
-                "watch",
-                "",
-                "v1",
-                "a",
-                "pods",
-                "b",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces",
-                "list",
-                "",
-                "v1",
-                "-",
-                "namespaces",
-                "-",
-                "-",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/a",
-                "get",
-                "",
-                "v1",
-                "a",
-                "namespaces",
-                "a",
-                "-",
-            ),
-            (
-                "PUT",
-                "/api/v1/namespaces/a/finalize",
-                "update",
-                "",
-                "v1",
-                "a",
-                "namespaces",
-                "a",
-                "finalize",
-            ),
-            (
-                "PATCH",
-                "/api/v1/namespaces/a/status",
-                "patch",
-                "",
-                "v1",
-                "a",
-                "namespaces",
-                "a",
-                "status",
-            ),
-            (
-                "GET",
-                "/api/v1/namespaces/a/pods",
-                "list",
-                "",
-                "v1",
-                "a",
-                "pods",
-                "-",
-                "-",
-            ),
-            (
-                "POST",
-                "/api/v1/namespaces/a/pods/p/binding",
-                "create",
-                "",
-                "v1",
-                "a",
-                "pods",
-                "p",
-                "binding",
-            ),
+            ("GET", "/api/v1/pods", "list", "", "v1", "-", "pods", "-", "-"),
+            ("GET", "/api/v1/pods?watch=1", "watch", "", "v1", "-", "pods", "-", "-"),
+            ("GET", "/api/v1/pods?watch=false", "list", "", "v1", "-", "pods", "-", "-"),
+            ("GET", "/api/v1/watch/pods", "watch", "", "v1", "-", "pods", "-", "-"),
+            ("GET", "/api/v1/watch/namespaces/a/pods/b", "watch", "", "v1", "a", "pods", "b", "-"),
+            ("GET", "/api/v1/namespaces", "list", "", "v1", "-", "namespaces", "-", "-"),
+            ("GET", "/api/v1/namespaces/a", "get", "", "v1", "a", "namespaces", "a", "-"),
+            ("PUT", "/api/v1/namespaces/a/finalize", "update", "", "v1", "a", "namespaces", "a", "finalize"),
+            ("PATCH", "/api/v1/namespaces/a/status", "patch", "", "v1", "a", "namespaces", "a", "status"),
+            ("GET", "/api/v1/namespaces/a/pods", "list", "", "v1", "a", "pods", "-", "-"),
+            ("POST", "/api/v1/namespaces/a/pods/p/binding", "create", "", "v1", "a", "pods", "p", "binding"),
             (
                 "DELETE",
                 "/apis/apps/v1/namespaces/a/deployments",
@@ -370,17 +252,7 @@ mod tests {
                 "d",
                 "-",
             ),
-            (
-                "GET",
-                "/api/v1/nodes/n%2Fx",
-                "get",
-                "",
-                "v1",
-                "-",
-                "nodes",
-                "n/x",
-                "-",
-            ),
+            ("GET", "/api/v1/nodes/n%2Fx", "get", "", "v1", "-", "nodes", "n/x", "-"),
             (
                 "GET",
                 "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
@@ -392,38 +264,19 @@ mod tests {
                 "system:node",
                 "-",
             ),
-            (
-                "GET",
-                "/api/v1/pods?fieldSelector=metadata.name%3Dx",
-                "list",
-                "",
-                "v1",
-                "-",
-                "pods",
-                "x",
-                "-",
-            ),
+            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx", "list", "", "v1", "-", "pods", "x", "-"),
         ];
         for (method, uri, verb, group, version, namespace, resource, name, sub) in table {
             let info = parse(method, uri);
             let dash = |o: &Option<String>| o.clone().unwrap_or("-".to_owned());
             assert!(info.is_resource, "{uri}");
             assert_eq!(
-                (
-                    info.verb.as_str(),
-                    info.group.as_str(),
-                    info.version.as_str(),
-                    info.resource.as_str()
-                ),
+                (info.verb.as_str(), info.group.as_str(), info.version.as_str(), info.resource.as_str()),
                 (verb, group, version, resource),
                 "{uri}"
             );
             assert_eq!(
-                (
-                    dash(&info.namespace),
-                    dash(&info.name),
-                    dash(&info.subresource)
-                ),
+                (dash(&info.namespace), dash(&info.name), dash(&info.subresource)),
                 (namespace.to_owned(), name.to_owned(), sub.to_owned()),
                 "{uri}"
             );
@@ -432,16 +285,7 @@ mod tests {
 
     #[test]
     fn other_requests() {
-        for uri in [
-            "/",
-            "/api",
-            "/apis",
-            "/apis/apps",
-            "/apis/apps/v1",
-            "/api/v1",
-            "/version",
-            "/healthz/ping",
-        ] {
+        for uri in ["/", "/api", "/apis", "/apis/apps", "/apis/apps/v1", "/api/v1", "/version", "/healthz/ping"] {
             let info = parse("GET", uri);
             assert!(!info.is_resource, "{uri}");
             assert_eq!(info.verb, Verb::Get);

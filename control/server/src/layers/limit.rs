@@ -30,10 +30,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn new() -> Self {
-        Self {
-            reads: Arc::new(Semaphore::new(READS)),
-            writes: Arc::new(Semaphore::new(WRITES)),
-        }
+        Self { reads: Arc::new(Semaphore::new(READS)), writes: Arc::new(Semaphore::new(WRITES)) }
     }
 }
 
@@ -48,11 +45,7 @@ pub(crate) async fn layer(State(limits): State<Limits>, request: Request, next: 
     };
     match places.try_acquire() {
         Ok(_place) => next.run(request).await,
-        Err(_) => Failure(Status::too_many_requests(
-            "too many requests, please try again later",
-            1,
-        ))
-        .into_response(),
+        Err(_) => Failure(Status::too_many_requests("too many requests, please try again later", 1)).into_response(),
     }
 }
 
@@ -61,9 +54,7 @@ fn counted(request: &Request) -> Option<&RequestInfo> {
     let extensions = request.extensions();
     let info = extensions.get::<Arc<RequestInfo>>()?;
     let remote = extensions.get::<Peer>().is_some();
-    let exempt = extensions
-        .get::<User>()
-        .is_some_and(|user| user.in_group(MASTERS));
+    let exempt = extensions.get::<User>().is_some_and(|user| user.in_group(MASTERS));
     (remote && !exempt && info.is_resource && !info.is_long_running()).then(|| info.as_ref())
 }
 
@@ -79,18 +70,11 @@ mod tests {
     use super::*;
 
     fn request(method: &str, path: &str, user: User) -> Request {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .body(Body::empty())
-            .unwrap();
+        let mut request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         let info = RequestInfo::parse(request.method(), request.uri());
         let extensions = request.extensions_mut();
         extensions.insert(Arc::new(info));
-        extensions.insert(Peer {
-            user: None,
-            closing: Default::default(),
-        });
+        extensions.insert(Peer { user: None, closing: Default::default() });
         extensions.insert(user);
         request
     }
@@ -109,40 +93,23 @@ mod tests {
             }
         };
         let one = || Arc::new(Semaphore::new(1));
-        let limits = Limits {
-            reads: one(),
-            writes: one(),
-        };
-        let router = Router::new()
-            .fallback(handler)
-            .layer(from_fn_with_state(limits, layer));
-        let ask = |method: &str, path: &str, user: User| {
-            router.clone().oneshot(request(method, path, user))
-        };
+        let limits = Limits { reads: one(), writes: one() };
+        let router = Router::new().fallback(handler).layer(from_fn_with_state(limits, layer));
+        let ask = |method: &str, path: &str, user: User| router.clone().oneshot(request(method, path, user));
         let node = || User::node("a");
         let slow = tokio::spawn(ask("GET", "/api/v1/pods/slow", node()));
         entered.notified().await;
-        assert_eq!(
-            ask("GET", "/api/v1/nodes", node()).await.unwrap().status(),
-            429
-        );
+        assert_eq!(ask("GET", "/api/v1/nodes", node()).await.unwrap().status(), 429);
         for (method, path, user) in [
             ("POST", "/api/v1/nodes", node()),
             ("GET", "/api/v1/nodes?watch=1", node()),
             ("GET", "/livez", User::anonymous()),
             ("GET", "/api/v1/nodes", User::admin()),
         ] {
-            assert_eq!(
-                ask(method, path, user).await.unwrap().status(),
-                200,
-                "{method} {path}"
-            );
+            assert_eq!(ask(method, path, user).await.unwrap().status(), 200, "{method} {path}");
         }
         go.notify_one();
         assert_eq!(slow.await.unwrap().unwrap().status(), 200);
-        assert_eq!(
-            ask("GET", "/api/v1/nodes", node()).await.unwrap().status(),
-            200
-        );
+        assert_eq!(ask("GET", "/api/v1/nodes", node()).await.unwrap().status(), 200);
     }
 }

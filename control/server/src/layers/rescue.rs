@@ -23,9 +23,7 @@ pub(crate) async fn layer(request: Request, next: Next) -> Response {
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
             tracing::error!(%method, path, panic = text, "a request handler panicked");
-            respond::failure(&Status::internal(
-                "the request handler failed; the server's log says more",
-            ))
+            respond::failure(&Status::internal("the request handler failed; the server's log says more"))
         }
     }
 }

@@ -8,19 +8,12 @@ use std::path::Path;
 use super::PkiError;
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> PkiError + '_ {
-    move |source| PkiError::File {
-        path: path.to_owned(),
-        source,
-    }
+    move |source| PkiError::File { path: path.to_owned(), source }
 }
 
 /// Makes `dir` with mode 0700, and tightens it where it exists already.
 pub(super) fn make_dir(dir: &Path) -> Result<(), PkiError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(failed(dir))?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed(dir))?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed(dir))
 }
 
@@ -33,10 +26,7 @@ pub(super) fn read_if_any(path: &Path) -> Result<Option<String>, PkiError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(PkiError::File {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(PkiError::File { path: path.to_owned(), source }),
     }
 }
 
@@ -46,11 +36,7 @@ pub(super) fn write(path: &Path, content: &str) -> Result<(), PkiError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
     let result = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -29,78 +29,43 @@ pub(super) enum Purpose<'a> {
 /// The authority on disk, or a new one if there is none or it has expired.
 pub(super) fn authority(dir: &Path) -> Result<Credentials, PkiError> {
     if let Some(found) = load(dir, "ca")?
-        && with_certificate(&found.certificate, |c| {
-            c.validity().not_after.to_datetime() > OffsetDateTime::now_utc()
-        })
-        .unwrap_or(false)
+        && with_certificate(&found.certificate, |c| c.validity().not_after.to_datetime() > OffsetDateTime::now_utc())
+            .unwrap_or(false)
     {
         return Ok(found);
     }
-    let failed = |source| PkiError::Issue {
-        name: "ca".to_owned(),
-        source,
-    };
+    let failed = |source| PkiError::Issue { name: "ca".to_owned(), source };
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "kubernetes");
+    params.distinguished_name.push(DnType::CommonName, "kubernetes");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut params, AUTHORITY_LIFE);
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
-    save(
-        dir,
-        "ca",
-        Credentials {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        },
-    )
+    save(dir, "ca", Credentials { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 /// The certificate `name` on disk, or a new one where that is missing, aged or not for `purpose`.
-pub(super) fn leaf(
-    dir: &Path,
-    name: &str,
-    ca: &Credentials,
-    purpose: &Purpose<'_>,
-) -> Result<Credentials, PkiError> {
+pub(super) fn leaf(dir: &Path, name: &str, ca: &Credentials, purpose: &Purpose<'_>) -> Result<Credentials, PkiError> {
     if let Some(found) = load(dir, name)?
         && still_good(&found, ca, purpose)
     {
         return Ok(found);
     }
-    let failed = |source| PkiError::Issue {
-        name: name.to_owned(),
-        source,
-    };
+    let failed = |source| PkiError::Issue { name: name.to_owned(), source };
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyEncipherment,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.use_authority_key_identifier_extension = true;
     match purpose {
         Purpose::Serving(names) => {
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "kube-apiserver");
+            params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             for dns in &names.dns {
-                params
-                    .subject_alt_names
-                    .push(SanType::DnsName(dns.as_str().try_into().map_err(failed)?));
+                params.subject_alt_names.push(SanType::DnsName(dns.as_str().try_into().map_err(failed)?));
             }
-            params
-                .subject_alt_names
-                .extend(names.addresses.iter().copied().map(SanType::IpAddress));
+            params.subject_alt_names.extend(names.addresses.iter().copied().map(SanType::IpAddress));
         }
         Purpose::Client(user) => {
             let groups = groups(user);
@@ -108,13 +73,9 @@ pub(super) fn leaf(
                 return Err(PkiError::TooManyGroups(user.name.clone()));
             }
             for group in groups {
-                params
-                    .distinguished_name
-                    .push(DnType::OrganizationName, group);
+                params.distinguished_name.push(DnType::OrganizationName, group);
             }
-            params
-                .distinguished_name
-                .push(DnType::CommonName, user.name.as_str());
+            params.distinguished_name.push(DnType::CommonName, user.name.as_str());
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         }
     }
@@ -123,37 +84,22 @@ pub(super) fn leaf(
     let issuer = Issuer::from_ca_cert_pem(&ca.certificate, ca_key).map_err(failed)?;
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
-    save(
-        dir,
-        name,
-        Credentials {
-            certificate: certificate.pem(),
-            key: key.serialize_pem(),
-        },
-    )
+    save(dir, name, Credentials { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 /// The groups a certificate has to name: what authentication adds by itself is left out.
 fn groups(user: &User) -> Vec<&str> {
-    user.groups
-        .iter()
-        .map(String::as_str)
-        .filter(|g| *g != crate::user::AUTHENTICATED)
-        .collect()
+    user.groups.iter().map(String::as_str).filter(|g| *g != crate::user::AUTHENTICATED).collect()
 }
 
 /// Makes `sa.key` and `sa.pub` where missing; a missing or foreign public half is derived from the private one.
 pub(super) fn service_account_keys(dir: &Path) -> Result<(), PkiError> {
-    let failed = |source| PkiError::Issue {
-        name: "sa".to_owned(),
-        source,
-    };
+    let failed = |source| PkiError::Issue { name: "sa".to_owned(), source };
     let (private, public) = (dir.join("sa.key"), dir.join("sa.pub"));
     let key = match files::read_if_any(&private)? {
-        Some(pem) => KeyPair::from_pem(&pem).map_err(|e| PkiError::Malformed {
-            path: private.clone(),
-            reason: e.to_string(),
-        })?,
+        Some(pem) => {
+            KeyPair::from_pem(&pem).map_err(|e| PkiError::Malformed { path: private.clone(), reason: e.to_string() })?
+        }
         None => {
             let key = KeyPair::generate().map_err(failed)?;
             files::write(&private, &key.serialize_pem())?;
@@ -182,9 +128,7 @@ fn load(dir: &Path, name: &str) -> Result<Option<Credentials>, PkiError> {
         return Ok(None);
     };
     let belong = KeyPair::from_pem(&key).ok().and_then(|pair| {
-        with_certificate(&certificate, |c| {
-            c.public_key().subject_public_key.data.as_ref() == pair.public_key_raw()
-        })
+        with_certificate(&certificate, |c| c.public_key().subject_public_key.data.as_ref() == pair.public_key_raw())
     });
     Ok((belong == Some(true)).then_some(Credentials { certificate, key }))
 }
@@ -206,15 +150,9 @@ fn still_good(found: &Credentials, ca: &Credentials, purpose: &Purpose<'_>) -> b
         return false;
     };
     with_certificate(&found.certificate, |c| {
-        let (from, to) = (
-            c.validity().not_before.to_datetime(),
-            c.validity().not_after.to_datetime(),
-        );
+        let (from, to) = (c.validity().not_before.to_datetime(), c.validity().not_after.to_datetime());
         let now = OffsetDateTime::now_utc();
-        from <= now
-            && to - now > (to - from) / 4
-            && issuer_key(c).as_ref() == Some(&authority)
-            && serves(c, purpose)
+        from <= now && to - now > (to - from) / 4 && issuer_key(c).as_ref() == Some(&authority) && serves(c, purpose)
     })
     .unwrap_or(false)
 }
@@ -225,13 +163,8 @@ fn serves(certificate: &X509Certificate<'_>, purpose: &Purpose<'_>) -> bool {
             let Ok(Some(alternative)) = certificate.subject_alternative_name() else {
                 return false;
             };
-            let has = |wanted: &dyn Fn(&GeneralName<'_>) -> bool| {
-                alternative.value.general_names.iter().any(wanted)
-            };
-            names
-                .dns
-                .iter()
-                .all(|n| has(&|g| matches!(g, GeneralName::DNSName(d) if d == n)))
+            let has = |wanted: &dyn Fn(&GeneralName<'_>) -> bool| alternative.value.general_names.iter().any(wanted);
+            names.dns.iter().all(|n| has(&|g| matches!(g, GeneralName::DNSName(d) if d == n)))
                 && names.addresses.iter().all(|a| {
                     let octets = match a {
                         std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
@@ -240,8 +173,9 @@ fn serves(certificate: &X509Certificate<'_>, purpose: &Purpose<'_>) -> bool {
                     has(&|g| matches!(g, GeneralName::IPAddress(i) if *i == octets.as_slice()))
                 })
         }
-        Purpose::Client(user) => identity(certificate)
-            .is_some_and(|(name, found)| name == user.name && found == groups(user)),
+        Purpose::Client(user) => {
+            identity(certificate).is_some_and(|(name, found)| name == user.name && found == groups(user))
+        }
     }
 }
 
@@ -249,31 +183,20 @@ fn serves(certificate: &X509Certificate<'_>, purpose: &Purpose<'_>) -> bool {
 pub(crate) fn identity(certificate: &X509Certificate<'_>) -> Option<(String, Vec<String>)> {
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = subject
-        .iter_organization()
-        .filter_map(|o| o.as_str().ok().map(str::to_owned))
-        .collect();
+    let groups = subject.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
     (!name.is_empty()).then_some((name, groups))
 }
 
 fn subject_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
-    certificate
-        .extensions()
-        .iter()
-        .find_map(|e| match e.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
-            _ => None,
-        })
+    certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    })
 }
 
 fn issuer_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
-    certificate
-        .extensions()
-        .iter()
-        .find_map(|e| match e.parsed_extension() {
-            ParsedExtension::AuthorityKeyIdentifier(id) => {
-                id.key_identifier.as_ref().map(|k| k.0.to_vec())
-            }
-            _ => None,
-        })
+    certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(id) => id.key_identifier.as_ref().map(|k| k.0.to_vec()),
+        _ => None,
+    })
 }

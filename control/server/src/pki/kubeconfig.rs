@@ -50,25 +50,18 @@ impl Kubeconfig {
         make_parent(path)?;
         // A link stays a link: the file it names is replaced.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let malformed = |reason: String| PkiError::Malformed {
-            path: path.clone(),
-            reason,
-        };
+        let malformed = |reason: String| PkiError::Malformed { path: path.clone(), reason };
         let mut config = match files::read_if_any(&path)? {
-            Some(text) if !text.trim().is_empty() => serde_yaml::from_str(&text)
-                .map_err(|e| malformed(format!("not a kubeconfig: {e}")))?,
+            Some(text) if !text.trim().is_empty() => {
+                serde_yaml::from_str(&text).map_err(|e| malformed(format!("not a kubeconfig: {e}")))?
+            }
             _ => Value::Mapping(Mapping::new()),
         };
         if !config.is_mapping() {
-            return Err(malformed(
-                "not a kubeconfig: the document is not a mapping".to_owned(),
-            ));
+            return Err(malformed("not a kubeconfig: the document is not a mapping".to_owned()));
         }
         self.merge(&mut config);
-        files::write(
-            &path,
-            &serde_yaml::to_string(&config).map_err(|e| malformed(e.to_string()))?,
-        )
+        files::write(&path, &serde_yaml::to_string(&config).map_err(|e| malformed(e.to_string()))?)
     }
 
     fn merge(&self, config: &mut Value) {
@@ -78,21 +71,12 @@ impl Kubeconfig {
         let encode = |pem: &str| Value::from(base64::engine::general_purpose::STANDARD.encode(pem));
         config.entry("apiVersion".into()).or_insert("v1".into());
         config.entry("kind".into()).or_insert("Config".into());
-        let cluster = [
-            ("certificate-authority-data", encode(&self.ca)),
-            ("server", self.server.as_str().into()),
-        ];
+        let cluster = [("certificate-authority-data", encode(&self.ca)), ("server", self.server.as_str().into())];
         let user = [
-            (
-                "client-certificate-data",
-                encode(&self.credentials.certificate),
-            ),
+            ("client-certificate-data", encode(&self.credentials.certificate)),
             ("client-key-data", encode(&self.credentials.key)),
         ];
-        let context = [
-            ("cluster", self.name.as_str().into()),
-            ("user", self.name.as_str().into()),
-        ];
+        let context = [("cluster", self.name.as_str().into()), ("user", self.name.as_str().into())];
         self.put(config, "clusters", "cluster", cluster);
         self.put(config, "users", "user", user);
         self.put(config, "contexts", "context", context);
@@ -100,23 +84,12 @@ impl Kubeconfig {
     }
 
     /// Replaces the item of our name in `list`, or adds it.
-    fn put<const N: usize>(
-        &self,
-        config: &mut Mapping,
-        list: &str,
-        key: &str,
-        fields: [(&str, Value); N],
-    ) {
-        let inner: Mapping = fields
-            .into_iter()
-            .map(|(k, v)| (Value::from(k), v))
-            .collect();
+    fn put<const N: usize>(&self, config: &mut Mapping, list: &str, key: &str, fields: [(&str, Value); N]) {
+        let inner: Mapping = fields.into_iter().map(|(k, v)| (Value::from(k), v)).collect();
         let mut item = Mapping::new();
         item.insert("name".into(), self.name.as_str().into());
         item.insert(key.into(), Value::Mapping(inner));
-        let slot = config
-            .entry(list.into())
-            .or_insert_with(|| Value::Sequence(Vec::new()));
+        let slot = config.entry(list.into()).or_insert_with(|| Value::Sequence(Vec::new()));
         if !slot.is_sequence() {
             *slot = Value::Sequence(Vec::new());
         }
@@ -133,8 +106,5 @@ fn make_parent(path: &Path) -> Result<(), PkiError> {
     let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) else {
         return Ok(());
     };
-    std::fs::create_dir_all(parent).map_err(|source| PkiError::File {
-        path: parent.to_owned(),
-        source,
-    })
+    std::fs::create_dir_all(parent).map_err(|source| PkiError::File { path: parent.to_owned(), source })
 }

@@ -89,19 +89,10 @@ pub struct Names {
 impl Names {
     /// What every API server is called: localhost, `kubernetes` in all its forms under `domain`, and `extra`.
     pub fn of_api_server(domain: &str, extra: impl IntoIterator<Item = IpAddr>) -> Self {
-        let mut dns: Vec<String> = [
-            "localhost",
-            "kubernetes",
-            "kubernetes.default",
-            "kubernetes.default.svc",
-        ]
-        .map(str::to_owned)
-        .into();
+        let mut dns: Vec<String> =
+            ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).into();
         dns.push(format!("kubernetes.default.svc.{domain}"));
-        let mut addresses = vec![
-            IpAddr::from([127, 0, 0, 1]),
-            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        ];
+        let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
         for address in extra {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -135,12 +126,7 @@ impl Pki {
 
     /// The API server's certificate for `names`.
     pub fn serving(&self, names: &Names) -> Result<Credentials, PkiError> {
-        issue::leaf(
-            &self.dir,
-            "apiserver",
-            &self.ca,
-            &issue::Purpose::Serving(names),
-        )
+        issue::leaf(&self.dir, "apiserver", &self.ca, &issue::Purpose::Serving(names))
     }
 
     /// A serving certificate for something else than the API server, kept in `NAME.crt`.
@@ -170,10 +156,7 @@ impl Pki {
 
     /// TLS for [`Server::serve`](crate::Server::serve): shows `credentials`, asks clients for a certificate of this
     /// authority and lets those without one in (they may hold a token), offers h2 and http/1.1.
-    pub fn server_tls(
-        &self,
-        credentials: &Credentials,
-    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    pub fn server_tls(&self, credentials: &Credentials) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         tls::server(credentials, &self.ca.certificate)
     }
 }

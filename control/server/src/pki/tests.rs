@@ -16,21 +16,10 @@ fn later_starts_reuse_everything() {
     let admin = first.admin().unwrap();
     let second = Pki::open(dir.path()).unwrap();
     assert_eq!(first.ca_certificate(), second.ca_certificate());
-    assert_eq!(
-        serving.certificate,
-        second.serving(&names(&[])).unwrap().certificate
-    );
+    assert_eq!(serving.certificate, second.serving(&names(&[])).unwrap().certificate);
     assert_eq!(admin.key, second.admin().unwrap().key);
-    assert_eq!(
-        first.service_account_key().unwrap(),
-        second.service_account_key().unwrap()
-    );
-    assert!(
-        second
-            .service_account_public_key()
-            .unwrap()
-            .contains("PUBLIC KEY")
-    );
+    assert_eq!(first.service_account_key().unwrap(), second.service_account_key().unwrap());
+    assert!(second.service_account_public_key().unwrap().contains("PUBLIC KEY"));
 }
 
 #[test]
@@ -38,16 +27,10 @@ fn files_are_private() {
     let dir = tempfile::tempdir().unwrap();
     Pki::open(dir.path()).unwrap().admin().unwrap();
     let pki = dir.path().join("pki");
-    assert_eq!(
-        std::fs::metadata(&pki).unwrap().permissions().mode() & 0o777,
-        0o700
-    );
+    assert_eq!(std::fs::metadata(&pki).unwrap().permissions().mode() & 0o777, 0o700);
     let mut seen = 0;
     for file in std::fs::read_dir(&pki).unwrap() {
-        assert_eq!(
-            file.unwrap().metadata().unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(file.unwrap().metadata().unwrap().permissions().mode() & 0o777, 0o600);
         seen += 1;
     }
     assert_eq!(seen, 6);
@@ -57,16 +40,9 @@ fn files_are_private() {
 fn a_missing_name_renews_and_a_subset_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path()).unwrap();
-    let wide = pki
-        .serving(&names(&[[10, 96, 0, 1], [172, 20, 0, 1]]))
-        .unwrap();
-    assert_eq!(
-        wide.certificate,
-        pki.serving(&names(&[[10, 96, 0, 1]])).unwrap().certificate
-    );
-    let wider = pki
-        .serving(&names(&[[10, 96, 0, 1], [172, 20, 0, 2]]))
-        .unwrap();
+    let wide = pki.serving(&names(&[[10, 96, 0, 1], [172, 20, 0, 1]])).unwrap();
+    assert_eq!(wide.certificate, pki.serving(&names(&[[10, 96, 0, 1]])).unwrap().certificate);
+    let wider = pki.serving(&names(&[[10, 96, 0, 1], [172, 20, 0, 2]])).unwrap();
     assert_ne!(wide.certificate, wider.certificate);
 }
 
@@ -75,11 +51,7 @@ fn another_authority_or_a_torn_pair_renews() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path()).unwrap();
     let admin = pki.admin().unwrap();
-    std::fs::copy(
-        dir.path().join("pki/sa.key"),
-        dir.path().join("pki/admin.key"),
-    )
-    .unwrap();
+    std::fs::copy(dir.path().join("pki/sa.key"), dir.path().join("pki/admin.key")).unwrap();
     let mended = pki.admin().unwrap();
     assert_ne!(admin.certificate, mended.certificate);
     std::fs::remove_file(dir.path().join("pki/ca.crt")).unwrap();
@@ -92,17 +64,13 @@ fn a_client_certificate_names_user_and_group() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path()).unwrap();
     let node = pki.client("node-a", &User::node("a")).unwrap();
-    let der =
-        <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
-            node.certificate.as_bytes(),
-        )
-        .unwrap();
+    let der = <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
+        node.certificate.as_bytes(),
+    )
+    .unwrap();
     assert_eq!(tls::peer_user(&[der]), Some(User::node("a")));
     let many = User::new("x", ["a", "b"]);
-    assert!(matches!(
-        pki.client("x", &many),
-        Err(PkiError::TooManyGroups(_))
-    ));
+    assert!(matches!(pki.client("x", &many), Err(PkiError::TooManyGroups(_))));
 }
 
 #[test]
@@ -129,19 +97,10 @@ fn a_kubeconfig_is_merged_and_the_rest_is_kept() {
     let value: serde_yaml::Value = serde_yaml::from_str(&text).unwrap();
     assert_eq!(value["current-context"], "wherry");
     assert_eq!(value["clusters"].as_sequence().unwrap().len(), 2);
-    assert_eq!(
-        value["clusters"][1]["cluster"]["server"],
-        "https://127.0.0.1:7443"
-    );
-    assert_eq!(
-        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(value["clusters"][1]["cluster"]["server"], "https://127.0.0.1:7443");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     std::fs::write(&path, "- not\n- a mapping\n").unwrap();
     assert!(ours.merge_into(&path).is_err());
-    assert_eq!(
-        std::fs::read_to_string(&path).unwrap(),
-        "- not\n- a mapping\n"
-    );
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "- not\n- a mapping\n");
 }

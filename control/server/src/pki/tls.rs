@@ -15,20 +15,16 @@ fn failed(error: impl std::fmt::Display) -> PkiError {
     PkiError::Tls(error.to_string())
 }
 
-pub(super) fn server(
-    credentials: &Credentials,
-    ca: &str,
-) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+pub(super) fn server(credentials: &Credentials, ca: &str) -> Result<Arc<rustls::ServerConfig>, PkiError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate.map_err(failed)?).map_err(failed)?;
     }
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(failed)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .allow_unauthenticated()
+        .build()
+        .map_err(failed)?;
     let chain = CertificateDer::pem_slice_iter(credentials.certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(failed)?;

@@ -21,16 +21,9 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let node = target(&binding)?;
     let uid = meta::uid(&binding).to_owned();
     if !matches!(meta::name(&binding), "") && meta::name(&binding) != call.name() {
-        return Err(Status::bad_request(
-            "the name of the binding does not match the name of the pod",
-        ));
+        return Err(Status::bad_request("the name of the binding does not match the name of the pod"));
     }
-    let mutation = Mutation {
-        call,
-        sub: Sub::Other,
-        subresource: "binding",
-        dry_run,
-    };
+    let mutation = Mutation { call, sub: Sub::Other, subresource: "binding", dry_run };
     let change = |pod: &Value, _: &mut Vec<String>| bind(call, pod, &binding, &node, &uid);
     mutation.run(&mut Vec::new(), change).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -48,19 +41,12 @@ fn target(binding: &Value) -> Result<String, Status> {
     let kind = target["kind"].as_str().unwrap_or_default();
     let name = target["name"].as_str().unwrap_or_default();
     if !matches!(kind, "" | "Node" | "Minion") {
-        return Err(Status::bad_request(format!(
-            "binding target must be a Node, not {kind:?}"
-        )));
+        return Err(Status::bad_request(format!("binding target must be a Node, not {kind:?}")));
     }
     if name.is_empty() {
         use wherry_api::field::{FieldError, Path};
         let error = FieldError::required(&Path::new("target.name"), "");
-        return Err(Status::invalid(
-            "",
-            "Binding",
-            meta::name(binding),
-            &[error],
-        ));
+        return Err(Status::invalid("", "Binding", meta::name(binding), &[error]));
     }
     Ok(name.to_owned())
 }
@@ -68,11 +54,7 @@ fn target(binding: &Value) -> Result<String, Status> {
 fn bind(call: &Call, pod: &Value, binding: &Value, node: &str, uid: &str) -> Result<Value, Status> {
     let refused = |why: String| {
         let name = call.name();
-        Err(Status::conflict(
-            &wherry_api::status::GroupResource::new("", "pods/binding"),
-            name,
-            why,
-        ))
+        Err(Status::conflict(&wherry_api::status::GroupResource::new("", "pods/binding"), name, why))
     };
     let name = call.name();
     if !uid.is_empty() && uid != meta::uid(pod) {
@@ -82,20 +64,13 @@ fn bind(call: &Call, pod: &Value, binding: &Value, node: &str, uid: &str) -> Res
         ));
     }
     if meta::deletion_timestamp(pod).is_some() {
-        return refused(format!(
-            "pod {name} is being deleted, cannot be assigned to a host"
-        ));
+        return refused(format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
     let present = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     if !present.is_empty() {
-        return refused(format!(
-            "pod {name} is already assigned to node {present:?}"
-        ));
+        return refused(format!("pod {name} is already assigned to node {present:?}"));
     }
-    if pod["spec"]["schedulingGates"]
-        .as_array()
-        .is_some_and(|gates| !gates.is_empty())
-    {
+    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         return refused(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
     let mut bound = pod.clone();
@@ -105,9 +80,7 @@ fn bind(call: &Call, pod: &Value, binding: &Value, node: &str, uid: &str) -> Res
         let Some(added) = binding["metadata"][key].as_object() else {
             continue;
         };
-        let slot = meta::metadata_mut(&mut bound)
-            .entry(key)
-            .or_insert_with(|| json!({}));
+        let slot = meta::metadata_mut(&mut bound).entry(key).or_insert_with(|| json!({}));
         if let Some(map) = slot.as_object_mut() {
             map.extend(added.clone());
         }

@@ -14,21 +14,13 @@ use crate::{input, objects};
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
-    let schema = call
-        .resource
-        .subresource("eviction")
-        .and_then(|s| s.schema.clone());
+    let schema = call.resource.subresource("eviction").and_then(|s| s.schema.clone());
     let eviction: Value = input::document(call, &read_body(body).await?, schema)?;
     if !matches!(meta::kind(&eviction), "" | "Eviction") {
-        return Err(Status::bad_request(format!(
-            "expected Eviction, got {:?}",
-            meta::kind(&eviction)
-        )));
+        return Err(Status::bad_request(format!("expected Eviction, got {:?}", meta::kind(&eviction))));
     }
     if !matches!(meta::name(&eviction), "") && meta::name(&eviction) != call.name() {
-        return Err(Status::bad_request(
-            "name in URL does not match name in Eviction object",
-        ));
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = Options::from_value(&eviction["deleteOptions"])?;
     options.dry_run |= call.query().dry_run()?;

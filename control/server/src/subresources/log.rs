@@ -13,24 +13,12 @@ use crate::options::Query;
 use crate::{objects, respond};
 
 /// What of the query is passed on.
-const OPTIONS: [&str; 7] = [
-    "follow",
-    "previous",
-    "tailLines",
-    "sinceSeconds",
-    "sinceTime",
-    "timestamps",
-    "limitBytes",
-];
+const OPTIONS: [&str; 7] = ["follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes"];
 /// How much of an agent's complaint is read.
 const COMPLAINT: usize = 64 << 10;
 
 pub(super) async fn run(call: &Call) -> Result<Response, Status> {
-    let entry = call
-        .engine
-        .store
-        .get(&call.key())
-        .ok_or_else(|| call.not_found())?;
+    let entry = call.engine.store.get(&call.key()).ok_or_else(|| call.not_found())?;
     let pod = objects::stored_tree(&entry)?;
     let query = call.query();
     check(&query, call.name())?;
@@ -40,64 +28,33 @@ pub(super) async fn run(call: &Call) -> Result<Response, Status> {
         // It never ran anywhere: there is nothing to show.
         return Ok(respond::text(StatusCode::OK, ""));
     }
-    let path = format!(
-        "/containerLogs/{}/{}/{container}?{}",
-        call.namespace(),
-        call.name(),
-        passed_on(&query)
-    );
+    let path = format!("/containerLogs/{}/{}/{container}?{}", call.namespace(), call.name(), passed_on(&query));
     let response = ask(call, node, &path).await?;
     let status = response.status();
     if status != StatusCode::OK {
-        let body = Limited::new(response.into_body(), COMPLAINT)
-            .collect()
-            .await;
-        let text = body
-            .map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned())
-            .unwrap_or_default();
+        let body = Limited::new(response.into_body(), COMPLAINT).collect().await;
+        let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
         return Err(complaint(status, &text));
     }
-    let mut answer = respond::body(
-        StatusCode::OK,
-        HeaderValue::from_static("text/plain"),
-        Body::empty(),
-    );
+    let mut answer = respond::body(StatusCode::OK, HeaderValue::from_static("text/plain"), Body::empty());
     let closing = call.closing.clone().unwrap_or_default();
-    let frames = futures::StreamExt::take_until(
-        response.into_body().into_data_stream(),
-        closing.cancelled_owned(),
-    );
+    let frames = futures::StreamExt::take_until(response.into_body().into_data_stream(), closing.cancelled_owned());
     *answer.body_mut() = Body::from_stream(frames);
     Ok(answer)
 }
 
 /// The options that the agent understands.
 fn passed_on(query: &Query<'_>) -> String {
-    let given = OPTIONS
-        .iter()
-        .filter_map(|key| query.get(key).map(|value| (*key, value)));
-    form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(given)
-        .finish()
+    let given = OPTIONS.iter().filter_map(|key| query.get(key).map(|value| (*key, value)));
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
 }
 
 /// Sends the request to the agent; its connection lives as long as the answer is read.
-async fn ask(
-    call: &Call,
-    node: &str,
-    path: &str,
-) -> Result<http::Response<hyper::body::Incoming>, Status> {
-    let failed =
-        |e: &dyn std::fmt::Display| Status::internal(format!("Get \"https://{node}{path}\": {e}"));
-    let stream = call
-        .engine
-        .nodes
-        .connect(node)
-        .await
-        .map_err(|e| failed(&e))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| failed(&e))?;
+async fn ask(call: &Call, node: &str, path: &str) -> Result<http::Response<hyper::body::Incoming>, Status> {
+    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("Get \"https://{node}{path}\": {e}"));
+    let stream = call.engine.nodes.connect(node).await.map_err(|e| failed(&e))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
     call.engine.tasks.spawn(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "log stream ended");
@@ -116,9 +73,7 @@ async fn ask(
 fn complaint(code: StatusCode, text: &str) -> Status {
     use wherry_api::status::Reason;
     let message = match serde_json::from_str::<Value>(text) {
-        Ok(status) if status["kind"] == "Status" => {
-            status["message"].as_str().unwrap_or_default().to_owned()
-        }
+        Ok(status) if status["kind"] == "Status" => status["message"].as_str().unwrap_or_default().to_owned(),
         _ => text.trim().to_owned(),
     };
     match code.as_u16() {
@@ -133,11 +88,7 @@ fn check(query: &Query<'_>, name: &str) -> Result<(), Status> {
     let mut errors = Vec::new();
     for (key, least) in [("tailLines", 0), ("limitBytes", 1), ("sinceSeconds", 1)] {
         if let Some(value) = query.integer(key)?.filter(|v| *v < least) {
-            let detail = if least == 0 {
-                "must be greater than or equal to 0"
-            } else {
-                "must be greater than 0"
-            };
+            let detail = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
             errors.push(FieldError::invalid(&Path::new(key), value, detail));
         }
     }
@@ -147,53 +98,25 @@ fn check(query: &Query<'_>, name: &str) -> Result<(), Status> {
             "at most one of `sinceTime` or `sinceSeconds` may be specified",
         ));
     }
-    if errors.is_empty() {
-        Ok(())
-    } else {
-        Err(Status::invalid("", "PodLogOptions", name, &errors))
-    }
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("", "PodLogOptions", name, &errors)) }
 }
 
 /// The container meant: the named one, or the only one.
 fn container(pod: &Value, asked: Option<&str>, name: &str) -> Result<String, Status> {
     let names = |key: &str| -> Vec<String> {
-        let list = pod["spec"][key]
-            .as_array()
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        list.iter()
-            .filter_map(|c| c["name"].as_str().map(str::to_owned))
-            .collect()
+        let list = pod["spec"][key].as_array().map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(|c| c["name"].as_str().map(str::to_owned)).collect()
     };
-    let (main, init, ephemeral) = (
-        names("containers"),
-        names("initContainers"),
-        names("ephemeralContainers"),
-    );
+    let (main, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
     match asked {
-        Some(asked)
-            if main
-                .iter()
-                .chain(&init)
-                .chain(&ephemeral)
-                .any(|c| c == asked) =>
-        {
-            Ok(asked.to_owned())
-        }
-        Some(asked) => Err(Status::bad_request(format!(
-            "container {asked} is not valid for pod {name}"
-        ))),
+        Some(asked) if main.iter().chain(&init).chain(&ephemeral).any(|c| c == asked) => Ok(asked.to_owned()),
+        Some(asked) => Err(Status::bad_request(format!("container {asked} is not valid for pod {name}"))),
         None if main.len() == 1 => Ok(main[0].clone()),
         None => {
-            let mut message = format!(
-                "a container name must be specified for pod {name}, choose one of: [{}]",
-                main.join(" ")
-            );
+            let mut message =
+                format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
             if !init.is_empty() {
-                message.push_str(&format!(
-                    " or one of the init containers: [{}]",
-                    init.join(" ")
-                ));
+                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
             Err(Status::bad_request(message))
         }

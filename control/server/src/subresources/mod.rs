@@ -18,31 +18,16 @@ use crate::layers::info::{RequestInfo, Verb};
 use crate::{input, verbs};
 
 /// Answers a request for the subresource of one object.
-pub(crate) async fn dispatch(
-    call: &Call,
-    subresource: &str,
-    body: Body,
-) -> Result<Response, Status> {
-    let row = call
-        .resource
-        .subresource(subresource)
-        .ok_or_else(Status::no_such_path)?;
-    if !row
-        .verbs
-        .iter()
-        .any(|v| v.as_str() == call.info.verb.as_str())
-    {
+pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Result<Response, Status> {
+    let row = call.resource.subresource(subresource).ok_or_else(Status::no_such_path)?;
+    if !row.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
         return Err(call.not_supported());
     }
     let core = call.resource.group.is_empty();
     match (subresource, call.resource.plural.as_str(), call.info.verb) {
         ("status" | "approval", _, Verb::Get) => verbs::get::run(call),
-        ("status" | "approval", _, Verb::Update) => {
-            verbs::update::replace(call, body, Sub::Status, subresource).await
-        }
-        ("status" | "approval", _, Verb::Patch) => {
-            verbs::patch::apply(call, body, Sub::Status, subresource).await
-        }
+        ("status" | "approval", _, Verb::Update) => verbs::update::replace(call, body, Sub::Status, subresource).await,
+        ("status" | "approval", _, Verb::Patch) => verbs::patch::apply(call, body, Sub::Status, subresource).await,
         ("scale", _, _) => scale::run(call, body).await,
         ("finalize", "namespaces", Verb::Update) if core => {
             verbs::update::replace(call, body, Sub::Other, subresource).await
@@ -62,16 +47,9 @@ pub(crate) async fn bind(call: &Call, body: Body) -> Result<Response, Status> {
     }
     let bytes = read_body(body).await?;
     let name = meta::name(&input::document(call, &bytes, binding::schema())?).to_owned();
-    let pods = call
-        .engine
-        .registry
-        .find("", "v1", "pods")
-        .ok_or_else(Status::no_such_path)?;
-    let info = Arc::new(RequestInfo {
-        name: Some(name),
-        resource: "pods".to_owned(),
-        ..RequestInfo::clone(&call.info)
-    });
+    let pods = call.engine.registry.find("", "v1", "pods").ok_or_else(Status::no_such_path)?;
+    let info =
+        Arc::new(RequestInfo { name: Some(name), resource: "pods".to_owned(), ..RequestInfo::clone(&call.info) });
     let call = Call {
         engine: Arc::clone(&call.engine),
         info,

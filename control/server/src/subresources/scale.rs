@@ -19,44 +19,24 @@ use crate::verbs::patch::Patch;
 use crate::{input, objects, respond};
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
-    let accepted = accept(
-        &call.headers,
-        Offers {
-            transformable: false,
-            watch: false,
-        },
-    )?;
+    let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
     let query = call.query();
     let mut warnings = Vec::new();
     if call.info.verb == Verb::Get {
-        let entry = call
-            .engine
-            .store
-            .get(&call.key())
-            .ok_or_else(|| call.not_found())?;
+        let entry = call.engine.store.get(&call.key()).ok_or_else(|| call.not_found())?;
         let scale = of(&objects::tree(&call.resource, &entry)?);
         return respond::value(StatusCode::OK, &scale, accepted.format, &call.headers);
     }
     let validation = input::field_validation(&query)?;
-    let mutation = Mutation {
-        call,
-        sub: Sub::Scale,
-        subresource: "scale",
-        dry_run: query.dry_run()?,
-    };
-    let schema = call
-        .resource
-        .subresource("scale")
-        .and_then(|s| s.schema.clone());
+    let mutation = Mutation { call, sub: Sub::Scale, subresource: "scale", dry_run: query.dry_run()? };
+    let schema = call.resource.subresource("scale").and_then(|s| s.schema.clone());
     let schema = schema.ok_or_else(Status::no_such_path)?;
     let outcome = if call.info.verb == Verb::Update {
         let content = body_format(&call.headers)?;
         let decoded = decode::decode_as(&read_body(body).await?, content, &schema, validation)?;
         warnings.extend(decoded.warnings);
         let scale = decoded.object;
-        mutation
-            .run(&mut warnings, |object, _| apply(call, object, &scale))
-            .await?
+        mutation.run(&mut warnings, |object, _| apply(call, object, &scale)).await?
     } else {
         let patch = Patch::read(call, body).await?;
         mutation
@@ -79,13 +59,7 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
 fn of(object: &Value) -> Value {
     let from = &object["metadata"];
     let mut metadata = json!({});
-    for key in [
-        "name",
-        "namespace",
-        "uid",
-        "resourceVersion",
-        "creationTimestamp",
-    ] {
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         if let Some(value) = from.get(key) {
             metadata[key] = value.clone();
         }
@@ -104,9 +78,7 @@ fn of(object: &Value) -> Value {
 
 /// A selector as text: of a ReplicationController it is a map, elsewhere a LabelSelector.
 fn selector(selector: &Value) -> String {
-    let plain = selector
-        .as_object()
-        .is_some_and(|map| map.values().all(Value::is_string));
+    let plain = selector.as_object().is_some_and(|map| map.values().all(Value::is_string));
     let parsed = if plain {
         Ok(LabelSelector::from_map(&meta::string_map(Some(selector))))
     } else {
@@ -121,17 +93,10 @@ fn apply(call: &Call, object: &Value, scale: &Value) -> Result<Value, Status> {
     let path = Path::new("spec.replicas");
     if replicas < 0 {
         let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-        return Err(Status::invalid(
-            "autoscaling",
-            "Scale",
-            call.name(),
-            &[error],
-        ));
+        return Err(Status::invalid("autoscaling", "Scale", call.name(), &[error]));
     }
     if !meta::name(scale).is_empty() && meta::name(scale) != call.name() {
-        return Err(Status::bad_request(
-            "the name of the scale does not match the name on the URL",
-        ));
+        return Err(Status::bad_request("the name of the scale does not match the name on the URL"));
     }
     let mut scaled = object.clone();
     meta::map_mut(&mut scaled, "spec").insert("replicas".to_owned(), replicas.into());

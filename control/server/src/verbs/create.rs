@@ -37,18 +37,11 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     }
     let validation = input::field_validation(&query)?;
     let bytes = read_body(body).await?;
-    let Decoded {
-        object,
-        mut warnings,
-    } = input::object(call, &bytes, validation)?;
+    let Decoded { object, mut warnings } = input::object(call, &bytes, validation)?;
     let created = create(call, object, dry_run, &mut warnings).await?;
     let mut response = match created {
-        Created::Stored(entry) => {
-            objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?
-        }
-        Created::DryRun(object) => {
-            objects::tree_response(call, accepted, StatusCode::CREATED, object)?
-        }
+        Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
+        Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
     };
     respond::warn(&mut response, &warnings);
     Ok(response)
@@ -70,9 +63,7 @@ pub(crate) async fn create(
     let resource = &call.resource;
     input::check_namespace(call, &mut object)?;
     if !meta::resource_version(&object).is_empty() {
-        return Err(Status::bad_request(
-            "resourceVersion should not be set on objects to be created",
-        ));
+        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
     input::drop_managed_fields(&mut object);
     meta::set(&mut object, "uid", &uuid::Uuid::new_v4().to_string());
@@ -82,11 +73,7 @@ pub(crate) async fn create(
     let mut tries = if generated { NAME_TRIES } else { 1 };
     loop {
         tries -= 1;
-        let mut attempt = if tries > 0 {
-            object.clone()
-        } else {
-            std::mem::take(&mut object)
-        };
+        let mut attempt = if tries > 0 { object.clone() } else { std::mem::take(&mut object) };
         if generated {
             let name = generate(meta::generate_name(&attempt));
             meta::set(&mut attempt, "name", &name);
@@ -101,22 +88,13 @@ pub(crate) async fn create(
             namespace: call.namespace(),
             name: &name,
         };
-        call.engine
-            .admission
-            .admit(&attributes, &mut attempt)
-            .await?;
+        call.engine.admission.admit(&attributes, &mut attempt).await?;
         call.stored.strategy.prepare_create(&mut attempt);
-        let reservation =
-            input::allocates(resource).then(|| call.engine.services.prepare(&mut attempt, None));
+        let reservation = input::allocates(resource).then(|| call.engine.services.prepare(&mut attempt, None));
         let reservation = reservation.transpose()?;
         let errors = call.stored.strategy.validate(&attempt);
         if !errors.is_empty() {
-            return Err(Status::invalid(
-                &resource.group,
-                &resource.kind,
-                &name,
-                &errors,
-            ));
+            return Err(Status::invalid(&resource.group, &resource.kind, &name, &errors));
         }
         let new_warnings = call.stored.strategy.warnings(&attempt);
         let key = call.key_of(&name);
@@ -129,15 +107,7 @@ pub(crate) async fn create(
                 }
             }
         } else {
-            call.engine
-                .put(
-                    &call.stored,
-                    key,
-                    Precondition::Absent,
-                    &attempt,
-                    reservation,
-                )
-                .await?
+            call.engine.put(&call.stored, key, Precondition::Absent, &attempt, reservation).await?
         };
         match written {
             Written::Done(entry) => {
@@ -146,10 +116,7 @@ pub(crate) async fn create(
             }
             _ if tries > 0 => {}
             _ if generated => {
-                return Err(Status::generate_name_conflict(
-                    &call.group_resource(),
-                    &name,
-                ));
+                return Err(Status::generate_name_conflict(&call.group_resource(), &name));
             }
             _ => return Err(Status::already_exists(&call.group_resource(), &name)),
         }
@@ -158,17 +125,8 @@ pub(crate) async fn create(
 
 /// `base` with a random end.
 fn generate(base: &str) -> String {
-    let end = base
-        .char_indices()
-        .map(|(i, _)| i)
-        .take_while(|i| *i <= MAX_BASE)
-        .last()
-        .unwrap_or(0);
-    let mut name = if base.len() <= MAX_BASE {
-        base.to_owned()
-    } else {
-        base[..end].to_owned()
-    };
+    let end = base.char_indices().map(|(i, _)| i).take_while(|i| *i <= MAX_BASE).last().unwrap_or(0);
+    let mut name = if base.len() <= MAX_BASE { base.to_owned() } else { base[..end].to_owned() };
     let mut rng = rand::rng();
     name.extend((0..5).map(|_| char::from(ALPHABET[rng.random_range(0..ALPHABET.len())])));
     name

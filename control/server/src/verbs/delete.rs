@@ -39,37 +39,20 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
 }
 
 /// The answer of upstream: the object while it goes on existing, else a Status of success.
-pub(crate) fn answer(
-    call: &Call,
-    accepted: Accepted,
-    gone: Gone,
-    options: &Options,
-) -> Result<Response, Status> {
+pub(crate) fn answer(call: &Call, accepted: Accepted, gone: Gone, options: &Options) -> Result<Response, Status> {
     match gone {
         Gone::Now(object) => {
             let resource = &call.resource;
-            let status = Status::success(
-                &resource.group,
-                &resource.plural,
-                meta::name(&object),
-                meta::uid(&object),
-            );
+            let status = Status::success(&resource.group, &resource.plural, meta::name(&object), meta::uid(&object));
             objects::status_response(accepted, StatusCode::OK, &status, &call.headers)
         }
         Gone::Later(entry) => {
-            let code = if options.orphan_dependents == Some(false) {
-                StatusCode::ACCEPTED
-            } else {
-                StatusCode::OK
-            };
+            let code = if options.orphan_dependents == Some(false) { StatusCode::ACCEPTED } else { StatusCode::OK };
             objects::entry_response(call, accepted, code, &entry)
         }
-        Gone::DryRun(object) => objects::tree_response(
-            call,
-            accepted,
-            StatusCode::OK,
-            input::from_storage(call, object),
-        ),
+        Gone::DryRun(object) => {
+            objects::tree_response(call, accepted, StatusCode::OK, input::from_storage(call, object))
+        }
     }
 }
 
@@ -102,10 +85,7 @@ impl Options {
         }
         let options = input::document(call, &bytes, Schema::machinery("DeleteOptions"))?;
         if !matches!(meta::kind(&options), "" | "DeleteOptions") {
-            return Err(Status::bad_request(format!(
-                "expected DeleteOptions, got {:?}",
-                meta::kind(&options)
-            )));
+            return Err(Status::bad_request(format!("expected DeleteOptions, got {:?}", meta::kind(&options))));
         }
         let mut found = Self::from_value(&options)?;
         found.dry_run |= call.query().dry_run()?;
@@ -149,21 +129,13 @@ impl Options {
         if self.orphan_dependents.is_some() && self.propagation.is_some() {
             let path = Path::new("propagationPolicy");
             let detail = "orphanDependents and deletionPropagation cannot be both set";
-            return failed(FieldError::invalid(
-                &path,
-                self.propagation.unwrap_or_default(),
-                detail,
-            ));
+            return failed(FieldError::invalid(&path, self.propagation.unwrap_or_default(), detail));
         }
         if let Some(policy) = self.propagation.as_deref()
             && !matches!(policy, "Orphan" | "Background" | "Foreground")
         {
             let supported = ["Background", "Foreground", "Orphan"];
-            return failed(FieldError::not_supported(
-                &Path::new("propagationPolicy"),
-                policy,
-                &supported,
-            ));
+            return failed(FieldError::not_supported(&Path::new("propagationPolicy"), policy, &supported));
         }
         Ok(self)
     }
@@ -192,10 +164,7 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
         namespace: call.namespace(),
         name,
     };
-    call.engine
-        .admission
-        .admit(&attributes, &mut Value::Null)
-        .await?;
+    call.engine.admission.admit(&attributes, &mut Value::Null).await?;
     for _ in 0..TRIES {
         let entry = call.engine.store.get(&key).ok_or_else(missing)?;
         let old = objects::stored_tree(&entry)?;
@@ -211,23 +180,14 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
             Step::Keep => return Ok(Gone::Later(entry)),
             Step::Mark(marked) => {
                 let precondition = Precondition::Revision(entry.revision);
-                match call
-                    .engine
-                    .put(&call.stored, entry.key.clone(), precondition, &marked, None)
-                    .await?
-                {
+                match call.engine.put(&call.stored, entry.key.clone(), precondition, &marked, None).await? {
                     Written::Done(entry) => return Ok(Gone::Later(entry)),
                     other => other,
                 }
             }
             Step::Remove => {
-                let reservation = input::allocates(&call.resource)
-                    .then(|| call.engine.services.release_all(&old));
-                match call
-                    .engine
-                    .remove(&call.resource, &entry, &old, reservation)
-                    .await?
-                {
+                let reservation = input::allocates(&call.resource).then(|| call.engine.services.release_all(&old));
+                match call.engine.remove(&call.resource, &entry, &old, reservation).await? {
                     Written::Done(_) => return Ok(Gone::Now(old)),
                     other => other,
                 }
@@ -242,24 +202,14 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
 
 fn check_preconditions(call: &Call, object: &Value, options: &Options) -> Result<(), Status> {
     let failed = |what: &str, asked: &str, is: &str| {
-        let detail = format!(
-            "Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}"
-        );
-        Err(Status::conflict(
-            &call.group_resource(),
-            meta::name(object),
-            detail,
-        ))
+        let detail = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
+        Err(Status::conflict(&call.group_resource(), meta::name(object), detail))
     };
     if let Some(uid) = options.uid.as_deref().filter(|u| *u != meta::uid(object)) {
         return failed("UID", uid, meta::uid(object));
     }
     let version = meta::resource_version(object);
-    if let Some(asked) = options
-        .resource_version
-        .as_deref()
-        .filter(|v| *v != version)
-    {
+    if let Some(asked) = options.resource_version.as_deref().filter(|v| *v != version) {
         return failed("ResourceVersion", asked, version);
     }
     Ok(())
@@ -280,10 +230,7 @@ fn step(call: &Call, old: &Value, options: &Options) -> Step {
     set_finalizers(&mut new, options);
     let is_namespace = call.resource.group.is_empty() && call.resource.kind == "Namespace";
     let held = meta::finalizers(&new).next().is_some()
-        || is_namespace
-            && new["spec"]["finalizers"]
-                .as_array()
-                .is_some_and(|f| !f.is_empty());
+        || is_namespace && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
     let deleting = meta::deletion_timestamp(old).map(str::to_owned);
     let grace = strategy.grace(old, options.grace).max(0);
     let metadata = meta::metadata_mut(&mut new);
@@ -307,10 +254,7 @@ fn step(call: &Call, old: &Value, options: &Options) -> Step {
             // Who names no period leaves the one that runs alone.
             let asked = options.grace.map_or(before, |_| grace);
             if asked < before {
-                metadata.insert(
-                    "deletionTimestamp".to_owned(),
-                    times::shifted(&at, asked - before).into(),
-                );
+                metadata.insert("deletionTimestamp".to_owned(), times::shifted(&at, asked - before).into());
                 metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
             }
             if asked.min(before) == 0 && !held {
@@ -318,19 +262,11 @@ fn step(call: &Call, old: &Value, options: &Options) -> Step {
             }
         }
     }
-    if new == *old {
-        Step::Keep
-    } else {
-        Step::Mark(new)
-    }
+    if new == *old { Step::Keep } else { Step::Mark(new) }
 }
 
 fn count_generation(metadata: &mut serde_json::Map<String, Value>) {
-    if let Some(generation) = metadata
-        .get("generation")
-        .and_then(Value::as_i64)
-        .filter(|g| *g > 0)
-    {
+    if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0) {
         metadata.insert("generation".to_owned(), (generation + 1).into());
     }
 }

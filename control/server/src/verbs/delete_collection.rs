@@ -26,9 +26,7 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let query = call.query();
     let selection = Selection::parse(call, &query)?;
     let Ok(page) = list::page(call, &query, &selection).await? else {
-        return Err(Status::expired(
-            "The provided continue parameter is too old.",
-        ));
+        return Err(Status::expired("The provided continue parameter is too old."));
     };
     let metadata = page.metadata();
     let names: Vec<_> = page.entries.iter().map(|e| e.key.name.clone()).collect();
@@ -41,9 +39,7 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let mut items: Vec<Value> = Vec::new();
     while let Some(result) = deletes.next().await {
         match result {
-            Ok(Gone::Now(object) | Gone::DryRun(object)) => {
-                items.push(input::from_storage(call, object))
-            }
+            Ok(Gone::Now(object) | Gone::DryRun(object)) => items.push(input::from_storage(call, object)),
             Ok(Gone::Later(entry)) => items.push(objects::tree(&call.resource, &entry)?),
             // Somebody else deleted it meanwhile: as asked.
             Err(status) if status.code == 404 => {}

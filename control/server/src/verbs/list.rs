@@ -39,10 +39,7 @@ impl Page {
     /// `metadata` of the list.
     pub(crate) fn metadata(&self) -> Map<String, Value> {
         let mut metadata = Map::new();
-        metadata.insert(
-            "resourceVersion".to_owned(),
-            self.revision.to_string().into(),
-        );
+        metadata.insert("resourceVersion".to_owned(), self.revision.to_string().into());
         if let Some(token) = &self.token {
             metadata.insert("continue".to_owned(), token.encode().into());
         }
@@ -63,18 +60,10 @@ pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
     };
     match (accepted.view, accepted.format) {
         (View::Whole | View::Metadata, Format::Json) => stream::list(call, accepted.view, page),
-        (View::Table { beta }, format) => respond::value(
-            StatusCode::OK,
-            &tables::of_page(call, &page, beta)?,
-            format,
-            &call.headers,
-        ),
-        (view, format) => respond::value(
-            StatusCode::OK,
-            &tree(call, view, &page)?,
-            format,
-            &call.headers,
-        ),
+        (View::Table { beta }, format) => {
+            respond::value(StatusCode::OK, &tables::of_page(call, &page, beta)?, format, &call.headers)
+        }
+        (view, format) => respond::value(StatusCode::OK, &tree(call, view, &page)?, format, &call.headers),
     }
 }
 
@@ -86,9 +75,7 @@ fn tree(call: &Call, view: View, page: &Page) -> Result<Value, Status> {
     });
     let items = items.collect::<Result<Vec<Value>, Status>>()?;
     let (api_version, kind) = list_type(call, view);
-    Ok(
-        json!({"apiVersion": api_version, "kind": kind, "metadata": page.metadata(), "items": items}),
-    )
+    Ok(json!({"apiVersion": api_version, "kind": kind, "metadata": page.metadata(), "items": items}))
 }
 
 /// apiVersion and kind of the list.
@@ -139,18 +126,12 @@ pub(crate) async fn page(
         Err(ReadError::Compacted) => match options.token {
             Some(token) => return Ok(Err(Expired(token))),
             None => {
-                return Err(Status::expired(
-                    "The resourceVersion for the provided list is too old.",
-                ));
+                return Err(Status::expired("The resourceVersion for the provided list is too old."));
             }
         },
         Err(ReadError::Status(status)) => return Err(status),
     };
-    let List {
-        revision,
-        mut entries,
-        count,
-    } = list;
+    let List { revision, mut entries, count } = list;
     let mut more = selection.is_everything() && limit > 0 && count > entries.len();
     if !selection.is_everything() {
         entries.retain(|entry| selection.matches(entry));
@@ -160,21 +141,10 @@ pub(crate) async fn page(
         }
     }
     // Pages of an inconsistent list go on being that.
-    let at = base
-        .filter(|rv| *rv < 0)
-        .unwrap_or_else(|| i64::try_from(revision).unwrap_or(i64::MAX));
-    let token = if more {
-        entries.last().map(|last| Continue::after(last, at))
-    } else {
-        None
-    };
+    let at = base.filter(|rv| *rv < 0).unwrap_or_else(|| i64::try_from(revision).unwrap_or(i64::MAX));
+    let token = if more { entries.last().map(|last| Continue::after(last, at)) } else { None };
     let remaining = (more && selection.is_everything()).then(|| count - entries.len());
-    Ok(Ok(Page {
-        revision,
-        entries,
-        token,
-        remaining,
-    }))
+    Ok(Ok(Page { revision, entries, token, remaining }))
 }
 
 enum ReadError {
@@ -189,9 +159,7 @@ async fn read(call: &Call, range: &wherry_store::Range, at: At) -> Result<List, 
         result => return result.map_err(|e| read_error(&e)),
     }
     let (At::Exact(wanted) | At::NotOlderThan(wanted)) = at else {
-        return Err(ReadError::Status(Status::internal(
-            "the newest revision is ahead of itself",
-        )));
+        return Err(ReadError::Status(Status::internal("the newest revision is ahead of itself")));
     };
     wait(call, wanted).await.map_err(ReadError::Status)?;
     store.list(range, at).map_err(|e| read_error(&e))
@@ -201,9 +169,7 @@ async fn read(call: &Call, range: &wherry_store::Range, at: At) -> Result<List, 
 pub(crate) async fn wait(call: &Call, revision: u64) -> Result<(), Status> {
     match call.engine.store.wait_for(revision, FRESHNESS_WAIT).await {
         Ok(()) => Ok(()),
-        Err(StoreError::Future { current }) => {
-            Err(Status::resource_version_too_large(revision, current))
-        }
+        Err(StoreError::Future { current }) => Err(Status::resource_version_too_large(revision, current)),
         Err(error) => Err(objects::store_status(&error)),
     }
 }
@@ -229,26 +195,15 @@ impl Options {
         let version = query.get("resourceVersion");
         let matching = query.get("resourceVersionMatch");
         let token = query.get("continue");
-        check(
-            version,
-            matching,
-            token.is_some(),
-            query.boolean("sendInitialEvents").is_some(),
-        )?;
+        check(version, matching, token.is_some(), query.boolean("sendInitialEvents").is_some())?;
         let revision = version.map(parse_revision).transpose()?;
         if let Some(token) = token {
             let token = Continue::decode(token)?;
             if revision.is_some_and(|r| r != 0) {
-                return Err(Status::bad_request(
-                    "specifying resource version is not allowed when using continue",
-                ));
+                return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
             let at = u64::try_from(token.rv).map_or(At::Latest, At::Exact);
-            return Ok(Self {
-                at,
-                limit,
-                token: Some(token),
-            });
+            return Ok(Self { at, limit, token: Some(token) });
         }
         let at = match (revision, matching) {
             // Reads at 0 may be answered from any state; ours is the newest.
@@ -259,11 +214,7 @@ impl Options {
             (Some(revision), None) if limit > 0 => At::Exact(revision),
             (Some(revision), None) => At::NotOlderThan(revision),
         };
-        Ok(Self {
-            at,
-            limit,
-            token: None,
-        })
+        Ok(Self { at, limit, token: None })
     }
 }
 
@@ -279,20 +230,12 @@ pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
     })
 }
 
-fn check(
-    version: Option<&str>,
-    matching: Option<&str>,
-    paged: bool,
-    initial_events: bool,
-) -> Result<(), Status> {
+fn check(version: Option<&str>, matching: Option<&str>, paged: bool, initial_events: bool) -> Result<(), Status> {
     let path = Path::new("resourceVersionMatch");
-    let forbidden =
-        |detail: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, detail)));
+    let forbidden = |detail: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, detail)));
     if let Some(matching) = matching {
         if version.is_none() {
-            return forbidden(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided",
-            );
+            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
         }
         if paged {
             return forbidden("resourceVersionMatch is forbidden when continue is provided");
@@ -302,17 +245,12 @@ fn check(
             return Err(invalid("ListOptions", error));
         }
         if matching == "Exact" && version == Some("0") {
-            return forbidden(
-                "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            );
+            return forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
         }
     }
     if initial_events {
         let path = Path::new("sendInitialEvents");
-        return Err(invalid(
-            "ListOptions",
-            FieldError::forbidden(&path, "sendInitialEvents is forbidden for list"),
-        ));
+        return Err(invalid("ListOptions", FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")));
     }
     Ok(())
 }

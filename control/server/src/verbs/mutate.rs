@@ -58,29 +58,17 @@ impl Mutation<'_> {
         let call = self.call;
         let key = call.key();
         for _ in 0..TRIES {
-            let entry = call
-                .engine
-                .store
-                .get(&key)
-                .ok_or_else(|| call.not_found())?;
+            let entry = call.engine.store.get(&key).ok_or_else(|| call.not_found())?;
             let stored = objects::stored_tree(&entry)?;
-            let converted =
-                converts(&call.resource).then(|| input::from_storage(call, stored.clone()));
+            let converted = converts(&call.resource).then(|| input::from_storage(call, stored.clone()));
             let mut new_warnings = Vec::new();
             let new = change(converted.as_ref().unwrap_or(&stored), &mut new_warnings)?;
-            if let Some(outcome) = self
-                .attempt(&entry, &stored, new, &mut new_warnings)
-                .await?
-            {
+            if let Some(outcome) = self.attempt(&entry, &stored, new, &mut new_warnings).await? {
                 warnings.append(&mut new_warnings);
                 return Ok(outcome);
             }
         }
-        Err(Status::conflict(
-            &call.group_resource(),
-            call.name(),
-            MODIFIED,
-        ))
+        Err(Status::conflict(&call.group_resource(), call.name(), MODIFIED))
     }
 
     /// One try; `None` if another writer was faster.
@@ -117,12 +105,7 @@ impl Mutation<'_> {
             .transpose()?;
         let errors = call.stored.strategy.validate_update(&new, old, self.sub);
         if !errors.is_empty() {
-            return Err(Status::invalid(
-                &resource.group,
-                &resource.kind,
-                call.name(),
-                &errors,
-            ));
+            return Err(Status::invalid(&resource.group, &resource.kind, call.name(), &errors));
         }
         if self.warns(&new, old) {
             warnings.extend(call.stored.strategy.warnings(&new));
@@ -133,25 +116,14 @@ impl Mutation<'_> {
         if is_finished(&new) {
             // The numbers of a Service that goes for good go back.
             drop(reservation);
-            let reservation =
-                input::allocates(resource).then(|| call.engine.services.release_all(old));
+            let reservation = input::allocates(resource).then(|| call.engine.services.release_all(old));
             return self.finish(entry, &new, reservation).await;
         }
         if new == *old {
             return Ok(Some(Outcome::Stored(Arc::clone(entry))));
         }
         let precondition = Precondition::Revision(entry.revision);
-        match call
-            .engine
-            .put(
-                &call.stored,
-                entry.key.clone(),
-                precondition,
-                &new,
-                reservation,
-            )
-            .await?
-        {
+        match call.engine.put(&call.stored, entry.key.clone(), precondition, &new, reservation).await? {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
@@ -175,11 +147,7 @@ impl Mutation<'_> {
         reservation: Option<crate::allocate::services::Reservation>,
     ) -> Result<Option<Outcome>, Status> {
         let call = self.call;
-        match call
-            .engine
-            .remove(&call.resource, entry, last, reservation)
-            .await?
-        {
+        match call.engine.remove(&call.resource, entry, last, reservation).await? {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
@@ -195,21 +163,12 @@ impl Mutation<'_> {
             let path = Path::new("metadata.resourceVersion");
             let error = FieldError::invalid(&path, "", "must be specified for an update");
             let resource = &self.call.resource;
-            return Err(Status::invalid(
-                &resource.group,
-                &resource.kind,
-                self.call.name(),
-                &[error],
-            ));
+            return Err(Status::invalid(&resource.group, &resource.kind, self.call.name(), &[error]));
         }
         if asked == meta::resource_version(old) {
             return Ok(());
         }
-        Err(Status::conflict(
-            &self.call.group_resource(),
-            self.call.name(),
-            MODIFIED,
-        ))
+        Err(Status::conflict(&self.call.group_resource(), self.call.name(), MODIFIED))
     }
 
     fn check_uid(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
@@ -218,14 +177,8 @@ impl Mutation<'_> {
             return Ok(());
         }
         if !asked.is_empty() {
-            let detail = format!(
-                "Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}"
-            );
-            return Err(Status::conflict(
-                &self.call.group_resource(),
-                self.call.name(),
-                detail,
-            ));
+            let detail = format!("Precondition failed: UID in precondition: {asked}, UID in object meta: {uid}");
+            return Err(Status::conflict(&self.call.group_resource(), self.call.name(), detail));
         }
         meta::set(new, "uid", uid);
         Ok(())
@@ -235,9 +188,7 @@ impl Mutation<'_> {
 /// Whether nothing keeps an object that is being deleted any more.
 fn is_finished(object: &Value) -> bool {
     let kept_by_spec = meta::kind(object) == "Namespace"
-        && object["spec"]["finalizers"]
-            .as_array()
-            .is_some_and(|finalizers| !finalizers.is_empty());
+        && object["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
     meta::deletion_timestamp(object).is_some()
         && meta::deletion_grace_period_seconds(object).unwrap_or(0) == 0
         && meta::finalizers(object).next().is_none()
@@ -253,12 +204,9 @@ pub(crate) fn answer(
 ) -> Result<Response, Status> {
     let mut response = match outcome {
         Outcome::Stored(entry) => objects::entry_response(call, accepted, StatusCode::OK, &entry)?,
-        Outcome::DryRun(object) => objects::tree_response(
-            call,
-            accepted,
-            StatusCode::OK,
-            input::from_storage(call, object),
-        )?,
+        Outcome::DryRun(object) => {
+            objects::tree_response(call, accepted, StatusCode::OK, input::from_storage(call, object))?
+        }
     };
     respond::warn(&mut response, warnings);
     Ok(response)

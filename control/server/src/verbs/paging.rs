@@ -21,34 +21,21 @@ pub(crate) struct Continue {
 impl Continue {
     pub(crate) fn after(entry: &Entry, revision: i64) -> Self {
         let start = format!("{}/{}", entry.key.namespace, entry.key.name);
-        Self {
-            v: VERSION.to_owned(),
-            rv: revision,
-            start,
-        }
+        Self { v: VERSION.to_owned(), rv: revision, start }
     }
 
     /// The same place in the newest state.
     pub(crate) fn inconsistent(&self) -> Self {
-        Self {
-            rv: -1,
-            ..self.clone()
-        }
+        Self { rv: -1, ..self.clone() }
     }
 
     pub(crate) fn encode(&self) -> String {
-        serde_json::to_vec(self)
-            .map(|json| URL_SAFE_NO_PAD.encode(json))
-            .unwrap_or_default()
+        serde_json::to_vec(self).map(|json| URL_SAFE_NO_PAD.encode(json)).unwrap_or_default()
     }
 
     pub(crate) fn decode(token: &str) -> Result<Self, Status> {
-        let invalid = |why: &dyn std::fmt::Display| {
-            Status::bad_request(format!("continue key is not valid: {why}"))
-        };
-        let json = URL_SAFE_NO_PAD
-            .decode(token.trim_end_matches('='))
-            .map_err(|e| invalid(&e))?;
+        let invalid = |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
+        let json = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| invalid(&e))?;
         let found: Self = serde_json::from_slice(&json).map_err(|e| invalid(&e))?;
         if found.v != VERSION {
             return Err(invalid(&"server does not recognize this encoded version"));
@@ -75,11 +62,7 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_way_and_forgeries_do_not() {
-        let token = Continue {
-            v: VERSION.to_owned(),
-            rv: 7,
-            start: "ns/a".to_owned(),
-        };
+        let token = Continue { v: VERSION.to_owned(), rv: 7, start: "ns/a".to_owned() };
         assert_eq!(Continue::decode(&token.encode()).unwrap(), token);
         assert_eq!(token.start(), ("ns", "a"));
         assert_eq!(token.inconsistent().rv, -1);

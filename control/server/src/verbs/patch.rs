@@ -20,23 +20,13 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
 }
 
 /// Patches what the endpoint `sub` may change.
-pub(crate) async fn apply(
-    call: &Call,
-    body: Body,
-    sub: Sub,
-    subresource: &str,
-) -> Result<Response, Status> {
+pub(crate) async fn apply(call: &Call, body: Body, sub: Sub, subresource: &str) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
     let query = call.query();
     let dry_run = query.dry_run()?;
     let validation = input::field_validation(&query)?;
     let patch = Patch::read(call, body).await?;
-    let mutation = Mutation {
-        call,
-        sub,
-        subresource,
-        dry_run,
-    };
+    let mutation = Mutation { call, sub, subresource, dry_run };
     let mut warnings = Vec::new();
     let outcome = mutation
         .run(&mut warnings, |current, warnings| {
@@ -67,10 +57,7 @@ impl Patch {
             status.message = format!("server-side apply is not supported yet: {}", status.message);
             return Err(status);
         }
-        Ok(Self {
-            kind,
-            body: read_body(body).await?,
-        })
+        Ok(Self { kind, body: read_body(body).await? })
     }
 
     /// The object that `current` becomes, checked against its type like one that was sent.
@@ -81,10 +68,7 @@ impl Patch {
         validation: FieldValidation,
         warnings: &mut Vec<String>,
     ) -> Result<Value, Status> {
-        let Decoded {
-            object,
-            warnings: found,
-        } = patch::patch(self.kind, schema, current, &self.body, validation)?;
+        let Decoded { object, warnings: found } = patch::patch(self.kind, schema, current, &self.body, validation)?;
         warnings.extend(found);
         Ok(object)
     }

@@ -16,27 +16,13 @@ pub(crate) struct Selection {
 
 impl Selection {
     pub(crate) fn parse(call: &Call, query: &Query<'_>) -> Result<Self, Status> {
-        let labels = query
-            .get("labelSelector")
-            .map(LabelSelector::parse)
-            .transpose();
-        let labels = labels
-            .map_err(|e| unreadable(&e))?
-            .unwrap_or_else(LabelSelector::everything);
-        let fields = query
-            .get("fieldSelector")
-            .map(FieldSelector::parse)
-            .transpose();
-        let fields = fields
-            .map_err(|e| unreadable(&e))?
-            .unwrap_or_else(FieldSelector::everything);
+        let labels = query.get("labelSelector").map(LabelSelector::parse).transpose();
+        let labels = labels.map_err(|e| unreadable(&e))?.unwrap_or_else(LabelSelector::everything);
+        let fields = query.get("fieldSelector").map(FieldSelector::parse).transpose();
+        let fields = fields.map_err(|e| unreadable(&e))?.unwrap_or_else(FieldSelector::everything);
         call.stored.check_fields(&fields)?;
         let everything = labels.is_everything() && fields.is_everything();
-        Ok(Self {
-            labels,
-            fields,
-            everything,
-        })
+        Ok(Self { labels, fields, everything })
     }
 
     /// Whether nothing is left out.
@@ -45,9 +31,7 @@ impl Selection {
     }
 
     pub(crate) fn matches(&self, entry: &Entry) -> bool {
-        self.everything
-            || self.labels.matches(&entry.attributes.labels)
-                && self.fields.matches(&entry.attributes)
+        self.everything || self.labels.matches(&entry.attributes.labels) && self.fields.matches(&entry.attributes)
     }
 
     /// `range` narrowed by what the field selector says of name and namespace.
@@ -57,11 +41,7 @@ impl Selection {
             _ => range,
         };
         match self.fields.exact("metadata.namespace") {
-            Some(namespace)
-                if call.resource.namespaced
-                    && range.namespace.is_none()
-                    && !namespace.is_empty() =>
-            {
+            Some(namespace) if call.resource.namespaced && range.namespace.is_none() && !namespace.is_empty() => {
                 range.namespace(namespace)
             }
             _ => range,

@@ -18,44 +18,25 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
 }
 
 /// Replaces what the endpoint `sub` may change.
-pub(crate) async fn replace(
-    call: &Call,
-    body: Body,
-    sub: Sub,
-    subresource: &str,
-) -> Result<Response, Status> {
+pub(crate) async fn replace(call: &Call, body: Body, sub: Sub, subresource: &str) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
     let query = call.query();
     let dry_run = query.dry_run()?;
     let validation = input::field_validation(&query)?;
     let bytes = read_body(body).await?;
-    let Decoded {
-        mut object,
-        mut warnings,
-    } = input::object(call, &bytes, validation)?;
+    let Decoded { mut object, mut warnings } = input::object(call, &bytes, validation)?;
     input::check_name(call, &mut object)?;
     if sub == Sub::Main && creates(call, &object) {
         let created = create::create(call, object, dry_run, &mut warnings).await?;
         let mut response = match created {
-            Created::Stored(entry) => {
-                objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?
-            }
-            Created::DryRun(object) => {
-                objects::tree_response(call, accepted, StatusCode::CREATED, object)?
-            }
+            Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
+            Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
         };
         respond::warn(&mut response, &warnings);
         return Ok(response);
     }
-    let mutation = Mutation {
-        call,
-        sub,
-        subresource,
-        dry_run,
-    };
-    let outcome = mutation
-        .run(&mut warnings, |_, _| Ok(object.clone()))
-        .await?;
+    let mutation = Mutation { call, sub, subresource, dry_run };
+    let outcome = mutation.run(&mut warnings, |_, _| Ok(object.clone())).await?;
     answer(call, accepted, outcome, &warnings)
 }
 

@@ -45,35 +45,19 @@ const CHUNK: usize = 64 << 10;
 const SHORTEST: u64 = 30 * 60;
 
 pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
-    let accepted = accept(
-        &call.headers,
-        Offers {
-            transformable: true,
-            watch: true,
-        },
-    )?;
+    let accepted = accept(&call.headers, Offers { transformable: true, watch: true })?;
     let query = call.query();
     let selection = Selection::parse(call, &query)?;
     let options = Options::parse(&query)?;
     let encoder = Encoder::new(call, accepted.view)?;
-    let content_type = if accepted.stream {
-        "application/json;stream=watch"
-    } else {
-        "application/json"
-    };
+    let content_type = if accepted.stream { "application/json;stream=watch" } else { "application/json" };
     let body = match begin(call, selection, &options, encoder).await? {
-        Ok(watcher) => {
-            Body::from_stream(futures::stream::unfold(watcher, |mut watcher| async move {
-                watcher.next().await.map(|chunk| (chunk, watcher))
-            }))
-        }
+        Ok(watcher) => Body::from_stream(futures::stream::unfold(watcher, |mut watcher| async move {
+            watcher.next().await.map(|chunk| (chunk, watcher))
+        })),
         Err(gone) => Body::from(gone),
     };
-    Ok(respond::body(
-        StatusCode::OK,
-        HeaderValue::from_static(content_type),
-        body,
-    ))
+    Ok(respond::body(StatusCode::OK, HeaderValue::from_static(content_type), body))
 }
 
 /// The watcher at its starting point; bytes of an ERROR event if that is no longer in the history.
@@ -89,20 +73,11 @@ async fn begin(
         wait(call, revision).await?;
     }
     let (initial, from) = if options.initial {
-        let list = store
-            .list(&range, At::Latest)
-            .map_err(|e| objects::store_status(&e))?;
-        let initial = list
-            .entries
-            .into_iter()
-            .filter(|e| selection.matches(e))
-            .collect();
+        let list = store.list(&range, At::Latest).map_err(|e| objects::store_status(&e))?;
+        let initial = list.entries.into_iter().filter(|e| selection.matches(e)).collect();
         (initial, list.revision)
     } else {
-        (
-            VecDeque::new(),
-            options.revision.unwrap_or_else(|| store.revision()),
-        )
+        (VecDeque::new(), options.revision.unwrap_or_else(|| store.revision()))
     };
     let watch = match store.watch(range, from) {
         Ok(watch) => watch,
@@ -197,11 +172,7 @@ impl Watcher {
     }
 
     /// Writes an event if it concerns this watcher; false at the end of the stream.
-    fn take(
-        &mut self,
-        out: &mut Vec<u8>,
-        event: Option<Result<Arc<Event>, StoreError>>,
-    ) -> Result<bool, Status> {
+    fn take(&mut self, out: &mut Vec<u8>, event: Option<Result<Arc<Event>, StoreError>>) -> Result<bool, Status> {
         match event {
             Some(Ok(event)) => {
                 self.write(out, &event)?;
@@ -210,9 +181,7 @@ impl Watcher {
             Some(Err(StoreError::Compacted { oldest })) => {
                 out.extend_from_slice(&self.encoder.error(&too_old(self.watch.progress(), oldest)));
             }
-            Some(Err(error)) => {
-                out.extend_from_slice(&self.encoder.error(&objects::store_status(&error)))
-            }
+            Some(Err(error)) => out.extend_from_slice(&self.encoder.error(&objects::store_status(&error))),
             None => {}
         }
         self.ended = true;
@@ -220,10 +189,7 @@ impl Watcher {
     }
 
     fn write(&mut self, out: &mut Vec<u8>, event: &Event) -> Result<(), Status> {
-        let was = event
-            .previous
-            .as_ref()
-            .is_some_and(|p| self.selection.matches(p));
+        let was = event.previous.as_ref().is_some_and(|p| self.selection.matches(p));
         let is = !event.deleted && self.selection.matches(&event.entry);
         match (was, is) {
             (false, true) => self.encoder.event(out, Kind::Added, &event.entry),
@@ -264,24 +230,14 @@ impl Options {
     fn parse(query: &Query<'_>) -> Result<Self, Status> {
         let send = query.boolean("sendInitialEvents");
         check(query, send)?;
-        let revision = query
-            .get("resourceVersion")
-            .map(parse_revision)
-            .transpose()?
-            .filter(|r| *r > 0);
+        let revision = query.get("resourceVersion").map(parse_revision).transpose()?.filter(|r| *r > 0);
         let bookmarks = query.flag("allowWatchBookmarks");
         let timeout = match query.integer("timeoutSeconds")? {
             Some(seconds) if seconds > 0 => Duration::from_secs(seconds.unsigned_abs()),
             _ => Duration::from_secs(rand::rng().random_range(SHORTEST..2 * SHORTEST)),
         };
         let initial = send.unwrap_or(revision.is_none());
-        Ok(Self {
-            revision,
-            initial,
-            bookmark_initial: send == Some(true) && bookmarks,
-            bookmarks,
-            timeout,
-        })
+        Ok(Self { revision, initial, bookmark_initial: send == Some(true) && bookmarks, bookmarks, timeout })
     }
 }
 
@@ -297,22 +253,14 @@ fn check(query: &Query<'_>, send: Option<bool>) -> Result<(), Status> {
         return Ok(());
     };
     if send.is_none() {
-        let detail =
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
         return failed(FieldError::forbidden(&path, detail));
     }
     if matching != "NotOlderThan" {
-        return failed(FieldError::not_supported(
-            &path,
-            matching,
-            &["NotOlderThan"],
-        ));
+        return failed(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
     }
     if query.get("continue").is_some() {
-        return failed(FieldError::forbidden(
-            &path,
-            "resourceVersionMatch is forbidden when continue is provided",
-        ));
+        return failed(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
     }
     Ok(())
 }

@@ -55,9 +55,7 @@ impl Events {
     /// Type and name of the next event.
     pub(crate) async fn brief(&mut self) -> (String, String) {
         let event = self.next().await.unwrap();
-        let name = event["object"]["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default();
+        let name = event["object"]["metadata"]["name"].as_str().unwrap_or_default();
         (event["type"].as_str().unwrap().to_owned(), name.to_owned())
     }
 }
@@ -80,10 +78,7 @@ impl Api {
     }
 
     pub(crate) fn as_user(&self, user: User) -> Self {
-        Self {
-            server: self.server.clone(),
-            client: self.server.client(user),
-        }
+        Self { server: self.server.clone(), client: self.server.client(user) }
     }
 
     pub(crate) async fn send(
@@ -93,33 +88,17 @@ impl Api {
         headers: &[(&str, &str)],
         body: impl Into<Vec<u8>>,
     ) -> Answer {
-        let response = self
-            .client
-            .send(request(method, path, headers, body.into()))
-            .await
-            .unwrap();
+        let response = self.client.send(request(method, path, headers, body.into())).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let text = if parts
-            .headers
-            .get("content-encoding")
-            .is_some_and(|v| v == "gzip")
-        {
+        let text = if parts.headers.get("content-encoding").is_some_and(|v| v == "gzip") {
             let mut text = String::new();
-            std::io::Read::read_to_string(
-                &mut flate2::read::GzDecoder::new(bytes.as_ref()),
-                &mut text,
-            )
-            .unwrap();
+            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(bytes.as_ref()), &mut text).unwrap();
             text
         } else {
             String::from_utf8(bytes.to_vec()).unwrap()
         };
-        Answer {
-            code: parts.status.as_u16(),
-            headers: parts.headers,
-            text,
-        }
+        Answer { code: parts.status.as_u16(), headers: parts.headers, text }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -127,68 +106,32 @@ impl Api {
     }
 
     pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
-        self.send(
-            "POST",
-            path,
-            &[("content-type", "application/json")],
-            object.to_string(),
-        )
-        .await
+        self.send("POST", path, &[("content-type", "application/json")], object.to_string()).await
     }
 
     pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
-        self.send(
-            "PUT",
-            path,
-            &[("content-type", "application/json")],
-            object.to_string(),
-        )
-        .await
+        self.send("PUT", path, &[("content-type", "application/json")], object.to_string()).await
     }
 
     pub(crate) async fn merge(&self, path: &str, patch: &Value) -> Answer {
-        self.send(
-            "PATCH",
-            path,
-            &[("content-type", "application/merge-patch+json")],
-            patch.to_string(),
-        )
-        .await
+        self.send("PATCH", path, &[("content-type", "application/merge-patch+json")], patch.to_string()).await
     }
 
     pub(crate) async fn delete(&self, path: &str, options: Option<Value>) -> Answer {
         let body = options.map(|o| o.to_string()).unwrap_or_default();
-        self.send(
-            "DELETE",
-            path,
-            &[("content-type", "application/json")],
-            body,
-        )
-        .await
+        self.send("DELETE", path, &[("content-type", "application/json")], body).await
     }
 
     pub(crate) async fn watch(&self, path: &str, headers: &[(&str, &str)]) -> Events {
-        let response = self
-            .client
-            .send(request("GET", path, headers, Vec::new()))
-            .await
-            .unwrap();
+        let response = self.client.send(request("GET", path, headers, Vec::new())).await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
-        let stream = response
-            .into_body()
-            .into_data_stream()
-            .map(|chunk| chunk.unwrap().to_vec());
-        Events {
-            stream: Box::pin(stream),
-            buffer: Vec::new(),
-        }
+        let stream = response.into_body().into_data_stream().map(|chunk| chunk.unwrap().to_vec());
+        Events { stream: Box::pin(stream), buffer: Vec::new() }
     }
 }
 
 fn request(method: &str, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Body> {
-    let mut builder = Request::builder()
-        .method(method.parse::<Method>().unwrap())
-        .uri(path);
+    let mut builder = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
     for (key, value) in headers {
         builder = builder.header(*key, *value);
     }

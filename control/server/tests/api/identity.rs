@@ -17,104 +17,46 @@ async fn strangers_are_refused() {
     assert_eq!(jane.get("/readyz").await.text, "ok");
     assert_eq!(jane.post(MAPS, &config_map("a", json!({}))).await.code, 403);
     assert_eq!(api.get(&format!("{MAPS}/a")).await.code, 404);
-    api.as_user(User::component("kube-scheduler"))
-        .get(PODS)
-        .await
-        .expect(200);
+    api.as_user(User::component("kube-scheduler")).get(PODS).await.expect(200);
 }
 
 #[tokio::test]
 async fn reviews_answer() {
     let api = Api::new().await;
     let jane = api.as_user(User::new("jane", ["dev"]));
-    let whoami = jane
-        .post(
-            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
-            &json!({}),
-        )
-        .await
-        .expect(201);
+    let whoami = jane.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &json!({})).await.expect(201);
     assert_eq!(whoami["status"]["userInfo"]["username"], "jane");
-    assert_eq!(
-        whoami["status"]["userInfo"]["groups"],
-        json!(["dev", "system:authenticated"])
-    );
+    assert_eq!(whoami["status"]["userInfo"]["groups"], json!(["dev", "system:authenticated"]));
     let can = json!({"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
-    assert_eq!(
-        jane.post(path, &can).await.expect(201)["status"]["allowed"],
-        false
-    );
-    assert_eq!(
-        api.post(path, &can).await.expect(201)["status"]["allowed"],
-        true
-    );
-    let table = [
-        ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"),
-        ("content-type", "application/json"),
-    ];
-    assert_eq!(
-        api.send("POST", path, &table, can.to_string()).await.code,
-        406
-    );
+    assert_eq!(jane.post(path, &can).await.expect(201)["status"]["allowed"], false);
+    assert_eq!(api.post(path, &can).await.expect(201)["status"]["allowed"], true);
+    let table = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io"), ("content-type", "application/json")];
+    assert_eq!(api.send("POST", path, &table, can.to_string()).await.code, 406);
     assert_eq!(api.get(path).await.code, 405);
     let other = json!({"spec": {"user": "jane", "resourceAttributes": {"verb": "get", "resource": "pods"}}});
     let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-    assert_eq!(
-        api.post(path, &other).await.expect(201)["status"]["allowed"],
-        false
-    );
+    assert_eq!(api.post(path, &other).await.expect(201)["status"]["allowed"], false);
     let rules = json!({"spec": {"namespace": "default"}});
     let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
     let found = api.post(path, &rules).await.expect(201);
     assert_eq!(found["status"]["resourceRules"][0]["verbs"], json!(["*"]));
     let token = json!({"spec": {"token": "x"}});
     let path = "/apis/authentication.k8s.io/v1/tokenreviews";
-    assert_ne!(
-        api.post(path, &token).await.expect(201)["status"]["authenticated"],
-        true
-    );
+    assert_ne!(api.post(path, &token).await.expect(201)["status"]["authenticated"], true);
 }
 
 #[tokio::test]
 async fn impersonation_is_asked_for_and_authorized() {
     let api = Api::new().await;
     let jane = api.as_user(User::new("jane", ["dev"]));
-    let as_system = [
-        ("impersonate-user", "x"),
-        ("impersonate-group", "system:masters"),
-    ];
+    let as_system = [("impersonate-user", "x"), ("impersonate-group", "system:masters")];
     let refused = jane.send("GET", PODS, &as_system, "").await.expect(403);
-    assert!(
-        refused["message"]
-            .as_str()
-            .unwrap()
-            .contains("cannot impersonate resource \"users\"")
-    );
+    assert!(refused["message"].as_str().unwrap().contains("cannot impersonate resource \"users\""));
     api.send("GET", PODS, &as_system, "").await.expect(200);
-    assert_eq!(
-        api.send("GET", PODS, &[("impersonate-user", "jane")], "")
-            .await
-            .code,
-        403
-    );
-    assert_eq!(
-        api.send("GET", PODS, &[("impersonate-group", "system:masters")], "")
-            .await
-            .code,
-        400
-    );
-    assert_eq!(
-        api.send(
-            "GET",
-            PODS,
-            &[("impersonate-user", "x"), ("impersonate-extra-a", "b")],
-            ""
-        )
-        .await
-        .code,
-        400
-    );
+    assert_eq!(api.send("GET", PODS, &[("impersonate-user", "jane")], "").await.code, 403);
+    assert_eq!(api.send("GET", PODS, &[("impersonate-group", "system:masters")], "").await.code, 400);
+    assert_eq!(api.send("GET", PODS, &[("impersonate-user", "x"), ("impersonate-extra-a", "b")], "").await.code, 400);
 }
 
 #[tokio::test]
@@ -134,10 +76,7 @@ async fn events_expire() {
     api.post(path, &event).await.expect(201);
     assert_eq!(events.brief().await, ("ADDED".to_owned(), "e".to_owned()));
     assert_eq!(events.brief().await, ("DELETED".to_owned(), "e".to_owned()));
-    let modern = api
-        .get("/apis/events.k8s.io/v1/namespaces/default/events")
-        .await
-        .expect(200);
+    let modern = api.get("/apis/events.k8s.io/v1/namespaces/default/events").await.expect(200);
     assert_eq!(modern["items"], json!([]));
     cancel.cancel();
     task.await.unwrap();
@@ -146,69 +85,26 @@ async fn events_expire() {
 #[tokio::test]
 async fn discovery_and_openapi() {
     let api = Api::new().await;
-    let get =
-        async |path: &str, accept: &str| api.send("GET", path, &[("accept", accept)], "").await;
-    let aggregated =
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
+    let get = async |path: &str, accept: &str| api.send("GET", path, &[("accept", accept)], "").await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
     let groups = get("/apis", aggregated).await;
-    assert_eq!(
-        groups.headers["content-type"],
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-    );
+    assert_eq!(groups.headers["content-type"], "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList");
     assert_eq!(groups.value()["kind"], "APIGroupDiscoveryList");
-    assert_eq!(
-        get("/api", aggregated).await.value()["items"][0]["versions"][0]["version"],
-        "v1"
-    );
-    assert_eq!(
-        get("/apis", "application/json").await.value()["kind"],
-        "APIGroupList"
-    );
-    assert_eq!(
-        get("/api/v1", "application/json").await.value()["kind"],
-        "APIResourceList"
-    );
-    assert_eq!(
-        get("/apis/apps/v1", "").await.value()["groupVersion"],
-        "apps/v1"
-    );
-    assert_eq!(
-        get("/apis/bogus", "").await.expect(404)["reason"],
-        "NotFound"
-    );
+    assert_eq!(get("/api", aggregated).await.value()["items"][0]["versions"][0]["version"], "v1");
+    assert_eq!(get("/apis", "application/json").await.value()["kind"], "APIGroupList");
+    assert_eq!(get("/api/v1", "application/json").await.value()["kind"], "APIResourceList");
+    assert_eq!(get("/apis/apps/v1", "").await.value()["groupVersion"], "apps/v1");
+    assert_eq!(get("/apis/bogus", "").await.expect(404)["reason"], "NotFound");
     let index = get("/openapi/v3", "").await.value();
-    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap().to_owned();
     let document = get(&url, "").await;
-    assert!(
-        document.headers["cache-control"]
-            .to_str()
-            .unwrap()
-            .contains("immutable")
-    );
+    assert!(document.headers["cache-control"].to_str().unwrap().contains("immutable"));
     let tag = document.headers["etag"].to_str().unwrap().to_owned();
     assert!(document.value()["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"].is_object());
-    assert_eq!(
-        api.send(
-            "GET",
-            "/openapi/v3/apis/apps/v1",
-            &[("if-none-match", &tag)],
-            ""
-        )
-        .await
-        .code,
-        304
-    );
+    assert_eq!(api.send("GET", "/openapi/v3/apis/apps/v1", &[("if-none-match", &tag)], "").await.code, 304);
     assert_eq!(get("/openapi/v2", "").await.value()["swagger"], "2.0");
     assert_eq!(get("/version", "").await.value()["minor"], "36");
-    assert!(
-        get("/readyz?verbose", "")
-            .await
-            .text
-            .contains("[+]store ok")
-    );
+    assert!(get("/readyz?verbose", "").await.text.contains("[+]store ok"));
     assert_eq!(get("/livez/ping", "").await.text, "ok");
 }
 

@@ -15,32 +15,18 @@ async fn with_maps(count: usize) -> Api {
 }
 
 fn names(list: &Value) -> Vec<String> {
-    list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|i| i["metadata"]["name"].as_str().unwrap().to_owned())
-        .collect()
+    list["items"].as_array().unwrap().iter().map(|i| i["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
 async fn a_list_says_when_it_is_true() {
     let api = with_maps(3).await;
     let list = api.get(MAPS).await.expect(200);
-    assert_eq!(
-        (&list["kind"], &list["apiVersion"]),
-        (&json!("ConfigMapList"), &json!("v1"))
-    );
+    assert_eq!((&list["kind"], &list["apiVersion"]), (&json!("ConfigMapList"), &json!("v1")));
     assert_eq!(names(&list), ["m000", "m001", "m002"]);
     assert_ne!(list["metadata"]["resourceVersion"], "0");
-    assert_eq!(
-        api.get("/apis/batch/v1/jobs").await.expect(200)["items"],
-        json!([])
-    );
-    assert_eq!(
-        names(&api.get("/api/v1/configmaps").await.expect(200)).len(),
-        3
-    );
+    assert_eq!(api.get("/apis/batch/v1/jobs").await.expect(200)["items"], json!([]));
+    assert_eq!(names(&api.get("/api/v1/configmaps").await.expect(200)).len(), 3);
 }
 
 #[tokio::test]
@@ -49,33 +35,17 @@ async fn pages_show_the_state_of_the_first_one() {
     let first = api.get(&format!("{MAPS}?limit=2")).await.expect(200);
     assert_eq!(names(&first), ["m000", "m001"]);
     assert_eq!(first["metadata"]["remainingItemCount"], 3);
-    api.post(MAPS, &config_map("m0015", json!({})))
-        .await
-        .expect(201);
+    api.post(MAPS, &config_map("m0015", json!({}))).await.expect(201);
     api.delete(&format!("{MAPS}/m002"), None).await.expect(200);
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let second = api
-        .get(&format!("{MAPS}?limit=2&continue={token}"))
-        .await
-        .expect(200);
+    let second = api.get(&format!("{MAPS}?limit=2&continue={token}")).await.expect(200);
     assert_eq!(names(&second), ["m002", "m003"]);
-    assert_eq!(
-        second["metadata"]["resourceVersion"],
-        first["metadata"]["resourceVersion"]
-    );
+    assert_eq!(second["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"]);
     let token = second["metadata"]["continue"].as_str().unwrap();
-    let third = api
-        .get(&format!("{MAPS}?limit=2&continue={token}"))
-        .await
-        .expect(200);
+    let third = api.get(&format!("{MAPS}?limit=2&continue={token}")).await.expect(200);
     assert_eq!(names(&third), ["m004"]);
     assert_eq!(third["metadata"].get("continue"), None);
-    assert_eq!(
-        api.get(&format!("{MAPS}?limit=2&continue=nonsense!"))
-            .await
-            .code,
-        400
-    );
+    assert_eq!(api.get(&format!("{MAPS}?limit=2&continue=nonsense!")).await.code, 400);
 }
 
 #[tokio::test]
@@ -83,61 +53,29 @@ async fn an_expired_page_leads_on() {
     let store = store();
     let api = Api::over(wherry_server::Config::new(store.clone())).await;
     for name in ["a", "b", "c"] {
-        api.post(MAPS, &config_map(name, json!({})))
-            .await
-            .expect(201);
+        api.post(MAPS, &config_map(name, json!({}))).await.expect(201);
     }
     let first = api.get(&format!("{MAPS}?limit=1")).await.expect(200);
-    api.post(MAPS, &config_map("d", json!({})))
-        .await
-        .expect(201);
+    api.post(MAPS, &config_map("d", json!({}))).await.expect(201);
     let old = first["metadata"]["resourceVersion"].as_str().unwrap();
     wherry_store::Store::compact(&*store, wherry_store::Store::revision(&*store)).unwrap();
     let token = first["metadata"]["continue"].as_str().unwrap();
-    let gone = api
-        .get(&format!("{MAPS}?limit=1&continue={token}"))
-        .await
-        .expect(410);
+    let gone = api.get(&format!("{MAPS}?limit=1&continue={token}")).await.expect(410);
     assert_eq!(gone["reason"], "Expired");
     let token = gone["metadata"]["continue"].as_str().unwrap();
-    let rest = api
-        .get(&format!("{MAPS}?continue={token}"))
-        .await
-        .expect(200);
+    let rest = api.get(&format!("{MAPS}?continue={token}")).await.expect(200);
     assert_eq!(names(&rest), ["b", "c", "d"]);
-    assert_eq!(
-        api.get(&format!(
-            "{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact"
-        ))
-        .await
-        .code,
-        410
-    );
+    assert_eq!(api.get(&format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await.code, 410);
 }
 
 #[tokio::test]
 async fn versions_are_matched() {
     let api = with_maps(2).await;
-    let now = api.get(MAPS).await.value()["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    api.post(MAPS, &config_map("z", json!({})))
-        .await
-        .expect(201);
-    let count =
-        async |query: &str| names(&api.get(&format!("{MAPS}?{query}")).await.expect(200)).len();
-    assert_eq!(
-        count(&format!("resourceVersion={now}&resourceVersionMatch=Exact")).await,
-        2
-    );
-    assert_eq!(
-        count(&format!(
-            "resourceVersion={now}&resourceVersionMatch=NotOlderThan"
-        ))
-        .await,
-        3
-    );
+    let now = api.get(MAPS).await.value()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    api.post(MAPS, &config_map("z", json!({}))).await.expect(201);
+    let count = async |query: &str| names(&api.get(&format!("{MAPS}?{query}")).await.expect(200)).len();
+    assert_eq!(count(&format!("resourceVersion={now}&resourceVersionMatch=Exact")).await, 2);
+    assert_eq!(count(&format!("resourceVersion={now}&resourceVersionMatch=NotOlderThan")).await, 3);
     assert_eq!(count(&format!("resourceVersion={now}")).await, 3);
     assert_eq!(count("resourceVersion=0").await, 3);
     for (query, code) in [
@@ -148,11 +86,7 @@ async fn versions_are_matched() {
         ("resourceVersion=x", 400),
         ("limit=x", 400),
     ] {
-        assert_eq!(
-            api.get(&format!("{MAPS}?{query}")).await.code,
-            code,
-            "{query}"
-        );
+        assert_eq!(api.get(&format!("{MAPS}?{query}")).await.code, code, "{query}");
     }
 }
 
@@ -160,60 +94,20 @@ async fn versions_are_matched() {
 async fn selectors_select() {
     let api = with_maps(6).await;
     let select = async |query: &str| names(&api.get(&format!("{MAPS}?{query}")).await.expect(200));
-    assert_eq!(
-        select("labelSelector=parity%3Deven").await,
-        ["m000", "m002", "m004"]
-    );
-    assert_eq!(
-        select("labelSelector=parity+notin+(even),parity").await,
-        ["m001", "m003", "m005"]
-    );
+    assert_eq!(select("labelSelector=parity%3Deven").await, ["m000", "m002", "m004"]);
+    assert_eq!(select("labelSelector=parity+notin+(even),parity").await, ["m001", "m003", "m005"]);
     assert_eq!(select("fieldSelector=metadata.name%3Dm003").await, ["m003"]);
-    assert_eq!(
-        select("fieldSelector=metadata.name!%3Dm003&limit=2").await,
-        ["m000", "m001"]
-    );
-    let page = api
-        .get(&format!("{MAPS}?labelSelector=parity%3Dodd&limit=2"))
-        .await
-        .expect(200);
+    assert_eq!(select("fieldSelector=metadata.name!%3Dm003&limit=2").await, ["m000", "m001"]);
+    let page = api.get(&format!("{MAPS}?labelSelector=parity%3Dodd&limit=2")).await.expect(200);
     assert_eq!(names(&page), ["m001", "m003"]);
     let token = page["metadata"]["continue"].as_str().unwrap();
-    assert_eq!(
-        select(&format!(
-            "labelSelector=parity%3Dodd&limit=2&continue={token}"
-        ))
-        .await,
-        ["m005"]
-    );
+    assert_eq!(select(&format!("labelSelector=parity%3Dodd&limit=2&continue={token}")).await, ["m005"]);
     assert_eq!(api.get(&format!("{MAPS}?labelSelector=!!")).await.code, 400);
-    let unsupported = api
-        .get(&format!("{PODS}?fieldSelector=spec.bogus%3Dx"))
-        .await
-        .expect(400);
-    assert!(
-        unsupported["message"]
-            .as_str()
-            .unwrap()
-            .contains("field label not supported: spec.bogus")
-    );
+    let unsupported = api.get(&format!("{PODS}?fieldSelector=spec.bogus%3Dx")).await.expect(400);
+    assert!(unsupported["message"].as_str().unwrap().contains("field label not supported: spec.bogus"));
     api.post(PODS, &pod("p")).await.expect(201);
-    assert_eq!(
-        names(
-            &api.get(&format!("{PODS}?fieldSelector=status.phase%3DPending"))
-                .await
-                .expect(200)
-        ),
-        ["p"]
-    );
-    assert!(
-        names(
-            &api.get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dx"))
-                .await
-                .expect(200)
-        )
-        .is_empty()
-    );
+    assert_eq!(names(&api.get(&format!("{PODS}?fieldSelector=status.phase%3DPending")).await.expect(200)), ["p"]);
+    assert!(names(&api.get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dx")).await.expect(200)).is_empty());
 }
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -221,57 +115,26 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/js
 #[tokio::test]
 async fn representations() {
     let api = with_maps(2).await;
-    let get =
-        async |path: &str, accept: &str| api.send("GET", path, &[("accept", accept)], "").await;
+    let get = async |path: &str, accept: &str| api.send("GET", path, &[("accept", accept)], "").await;
     let table = get(MAPS, TABLE).await.expect(200);
-    assert_eq!(
-        (&table["kind"], &table["apiVersion"]),
-        (&json!("Table"), &json!("meta.k8s.io/v1"))
-    );
+    assert_eq!((&table["kind"], &table["apiVersion"]), (&json!("Table"), &json!("meta.k8s.io/v1")));
     assert_eq!(table["columnDefinitions"][0]["name"], "Name");
     let row = &table["rows"][0];
-    assert_eq!(
-        row["cells"].as_array().unwrap().len(),
-        table["columnDefinitions"].as_array().unwrap().len()
-    );
-    assert_eq!(
-        (&row["cells"][0], &row["object"]["kind"]),
-        (&json!("m000"), &json!("PartialObjectMetadata"))
-    );
-    let whole = get(&format!("{MAPS}/m000?includeObject=Object"), TABLE)
-        .await
-        .expect(200);
+    assert_eq!(row["cells"].as_array().unwrap().len(), table["columnDefinitions"].as_array().unwrap().len());
+    assert_eq!((&row["cells"][0], &row["object"]["kind"]), (&json!("m000"), &json!("PartialObjectMetadata")));
+    let whole = get(&format!("{MAPS}/m000?includeObject=Object"), TABLE).await.expect(200);
     assert_eq!(whole["rows"][0]["object"]["data"]["i"], "0");
-    assert_eq!(
-        get(&format!("{MAPS}/m000?includeObject=None"), TABLE)
-            .await
-            .expect(200)["rows"][0]
-            .get("object"),
-        None
-    );
-    let partial = get(
-        MAPS,
-        "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
-    )
-    .await
-    .expect(200);
-    assert_eq!(
-        (&partial["kind"], partial["items"][0].get("data")),
-        (&json!("PartialObjectMetadataList"), None)
-    );
+    assert_eq!(get(&format!("{MAPS}/m000?includeObject=None"), TABLE).await.expect(200)["rows"][0].get("object"), None);
+    let partial = get(MAPS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await.expect(200);
+    assert_eq!((&partial["kind"], partial["items"][0].get("data")), (&json!("PartialObjectMetadataList"), None));
     assert_eq!(partial["items"][0]["metadata"]["name"], "m000");
     let yaml = get(MAPS, "application/yaml").await;
     assert!(yaml.text.contains("kind: ConfigMapList"));
     for accept in ["application/vnd.kubernetes.protobuf", "text/html"] {
-        assert_eq!(
-            get(MAPS, accept).await.expect(406)["reason"],
-            "NotAcceptable"
-        );
+        assert_eq!(get(MAPS, accept).await.expect(406)["reason"], "NotAcceptable");
     }
     assert_eq!(
-        get(MAPS, "application/vnd.kubernetes.protobuf,application/json")
-            .await
-            .expect(200)["kind"],
+        get(MAPS, "application/vnd.kubernetes.protobuf,application/json").await.expect(200)["kind"],
         "ConfigMapList"
     );
 }
@@ -281,17 +144,10 @@ async fn large_lists_are_streamed_and_compressed() {
     let api = Api::new().await;
     let filler = "x".repeat(5000);
     for i in 0..60 {
-        api.post(
-            MAPS,
-            &config_map(&format!("m{i:03}"), json!({"f": format!("{i}{filler}")})),
-        )
-        .await
-        .expect(201);
+        api.post(MAPS, &config_map(&format!("m{i:03}"), json!({"f": format!("{i}{filler}")}))).await.expect(201);
     }
     let plain = api.get(MAPS).await;
-    let gzip = api
-        .send("GET", MAPS, &[("accept-encoding", "gzip")], "")
-        .await;
+    let gzip = api.send("GET", MAPS, &[("accept-encoding", "gzip")], "").await;
     assert_eq!(gzip.headers["content-encoding"], "gzip");
     assert_eq!(gzip.value(), plain.value());
     assert_eq!(names(&plain.value()).len(), 60);

@@ -15,40 +15,15 @@ async fn scale_is_a_view() {
     api.post(DEPLOYMENTS, &deployment("d")).await.expect(201);
     let path = format!("{DEPLOYMENTS}/d/scale");
     let mut scale = api.get(&path).await.expect(200);
-    assert_eq!(
-        (&scale["kind"], &scale["spec"]["replicas"]),
-        (&json!("Scale"), &json!(2))
-    );
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&json!("Scale"), &json!(2)));
     assert_eq!(scale["status"]["selector"], "app=d");
     scale["spec"]["replicas"] = json!(4);
-    assert_eq!(
-        api.put(&path, &scale).await.expect(200)["spec"]["replicas"],
-        4
-    );
-    assert_eq!(
-        api.put(&path, &scale).await.expect(409)["reason"],
-        "Conflict"
-    );
-    assert_eq!(
-        api.merge(&path, &json!({"spec": {"replicas": 1}}))
-            .await
-            .expect(200)["spec"]["replicas"],
-        1
-    );
-    assert_eq!(
-        api.merge(&path, &json!({"spec": {"replicas": -1}}))
-            .await
-            .code,
-        422
-    );
+    assert_eq!(api.put(&path, &scale).await.expect(200)["spec"]["replicas"], 4);
+    assert_eq!(api.put(&path, &scale).await.expect(409)["reason"], "Conflict");
+    assert_eq!(api.merge(&path, &json!({"spec": {"replicas": 1}})).await.expect(200)["spec"]["replicas"], 1);
+    assert_eq!(api.merge(&path, &json!({"spec": {"replicas": -1}})).await.code, 422);
     let object = api.get(&format!("{DEPLOYMENTS}/d")).await.expect(200);
-    assert_eq!(
-        (
-            &object["spec"]["replicas"],
-            &object["metadata"]["generation"]
-        ),
-        (&json!(1), &json!(3))
-    );
+    assert_eq!((&object["spec"]["replicas"], &object["metadata"]["generation"]), (&json!(1), &json!(3)));
     assert_eq!(api.get(&format!("{MAPS}/d/scale")).await.code, 404);
 }
 
@@ -58,60 +33,33 @@ async fn a_pod_is_bound_once() {
     api.post(PODS, &pod("a")).await.expect(201);
     let path = format!("{PODS}/a/binding");
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n1"}});
-    assert_eq!(
-        api.post(&path, &binding).await.expect(201)["status"],
-        "Success"
-    );
+    assert_eq!(api.post(&path, &binding).await.expect(201)["status"], "Success");
     let bound = api.get(&format!("{PODS}/a")).await.expect(200);
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(
-        (
-            &bound["status"]["conditions"][0]["type"],
-            &bound["status"]["conditions"][0]["status"]
-        ),
+        (&bound["status"]["conditions"][0]["type"], &bound["status"]["conditions"][0]["status"]),
         (&json!("PodScheduled"), &json!("True"))
     );
     let again = api.post(&path, &binding).await.expect(409);
-    assert!(
-        again["message"]
-            .as_str()
-            .unwrap()
-            .contains("already assigned to node \"n1\"")
-    );
+    assert!(again["message"].as_str().unwrap().contains("already assigned to node \"n1\""));
+    assert_eq!(api.post(&format!("{PODS}/none/binding"), &binding).await.code, 400);
     assert_eq!(
-        api.post(&format!("{PODS}/none/binding"), &binding)
-            .await
-            .code,
-        400
-    );
-    assert_eq!(
-        api.get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dn1"))
-            .await
-            .value()["items"]
-            .as_array()
-            .unwrap()
-            .len(),
+        api.get(&format!("{PODS}?fieldSelector=spec.nodeName%3Dn1")).await.value()["items"].as_array().unwrap().len(),
         1
     );
     api.post(PODS, &pod("b")).await.expect(201);
     let other = json!({"metadata": {"name": "b"}, "target": {"name": "n2"}});
-    api.post("/api/v1/namespaces/default/bindings", &other)
-        .await
-        .expect(201);
-    assert_eq!(
-        api.get(&format!("{PODS}/b")).await.value()["spec"]["nodeName"],
-        "n2"
-    );
+    api.post("/api/v1/namespaces/default/bindings", &other).await.expect(201);
+    assert_eq!(api.get(&format!("{PODS}/b")).await.value()["spec"]["nodeName"], "n2");
 }
 
 #[tokio::test]
 async fn an_eviction_deletes() {
     let api = Api::new().await;
     api.post(PODS, &pod("a")).await.expect(201);
-    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a", "namespace": "default"}});
-    api.post(&format!("{PODS}/a/eviction"), &eviction)
-        .await
-        .expect(201);
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "a", "namespace": "default"}});
+    api.post(&format!("{PODS}/a/eviction"), &eviction).await.expect(201);
     assert_eq!(api.get(&format!("{PODS}/a")).await.code, 404);
 }
 
@@ -120,18 +68,10 @@ async fn status_of_a_pod() {
     let api = Api::new().await;
     api.post(PODS, &pod("a")).await.expect(201);
     let path = format!("{PODS}/a/status");
-    let patched = api
-        .merge(
-            &path,
-            &json!({"status": {"phase": "Running", "podIP": "10.0.0.9"}}),
-        )
-        .await
-        .expect(200);
+    let patched = api.merge(&path, &json!({"status": {"phase": "Running", "podIP": "10.0.0.9"}})).await.expect(200);
     assert_eq!(patched["status"]["phase"], "Running");
     assert_eq!(
-        api.get(&format!("{PODS}?fieldSelector=status.podIP%3D10.0.0.9"))
-            .await
-            .value()["items"]
+        api.get(&format!("{PODS}?fieldSelector=status.podIP%3D10.0.0.9")).await.value()["items"]
             .as_array()
             .unwrap()
             .len(),
@@ -154,24 +94,13 @@ impl NodeConnector for Echo {
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(agent.read_u8().await.unwrap());
             }
-            let line = String::from_utf8(head)
-                .unwrap()
-                .lines()
-                .next()
-                .unwrap()
-                .to_owned();
+            let line = String::from_utf8(head).unwrap().lines().next().unwrap().to_owned();
             let (code, body) = if line.contains("previous=true") {
-                (
-                    "400 Bad Request",
-                    "previous terminated container not found".to_owned(),
-                )
+                ("400 Bad Request", "previous terminated container not found".to_owned())
             } else {
                 ("200 OK", line)
             };
-            let answer = format!(
-                "HTTP/1.1 {code}\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            );
+            let answer = format!("HTTP/1.1 {code}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
             agent.write_all(answer.as_bytes()).await.unwrap();
         });
         Ok(Box::new(server))
@@ -188,18 +117,9 @@ async fn logs_come_from_the_node() {
     let nothing = api.get(&path).await;
     assert_eq!((nothing.code, nothing.text.as_str()), (200, ""));
     let binding = json!({"metadata": {"name": "a"}, "target": {"name": "n1"}});
-    api.post(&format!("{PODS}/a/binding"), &binding)
-        .await
-        .expect(201);
-    let log = api
-        .get(&format!(
-            "{path}?tailLines=5&timestamps=true&container=c&bogus=1"
-        ))
-        .await;
-    assert_eq!(
-        log.text,
-        "GET /containerLogs/default/a/c?tailLines=5&timestamps=true HTTP/1.1"
-    );
+    api.post(&format!("{PODS}/a/binding"), &binding).await.expect(201);
+    let log = api.get(&format!("{path}?tailLines=5&timestamps=true&container=c&bogus=1")).await;
+    assert_eq!(log.text, "GET /containerLogs/default/a/c?tailLines=5&timestamps=true HTTP/1.1");
     assert_eq!(log.headers["content-type"], "text/plain");
     assert_eq!(
         api.get(&format!("{path}?previous=true")).await.expect(400)["message"],

@@ -7,9 +7,7 @@ use crate::harness::*;
 #[tokio::test]
 async fn an_autoscaler_reads_in_both_versions() {
     let api = Api::new().await;
-    let path = |version: &str| {
-        format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers")
-    };
+    let path = |version: &str| format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers");
     let old = json!({
         "metadata": {"name": "h"},
         "spec": {
@@ -26,24 +24,16 @@ async fn an_autoscaler_reads_in_both_versions() {
     assert_eq!(target["averageUtilization"], 60);
 
     let mut watch = api.watch(&format!("{}?watch=1", path("v1")), &[]).await;
-    assert_eq!(
-        watch.next().await.unwrap()["object"]["apiVersion"],
-        "autoscaling/v1"
-    );
+    assert_eq!(watch.next().await.unwrap()["object"]["apiVersion"], "autoscaling/v1");
     let patch = json!({"spec": {"maxReplicas": 9}});
-    let patched = api
-        .merge(&format!("{}/h", path("v2")), &patch)
-        .await
-        .expect(200);
+    let patched = api.merge(&format!("{}/h", path("v2")), &patch).await.expect(200);
     assert_eq!(patched["spec"]["maxReplicas"], 9);
     let seen = watch.next().await.unwrap();
     assert_eq!(seen["object"]["spec"]["maxReplicas"], 9);
     assert_eq!(seen["object"]["spec"]["targetCPUUtilizationPercentage"], 60);
     let list = api.get(&path("v1")).await.expect(200);
     assert_eq!(list["items"][0]["apiVersion"], "autoscaling/v1");
-    api.delete(&format!("{}/h", path("v1")), None)
-        .await
-        .expect(200);
+    api.delete(&format!("{}/h", path("v1")), None).await.expect(200);
     assert_eq!(api.get(&format!("{}/h", path("v2"))).await.code, 404);
 }
 
@@ -57,15 +47,9 @@ async fn an_event_reads_in_both_groups() {
     });
     let core = "/api/v1/namespaces/default/events";
     api.post(core, &event).await.expect(201);
-    let modern = api
-        .get("/apis/events.k8s.io/v1/namespaces/default/events/e")
-        .await
-        .expect(200);
+    let modern = api.get("/apis/events.k8s.io/v1/namespaces/default/events/e").await.expect(200);
     assert_eq!(modern["apiVersion"], "events.k8s.io/v1");
-    assert_eq!(
-        (&modern["note"], &modern["regarding"]["name"]),
-        (&json!("it runs"), &json!("p"))
-    );
+    assert_eq!((&modern["note"], &modern["regarding"]["name"]), (&json!("it runs"), &json!("p")));
     let of_pod = "fieldSelector=involvedObject.uid%3Du,involvedObject.name%3Dp";
     let found = api.get(&format!("{core}?{of_pod}")).await.expect(200);
     assert_eq!(found["items"].as_array().unwrap().len(), 1);
@@ -81,10 +65,7 @@ async fn a_lease_is_made_by_put_too() {
     assert_eq!(api.put(path, &lease).await.expect(422)["reason"], "Invalid");
     let mut renewed = made.clone();
     renewed["spec"]["holderIdentity"] = json!("b");
-    assert_eq!(
-        api.put(path, &renewed).await.expect(200)["spec"]["holderIdentity"],
-        "b"
-    );
+    assert_eq!(api.put(path, &renewed).await.expect(200)["spec"]["holderIdentity"], "b");
     assert_eq!(api.put(path, &renewed).await.code, 409);
 }
 
@@ -95,27 +76,14 @@ async fn protobuf_bodies_are_read() {
     let body = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x0a\x03\x0a\x01p\x12\x06\x0a\x01a\x12\x01b\x1a\0\"\0";
     let headers = [
         ("content-type", "application/vnd.kubernetes.protobuf"),
-        (
-            "accept",
-            "application/vnd.kubernetes.protobuf,application/json",
-        ),
+        ("accept", "application/vnd.kubernetes.protobuf,application/json"),
     ];
     let made = api.send("POST", MAPS, &headers, body.to_vec()).await;
     assert_eq!(made.headers["content-type"], "application/json");
     assert_eq!(made.expect(201)["data"], json!({"a": "b"}));
-    let other = api
-        .send("POST", PODS, &headers, body.to_vec())
-        .await
-        .expect(400);
-    assert!(
-        other["message"]
-            .as_str()
-            .unwrap()
-            .contains("kind in the data does not match")
-    );
+    let other = api.send("POST", PODS, &headers, body.to_vec()).await.expect(400);
+    assert!(other["message"].as_str().unwrap().contains("kind in the data does not match"));
     // DeleteOptions with grace 0.
     let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x02\x08\0";
-    api.send("DELETE", &format!("{MAPS}/p"), &headers, options.to_vec())
-        .await
-        .expect(200);
+    api.send("DELETE", &format!("{MAPS}/p"), &headers, options.to_vec()).await.expect(200);
 }

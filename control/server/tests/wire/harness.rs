@@ -23,9 +23,7 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::open(dir.path()).unwrap();
         let config = Config::new(Arc::new(MemoryStore::new()));
-        let tls = pki
-            .server_tls(&pki.serving(&config.cluster.api_names([])).unwrap())
-            .unwrap();
+        let tls = pki.server_tls(&pki.serving(&config.cluster.api_names([])).unwrap()).unwrap();
         let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -35,13 +33,7 @@ impl Running {
             let cancel = cancel.clone();
             async move { server.serve(listener, tls, cancel).await }
         });
-        Self {
-            dir,
-            pki,
-            address,
-            cancel,
-            task,
-        }
+        Self { dir, pki, address, cancel, task }
     }
 
     pub(crate) fn kubeconfig(&self, credentials: Credentials) -> Kubeconfig {
@@ -56,9 +48,7 @@ impl Running {
     /// Writes the administrator's kubeconfig.
     pub(crate) fn admin_file(&self) -> PathBuf {
         let path = self.dir.path().join("kubeconfig");
-        self.kubeconfig(self.pki.admin().unwrap())
-            .write(&path)
-            .unwrap();
+        self.kubeconfig(self.pki.admin().unwrap()).write(&path).unwrap();
         path
     }
 
@@ -67,9 +57,7 @@ impl Running {
         let credentials = self.pki.client(&user.name.replace(':', "-"), user).unwrap();
         let text = self.kubeconfig(credentials).to_yaml();
         let parsed = kube::config::Kubeconfig::from_yaml(&text).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(parsed, &Default::default())
-            .await
-            .unwrap();
+        let config = kube::Config::from_custom_kubeconfig(parsed, &Default::default()).await.unwrap();
         kube::Client::try_from(config).unwrap()
     }
 

@@ -23,15 +23,11 @@ async fn connect(
     alpn: &[u8],
 ) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(running.pki.ca_certificate().as_bytes()).unwrap())
-        .unwrap();
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(
-        rustls::crypto::ring::default_provider(),
-    ))
-    .with_safe_default_protocol_versions()
-    .unwrap()
-    .with_root_certificates(roots);
+    roots.add(CertificateDer::from_pem_slice(running.pki.ca_certificate().as_bytes()).unwrap()).unwrap();
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
     let mut config = match credentials {
         None => builder.with_no_client_auth(),
         Some(credentials) => builder
@@ -43,18 +39,11 @@ async fn connect(
     };
     config.alpn_protocols = vec![alpn.to_vec()];
     let stream = TcpStream::connect(running.address).await?;
-    tokio_rustls::TlsConnector::from(Arc::new(config))
-        .connect("localhost".try_into().unwrap(), stream)
-        .await
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect("localhost".try_into().unwrap(), stream).await
 }
 
 /// One GET over a connection of its own; code and body.
-async fn get(
-    running: &Running,
-    credentials: Option<Credentials>,
-    alpn: &[u8],
-    path: &str,
-) -> Option<(u16, String)> {
+async fn get(running: &Running, credentials: Option<Credentials>, alpn: &[u8], path: &str) -> Option<(u16, String)> {
     let stream = TokioIo::new(connect(running, credentials, alpn).await.ok()?);
     let request = http::Request::get(format!("https://localhost{path}"))
         .header("host", "localhost")
@@ -62,9 +51,7 @@ async fn get(
         .unwrap();
     let response = if alpn == b"h2" {
         let (mut sender, connection) =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream)
-                .await
-                .ok()?;
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.ok()?;
         tokio::spawn(connection);
         sender.send_request(request).await.ok()?
     } else {
@@ -82,49 +69,18 @@ async fn identities_come_from_certificates() {
     let running = Running::start().await;
     let admin = running.pki.admin().unwrap();
     for alpn in [b"h2".as_slice(), b"http/1.1"] {
-        assert_eq!(
-            get(
-                &running,
-                Some(admin.clone()),
-                alpn,
-                "/api/v1/namespaces/default"
-            )
-            .await
-            .unwrap()
-            .0,
-            200
-        );
-        let (code, body) = get(&running, None, alpn, "/api/v1/namespaces/default")
-            .await
-            .unwrap();
+        assert_eq!(get(&running, Some(admin.clone()), alpn, "/api/v1/namespaces/default").await.unwrap().0, 200);
+        let (code, body) = get(&running, None, alpn, "/api/v1/namespaces/default").await.unwrap();
         assert_eq!((code, body.contains("Unauthorized")), (401, true));
-        assert_eq!(
-            get(&running, None, alpn, "/livez").await.unwrap(),
-            (200, "ok".to_owned())
-        );
+        assert_eq!(get(&running, None, alpn, "/livez").await.unwrap(), (200, "ok".to_owned()));
         assert_eq!(get(&running, None, alpn, "/version").await.unwrap().0, 200);
     }
-    let jane = running
-        .pki
-        .client("jane", &User::new("jane", ["dev"]))
-        .unwrap();
-    assert_eq!(
-        get(&running, Some(jane), b"h2", "/api/v1/pods")
-            .await
-            .unwrap()
-            .0,
-        403
-    );
+    let jane = running.pki.client("jane", &User::new("jane", ["dev"])).unwrap();
+    assert_eq!(get(&running, Some(jane), b"h2", "/api/v1/pods").await.unwrap().0, 403);
     // A certificate of another authority gets nowhere.
     let other = tempfile::tempdir().unwrap();
-    let foreign = wherry_server::pki::Pki::open(other.path())
-        .unwrap()
-        .admin()
-        .unwrap();
-    assert_eq!(
-        get(&running, Some(foreign), b"http/1.1", "/livez").await,
-        None
-    );
+    let foreign = wherry_server::pki::Pki::open(other.path()).unwrap().admin().unwrap();
+    assert_eq!(get(&running, Some(foreign), b"http/1.1", "/livez").await, None);
     running.stop().await;
 }
 
@@ -132,29 +88,20 @@ async fn identities_come_from_certificates() {
 async fn a_kube_client_works_over_the_wire() {
     let running = Running::start().await;
     let maps: Api<ConfigMap> = Api::default_namespaced(running.client(&User::admin()).await);
-    let map: ConfigMap =
-        serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).unwrap();
+    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).unwrap();
     maps.create(&PostParams::default(), &map).await.unwrap();
     let mut events = Box::pin(maps.watch(&WatchParams::default(), "0").await.unwrap());
     assert!(
         matches!(events.try_next().await.unwrap(), Some(WatchEvent::Added(m)) if m.metadata.name.as_deref() == Some("a"))
     );
     let patch = Patch::Merge(json!({"data": {"k": "w"}}));
-    maps.patch("a", &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    maps.patch("a", &PatchParams::default(), &patch).await.unwrap();
     assert!(
         matches!(events.try_next().await.unwrap(), Some(WatchEvent::Modified(m)) if m.data.as_ref().unwrap()["k"] == "w")
     );
-    assert_eq!(
-        maps.list(&ListParams::default()).await.unwrap().items.len(),
-        1
-    );
+    assert_eq!(maps.list(&ListParams::default()).await.unwrap().items.len(), 1);
     maps.delete("a", &Default::default()).await.unwrap();
-    assert!(matches!(
-        events.try_next().await.unwrap(),
-        Some(WatchEvent::Deleted(_))
-    ));
+    assert!(matches!(events.try_next().await.unwrap(), Some(WatchEvent::Deleted(_))));
     running.stop().await;
 }
 
@@ -171,20 +118,13 @@ async fn watches_end_with_the_server() {
 #[tokio::test]
 async fn a_connection_that_says_nothing_harms_nobody() {
     let running = Running::start().await;
-    let silent: Vec<TcpStream> =
-        futures::future::join_all((0..50).map(|_| TcpStream::connect(running.address)))
-            .await
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
+    let silent: Vec<TcpStream> = futures::future::join_all((0..50).map(|_| TcpStream::connect(running.address)))
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
     let admin = running.pki.admin().unwrap();
-    assert_eq!(
-        get(&running, Some(admin), b"h2", "/readyz")
-            .await
-            .unwrap()
-            .0,
-        200
-    );
+    assert_eq!(get(&running, Some(admin), b"h2", "/readyz").await.unwrap().0, 200);
     drop(silent);
     running.stop().await;
 }

@@ -27,11 +27,7 @@ pub struct Window {
 
 impl Default for Window {
     fn default() -> Self {
-        Self {
-            age: Duration::from_secs(600),
-            events: 65_536,
-            bytes: 128 << 20,
-        }
+        Self { age: Duration::from_secs(600), events: 65_536, bytes: 128 << 20 }
     }
 }
 
@@ -48,23 +44,12 @@ impl Scope {
     pub(crate) fn of(range: &Range) -> Self {
         let namespace = range.namespace.clone();
         let name = namespace.as_ref().and(range.name.clone());
-        Self {
-            resource: range.resource.clone(),
-            namespace,
-            name,
-        }
+        Self { resource: range.resource.clone(), namespace, name }
     }
 
     fn narrow(key: &Key) -> [Self; 2] {
-        let namespace = Self {
-            resource: key.resource.clone(),
-            namespace: Some(key.namespace.clone()),
-            name: None,
-        };
-        let object = Self {
-            name: Some(key.name.clone()),
-            ..namespace.clone()
-        };
+        let namespace = Self { resource: key.resource.clone(), namespace: Some(key.namespace.clone()), name: None };
+        let object = Self { name: Some(key.name.clone()), ..namespace.clone() };
         [namespace, object]
     }
 }
@@ -86,15 +71,8 @@ struct Log {
 
 impl Feed {
     fn new(floor: u64) -> Arc<Self> {
-        let log = Log {
-            floor,
-            events: VecDeque::new(),
-            closed: false,
-        };
-        Arc::new(Self {
-            log: RwLock::new(log),
-            bell: tokio::sync::watch::Sender::new(floor),
-        })
+        let log = Log { floor, events: VecDeque::new(), closed: false };
+        Arc::new(Self { log: RwLock::new(log), bell: tokio::sync::watch::Sender::new(floor) })
     }
 
     pub(crate) fn wake(&self, revision: u64) {
@@ -110,24 +88,13 @@ impl Feed {
     }
 
     /// Up to `most` events after `after` and no later than `until`.
-    pub(crate) fn read(
-        &self,
-        after: u64,
-        until: u64,
-        most: usize,
-    ) -> Result<Vec<Arc<Event>>, StoreError> {
+    pub(crate) fn read(&self, after: u64, until: u64, most: usize) -> Result<Vec<Arc<Event>>, StoreError> {
         let log = self.log.read();
         if after < log.floor {
             return Err(StoreError::Compacted { oldest: log.floor });
         }
         let start = log.events.partition_point(|event| event.revision <= after);
-        Ok(log
-            .events
-            .range(start..)
-            .take_while(|event| event.revision <= until)
-            .take(most)
-            .cloned()
-            .collect())
+        Ok(log.events.range(start..).take_while(|event| event.revision <= until).take(most).cloned().collect())
     }
 
     fn push(&self, event: &Arc<Event>, floor: u64) {
@@ -140,11 +107,7 @@ impl Feed {
 
 impl Log {
     fn prune(&mut self, floor: u64) {
-        while self
-            .events
-            .front()
-            .is_some_and(|event| event.revision <= floor)
-        {
+        while self.events.front().is_some_and(|event| event.revision <= floor) {
             if let Some(event) = self.events.pop_front() {
                 self.floor = event.revision;
             }
@@ -231,11 +194,7 @@ impl Hub {
 
     /// Drops the history up to and including `revision`, of quiet resources too.
     pub(crate) fn compact(&mut self, revision: u64) {
-        while self
-            .order
-            .front()
-            .is_some_and(|(_, event)| event.revision <= revision)
-        {
+        while self.order.front().is_some_and(|(_, event)| event.revision <= revision) {
             self.drop_oldest();
         }
         self.base = self.base.max(revision);
@@ -248,10 +207,7 @@ impl Hub {
     /// The feed of a whole resource.
     fn resource(&mut self, resource: &Arc<str>) -> Arc<Feed> {
         let (base, closed) = (self.base, self.closed);
-        let feed = self
-            .resources
-            .entry(resource.clone())
-            .or_insert_with(|| Feed::new(base));
+        let feed = self.resources.entry(resource.clone()).or_insert_with(|| Feed::new(base));
         if closed {
             feed.log.write().closed = true;
         }
@@ -297,11 +253,7 @@ impl Hub {
     /// Forgets the feed of a scope if nobody watches it any more.
     pub(crate) fn unsubscribe(&mut self, range: &Range) {
         let scope = Scope::of(range);
-        if self
-            .narrow
-            .get(&scope)
-            .is_some_and(|feed| feed.strong_count() == 0)
-        {
+        if self.narrow.get(&scope).is_some_and(|feed| feed.strong_count() == 0) {
             self.narrow.remove(&scope);
         }
     }

@@ -81,27 +81,18 @@ impl Cache {
         match at {
             At::Latest => {}
             At::NotOlderThan(revision) | At::Exact(revision) if revision > state.revision => {
-                return Err(StoreError::Future {
-                    current: state.revision,
-                });
+                return Err(StoreError::Future { current: state.revision });
             }
             At::NotOlderThan(_) => {}
             At::Exact(revision) => {
-                let undo = self
-                    .hub
-                    .lock()
-                    .between(&range.resource, revision, state.revision)?;
+                let undo = self.hub.lock().between(&range.resource, revision, state.revision)?;
                 let table = state.table_before(&range.resource, &undo);
                 return Ok(state::list(&table, range, revision));
             }
         }
         Ok(match state.table(&range.resource) {
             Some(table) => state::list(table, range, state.revision),
-            None => List {
-                revision: state.revision,
-                entries: Vec::new(),
-                count: 0,
-            },
+            None => List { revision: state.revision, entries: Vec::new(), count: 0 },
         })
     }
 
@@ -122,18 +113,12 @@ impl Cache {
         Ok(())
     }
 
-    pub(crate) async fn wait_for(
-        &self,
-        revision: u64,
-        timeout: Duration,
-    ) -> Result<(), StoreError> {
+    pub(crate) async fn wait_for(&self, revision: u64, timeout: Duration) -> Result<(), StoreError> {
         let mut changed = self.published.changed.subscribe();
         let reached = changed.wait_for(|published| *published >= revision);
         match tokio::time::timeout(timeout, reached).await {
             Ok(Ok(_)) => Ok(()),
-            _ => Err(StoreError::Future {
-                current: self.revision(),
-            }),
+            _ => Err(StoreError::Future { current: self.revision() }),
         }
     }
 
@@ -144,11 +129,7 @@ impl Cache {
         let feeds = self.hub.lock().push(events);
         self.state.store(Arc::new(state));
         self.published.revision.store(revision, Ordering::Release);
-        Wake {
-            cache: self,
-            feeds,
-            revision,
-        }
+        Wake { cache: self, feeds, revision }
     }
 
     /// Ends all watches.

@@ -22,9 +22,7 @@ impl State {
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
-        self.tables
-            .get(&key.resource)?
-            .get(&(key.namespace.clone(), key.name.clone()))
+        self.tables.get(&key.resource)?.get(&(key.namespace.clone(), key.name.clone()))
     }
 
     /// All objects.
@@ -39,8 +37,7 @@ impl State {
                 table.insert(place, entry);
             }
             None => {
-                self.tables
-                    .insert(entry.key.resource.clone(), Table::unit(place, entry));
+                self.tables.insert(entry.key.resource.clone(), Table::unit(place, entry));
             }
         }
     }
@@ -79,26 +76,13 @@ impl State {
 /// The part of a table that lies in a range.
 pub(crate) fn list(table: &Table, range: &Range, revision: u64) -> List {
     use std::ops::Bound::{Excluded, Included, Unbounded};
-    let limit = if range.limit == 0 {
-        usize::MAX
-    } else {
-        range.limit
-    };
+    let limit = if range.limit == 0 { usize::MAX } else { range.limit };
     if let (Some(namespace), Some(name)) = (&range.namespace, &range.name) {
         let place = (namespace.clone(), name.clone());
-        let found = table
-            .get(&place)
-            .filter(|_| range.after.as_ref().is_none_or(|after| place > *after));
-        return List {
-            revision,
-            entries: found.cloned().into_iter().collect(),
-            count: usize::from(found.is_some()),
-        };
+        let found = table.get(&place).filter(|_| range.after.as_ref().is_none_or(|after| place > *after));
+        return List { revision, entries: found.cloned().into_iter().collect(), count: usize::from(found.is_some()) };
     }
-    let first = range
-        .namespace
-        .as_ref()
-        .map(|namespace| (namespace.clone(), Arc::from("")));
+    let first = range.namespace.as_ref().map(|namespace| (namespace.clone(), Arc::from("")));
     let start = match (first, &range.after) {
         (Some(first), Some(after)) if *after < first => Included(first),
         (_, Some(after)) => Excluded(after.clone()),
@@ -112,14 +96,6 @@ pub(crate) fn list(table: &Table, range: &Range, revision: u64) -> List {
         .filter(|((_, name), _)| range.name.as_ref().is_none_or(|n| n == name))
         .map(|(_, entry)| entry);
     let entries: Vec<_> = rest.by_ref().take(limit).cloned().collect();
-    let count = if whole {
-        table.len()
-    } else {
-        entries.len() + rest.count()
-    };
-    List {
-        revision,
-        entries,
-        count,
-    }
+    let count = if whole { table.len() } else { entries.len() + rest.count() };
+    List { revision, entries, count }
 }

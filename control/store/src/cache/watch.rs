@@ -46,23 +46,11 @@ impl Watch {
         let (feed, past) = locked.subscribe(&range, from)?;
         // A feed of a narrow scope is complete from now on only; the past was taken from the resource's feed. Events
         // that are in the feeds but not published yet are in the past as well: `poll_next` holds them back.
-        let cursor = if range.namespace.is_none() {
-            from
-        } else {
-            locked.head()
-        };
+        let cursor = if range.namespace.is_none() { from } else { locked.head() };
         drop(locked);
         let bell = WatchStream::from_changes(feed.bell());
         let (published, hub) = (published.clone(), hub.clone());
-        Ok(Self {
-            range,
-            ready: past,
-            cursor,
-            feed: Some(feed),
-            bell,
-            published,
-            hub,
-        })
+        Ok(Self { range, ready: past, cursor, feed: Some(feed), bell, published, hub })
     }
 
     /// A revision up to which every change of the range has been handed out: what a bookmark may say. It moves on
@@ -72,11 +60,7 @@ impl Watch {
         if let Some(next) = self.ready.front() {
             return (next.revision - 1).min(published);
         }
-        match self
-            .feed
-            .as_ref()
-            .map(|feed| feed.read(self.cursor, published, 1))
-        {
+        match self.feed.as_ref().map(|feed| feed.read(self.cursor, published, 1)) {
             Some(Ok(events)) if events.is_empty() => published,
             _ => self.cursor.min(published),
         }
@@ -97,11 +81,7 @@ impl Watch {
             return Ok(false);
         };
         self.cursor = last.revision;
-        self.ready.extend(
-            events
-                .into_iter()
-                .filter(|event| self.range.contains(&event.entry.key)),
-        );
+        self.ready.extend(events.into_iter().filter(|event| self.range.contains(&event.entry.key)));
         Ok(true)
     }
 }

@@ -37,12 +37,7 @@ pub(super) struct Content {
 impl Content {
     /// An empty one.
     pub(super) fn create(path: &Path) -> Result<Self, String> {
-        let content = Self {
-            db: open(path)?,
-            state: State::default(),
-            count: 0,
-            sum: 0,
-        };
+        let content = Self { db: open(path)?, state: State::default(), count: 0, sum: 0 };
         match content.db.is_empty() {
             true => Ok(content),
             false => Err("a new index is not empty".into()),
@@ -60,22 +55,13 @@ impl Content {
             return Err("it was not finished".into());
         };
         let (revision, count, sum) = decode_meta(&meta)?;
-        let mut content = Self {
-            db,
-            state: State {
-                revision,
-                ..State::default()
-            },
-            count: 0,
-            sum: 0,
-        };
+        let mut content = Self { db, state: State { revision, ..State::default() }, count: 0, sum: 0 };
         let mut reader = Reader::new(describe.clone());
         let mut bytes = Vec::new();
         let mut place = Vec::new();
         for pair in content.db.scan_prefix(b"e") {
             let (key, chunk) = pair.map_err(text)?;
-            let (prefix, number) =
-                key.split_at(key.len().checked_sub(4).ok_or("a key is cut off")?);
+            let (prefix, number) = key.split_at(key.len().checked_sub(4).ok_or("a key is cut off")?);
             if number == [0; 4] {
                 content.take(&mut reader, &place, &bytes)?;
                 bytes.clear();
@@ -87,9 +73,7 @@ impl Content {
         }
         content.take(&mut reader, &place, &bytes)?;
         if (content.count, content.sum) != (count, sum) {
-            return Err(format!(
-                "its content does not match its checksum at revision {revision}"
-            ));
+            return Err(format!("its content does not match its checksum at revision {revision}"));
         }
         let state = content.state.clone();
         Ok((content, Some(state)))
@@ -114,30 +98,20 @@ impl Content {
     pub(super) fn advance(&mut self, state: &State) -> Result<(), String> {
         self.db.remove(META).map_err(text)?;
         let old = std::mem::take(&mut self.state);
-        let mut batch = Changes {
-            db: &self.db,
-            batch: sled::Batch::default(),
-            bytes: 0,
-        };
+        let mut batch = Changes { db: &self.db, batch: sled::Batch::default(), bytes: 0 };
         let (mut count, mut sum) = (self.count, self.sum);
         for change in old.tables.diff(&state.tables) {
             let none = crate::cache::Table::new();
             let (before, after) = match change {
                 DiffItem::Add(_, after) => (&none, after),
                 DiffItem::Remove(_, before) => (before, &none),
-                DiffItem::Update {
-                    old: (_, before),
-                    new: (_, after),
-                } => (before, after),
+                DiffItem::Update { old: (_, before), new: (_, after) } => (before, after),
             };
             for change in before.diff(after) {
                 let (gone, new) = match change {
                     DiffItem::Add(_, new) => (None, Some(new)),
                     DiffItem::Remove(_, gone) => (Some(gone), None),
-                    DiffItem::Update {
-                        old: (_, gone),
-                        new: (_, new),
-                    } => (Some(gone), Some(new)),
+                    DiffItem::Update { old: (_, gone), new: (_, new) } => (Some(gone), Some(new)),
                 };
                 let chunks = gone.map_or(0, |entry| codec::entry_len(entry).div_ceil(CHUNK));
                 if let Some(entry) = gone {
@@ -157,9 +131,7 @@ impl Content {
             }
         }
         batch.apply()?;
-        self.db
-            .insert(META, encode_meta(state.revision, count, sum))
-            .map_err(text)?;
+        self.db.insert(META, encode_meta(state.revision, count, sum)).map_err(text)?;
         self.db.flush().map_err(text)?;
         (self.state, self.count, self.sum) = (state.clone(), count, sum);
         Ok(())
@@ -195,28 +167,17 @@ impl Changes<'_> {
 
     fn grow(&mut self, bytes: usize) -> Result<(), String> {
         self.bytes += bytes;
-        if self.bytes >= BATCH {
-            self.apply()
-        } else {
-            Ok(())
-        }
+        if self.bytes >= BATCH { self.apply() } else { Ok(()) }
     }
 
     fn apply(&mut self) -> Result<(), String> {
         self.bytes = 0;
-        self.db
-            .apply_batch(std::mem::take(&mut self.batch))
-            .map_err(text)
+        self.db.apply_batch(std::mem::take(&mut self.batch)).map_err(text)
     }
 }
 
 fn open(path: &Path) -> Result<sled::Db, String> {
-    sled::Config::new()
-        .path(path)
-        .cache_capacity(CACHE)
-        .flush_every_ms(None)
-        .open()
-        .map_err(text)
+    sled::Config::new().path(path).cache_capacity(CACHE).flush_every_ms(None).open().map_err(text)
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -245,10 +206,7 @@ fn encode(entry: &Entry) -> Vec<u8> {
 
 fn hash(bytes: &[u8]) -> u128 {
     let digest = Sha256::digest(bytes);
-    digest
-        .iter()
-        .take(16)
-        .fold(0, |hash, byte| hash << 8 | u128::from(*byte))
+    digest.iter().take(16).fold(0, |hash, byte| hash << 8 | u128::from(*byte))
 }
 
 fn encode_meta(revision: u64, count: u64, sum: u128) -> Vec<u8> {
@@ -262,9 +220,7 @@ fn encode_meta(revision: u64, count: u64, sum: u128) -> Vec<u8> {
 }
 
 fn decode_meta(bytes: &[u8]) -> Result<(u64, u64, u128), String> {
-    let (body, check) = bytes
-        .split_at_checked(36)
-        .ok_or("its record of itself is cut off")?;
+    let (body, check) = bytes.split_at_checked(36).ok_or("its record of itself is cut off")?;
     if check != crc32c(body).to_le_bytes() {
         return Err("its record of itself is damaged".into());
     }
@@ -272,9 +228,5 @@ fn decode_meta(bytes: &[u8]) -> Result<(u64, u64, u128), String> {
     if cursor.u32()? != VERSION {
         return Err("it is of another version".into());
     }
-    Ok((
-        cursor.u64()?,
-        cursor.u64()?,
-        u128::from_le_bytes(cursor.array()?),
-    ))
+    Ok((cursor.u64()?, cursor.u64()?, u128::from_le_bytes(cursor.array()?)))
 }

@@ -37,11 +37,7 @@ pub(crate) struct Index {
 
 impl Index {
     /// Opens the index and gives the state it holds, if it is sound and was read within `patience`.
-    pub(crate) fn start(
-        dir: &Path,
-        describe: Describe,
-        patience: Duration,
-    ) -> (Option<Self>, Option<State>) {
+    pub(crate) fn start(dir: &Path, describe: Describe, patience: Duration) -> (Option<Self>, Option<State>) {
         let (advance, states) = sync_channel(1);
         let (farewell, done) = sync_channel(1);
         let (found, loaded) = sync_channel(1);
@@ -57,10 +53,7 @@ impl Index {
         match loaded.recv_timeout(patience) {
             Ok(state) => (Some(Self { advance, done }), state),
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!(
-                    ?patience,
-                    "the index did not open in time; the store goes on without it"
-                );
+                tracing::warn!(?patience, "the index did not open in time; the store goes on without it");
                 (None, None)
             }
             Err(RecvTimeoutError::Disconnected) => (None, None),
@@ -91,10 +84,7 @@ impl Worker {
         let (mut content, state) = match self.open() {
             Ok(opened) => opened,
             Err(error) => {
-                tracing::warn!(
-                    error,
-                    "the index cannot be created; the store goes on without it"
-                );
+                tracing::warn!(error, "the index cannot be created; the store goes on without it");
                 return;
             }
         };
@@ -113,10 +103,7 @@ impl Worker {
                 match self.create() {
                     Ok(fresh) => content = fresh,
                     Err(error) => {
-                        tracing::warn!(
-                            error,
-                            "the index cannot be rebuilt; the store goes on without it"
-                        );
+                        tracing::warn!(error, "the index cannot be rebuilt; the store goes on without it");
                         return;
                     }
                 }
@@ -171,14 +158,8 @@ impl Worker {
 /// Runs what calls sled; a panic becomes an error.
 fn guard<T>(call: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .map(String::as_str)
-            .or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!(
-            "panicked: {}",
-            text.unwrap_or("for an unknown reason")
-        ))
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panicked: {}", text.unwrap_or("for an unknown reason")))
     })
 }
 

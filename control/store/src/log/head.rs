@@ -38,11 +38,7 @@ impl Head {
 
     /// How many bytes of the newest segment must be there.
     pub(crate) fn extent(&self) -> u64 {
-        if self.is_exact() {
-            self.written
-        } else {
-            self.synced
-        }
+        if self.is_exact() { self.written } else { self.synced }
     }
 
     /// Whether what lies at an offset of a segment had been acknowledged.
@@ -68,9 +64,7 @@ impl Head {
         if sum != crc32c(body).to_le_bytes() || !body.starts_with(&MAGIC) {
             return Err("its checksum is wrong");
         }
-        let mut cursor = Cursor {
-            bytes: &body[MAGIC.len()..],
-        };
+        let mut cursor = Cursor { bytes: &body[MAGIC.len()..] };
         Ok(Self {
             boot: cursor.array()?,
             segment: cursor.u64()?,
@@ -83,10 +77,7 @@ impl Head {
 
     /// Reads the head beside a log. None if there is none or it cannot be believed: then the log must speak for itself.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        match std::fs::read(path)
-            .map_err(|error| error.to_string())
-            .and_then(|b| Ok(Self::decode(&b)?))
-        {
+        match std::fs::read(path).map_err(|error| error.to_string()).and_then(|b| Ok(Self::decode(&b)?)) {
             Ok(head) => Some(head),
             Err(error) => {
                 tracing::warn!(path = %path.display(), error, "the log's head cannot be read; the log is judged without it");
@@ -122,9 +113,7 @@ pub(crate) fn boot() -> [u8; 16] {
     let mut id = [0; 16];
     if hex::decode_to_slice(&digits, &mut id).is_err() {
         // A clock reading is equal to no other boot's either.
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         id = now.as_nanos().to_le_bytes();
     }
     id

@@ -67,32 +67,12 @@ pub(crate) struct Log {
 impl Log {
     /// Goes on with a log that ends with `length` bytes of the segment `first` at `revision`, and sees them to the disk: a
     /// process that was killed may have left them in the page cache alone.
-    pub(crate) fn resume(
-        dir: &Path,
-        first: u64,
-        length: u64,
-        revision: u64,
-        hook: Hook,
-    ) -> io::Result<Self> {
+    pub(crate) fn resume(dir: &Path, first: u64, length: u64, revision: u64, hook: Hook) -> io::Result<Self> {
         let file = files::open_private(&segment_path(dir, first))?;
         file.sync_data()?;
         let head_file = HeadFile::open(&dir.join("head"))?;
-        let head = Head {
-            boot: head::boot(),
-            segment: first,
-            synced: length,
-            written: length,
-            revision,
-            clean: false,
-        };
-        let log = Self {
-            dir: dir.to_path_buf(),
-            file,
-            head_file,
-            head,
-            synced: revision,
-            hook,
-        };
+        let head = Head { boot: head::boot(), segment: first, synced: length, written: length, revision, clean: false };
+        let log = Self { dir: dir.to_path_buf(), file, head_file, head, synced: revision, hook };
         // On disk before the first write, lest an old head that says "clean" is believed after a power cut.
         log.head_file.write(&log.head)?;
         log.head_file.sync()?;
@@ -127,19 +107,12 @@ impl Log {
     }
 
     /// Appends the records of one batch, the last of which is `revision`, and waits for the disk if `durable`.
-    pub(crate) fn append(
-        &mut self,
-        records: &[u8],
-        revision: u64,
-        durable: bool,
-    ) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, records: &[u8], revision: u64, durable: bool) -> Result<(), AppendError> {
         if let Err(error) = self.write(records) {
             // What was written of it must go, or the next batch would follow a torn record.
             return Err(match self.file.set_len(self.head.written) {
                 Ok(()) => AppendError::Rejected(error),
-                Err(undo) => AppendError::Fatal(format!(
-                    "{error}; and the log could not be cut back: {undo}"
-                )),
+                Err(undo) => AppendError::Fatal(format!("{error}; and the log could not be cut back: {undo}")),
             });
         }
         self.head.written += records.len() as u64;
@@ -156,8 +129,7 @@ impl Log {
         (self.hook)(Step::BeforeWrite)?;
         let half = records.len() / 2;
         if let Err(error) = (self.hook)(Step::Tear) {
-            self.file
-                .write_all_at(&records[..half], self.head.written)?;
+            self.file.write_all_at(&records[..half], self.head.written)?;
             (self.hook)(Step::Torn)?;
             return Err(error);
         }
@@ -167,9 +139,7 @@ impl Log {
 
     /// Waits until all that was appended is on disk. A failure is final: the kernel may have dropped the pages.
     pub(crate) fn sync(&mut self) -> Result<(), AppendError> {
-        (self.hook)(Step::BeforeSync)
-            .and_then(|()| self.file.sync_data())
-            .map_err(fatal)?;
+        (self.hook)(Step::BeforeSync).and_then(|()| self.file.sync_data()).map_err(fatal)?;
         self.head.synced = self.head.written;
         self.synced = self.head.revision;
         Ok(())
@@ -178,8 +148,7 @@ impl Log {
     /// Begins a new segment. The old one is on disk whole before.
     pub(crate) fn roll(&mut self) -> Result<(), AppendError> {
         self.sync()?;
-        self.file =
-            Self::create_segment(&self.dir, self.head.revision).map_err(AppendError::Rejected)?;
+        self.file = Self::create_segment(&self.dir, self.head.revision).map_err(AppendError::Rejected)?;
         self.head.segment = self.head.revision + 1;
         self.head.written = SEGMENT_HEADER as u64;
         self.head.synced = self.head.written;

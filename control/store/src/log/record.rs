@@ -48,13 +48,7 @@ pub(crate) enum Flaw {
 }
 
 /// Appends a record to `out`, its body written by `body`.
-pub(crate) fn put(
-    out: &mut Vec<u8>,
-    revision: u64,
-    synced: u64,
-    kind: Kind,
-    body: impl FnOnce(&mut Vec<u8>),
-) {
+pub(crate) fn put(out: &mut Vec<u8>, revision: u64, synced: u64, kind: Kind, body: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.resize(start + HEADER, 0);
     out.push(kind as u8);
@@ -79,18 +73,8 @@ pub(crate) fn read(segment: &[u8], start: usize) -> Result<Record<'_>, Flaw> {
     let Some((header, payload)) = rest.split_at_checked(HEADER) else {
         return Err(Flaw::Cut);
     };
-    let word = |at: usize| {
-        header[at..at + 4]
-            .try_into()
-            .map(u32::from_le_bytes)
-            .map_err(|_| Flaw::Wrong)
-    };
-    let long = |at: usize| {
-        header[at..at + 8]
-            .try_into()
-            .map(u64::from_le_bytes)
-            .map_err(|_| Flaw::Wrong)
-    };
+    let word = |at: usize| header[at..at + 4].try_into().map(u32::from_le_bytes).map_err(|_| Flaw::Wrong);
+    let long = |at: usize| header[at..at + 8].try_into().map(u64::from_le_bytes).map_err(|_| Flaw::Wrong);
     if word(0)? != MAGIC || word(28)? != crc32c(&header[..28]) {
         return Err(Flaw::Wrong);
     }
@@ -105,22 +89,14 @@ pub(crate) fn read(segment: &[u8], start: usize) -> Result<Record<'_>, Flaw> {
         Some((3, body)) => (Kind::Skip, body),
         _ => return Err(Flaw::Wrong),
     };
-    Ok(Record {
-        revision: long(8)?,
-        synced: long(16)?,
-        kind,
-        body,
-        end: start + HEADER + length,
-    })
+    Ok(Record { revision: long(8)?, synced: long(16)?, kind, body, end: start + HEADER + length })
 }
 
 /// Whether a sound record after `start` testifies that `revision` had been on disk.
 pub(crate) fn later_witness(segment: &[u8], start: usize, revision: u64) -> bool {
     let magic = MAGIC.to_le_bytes();
-    (start + 1..segment.len().saturating_sub(HEADER)).any(|at| {
-        segment[at..].starts_with(&magic)
-            && read(segment, at).is_ok_and(|record| record.synced >= revision)
-    })
+    (start + 1..segment.len().saturating_sub(HEADER))
+        .any(|at| segment[at..].starts_with(&magic) && read(segment, at).is_ok_and(|record| record.synced >= revision))
 }
 
 /// Whether the end of a segment looks like blocks that a power cut kept from being written: a sector of zeros, which

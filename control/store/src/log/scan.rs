@@ -38,18 +38,12 @@ pub(crate) fn replay(
     let segments = files::at(dir, files::numbered(dir, "log"))?;
     let Some(start) = segments.iter().rposition(|(first, _)| *first <= base + 1) else {
         return match segments.first() {
-            None if head.is_some() => Err(damaged(
-                dir,
-                0,
-                "the log is gone, but its head is there".into(),
-            )),
+            None if head.is_some() => Err(damaged(dir, 0, "the log is gone, but its head is there".into())),
             None => Ok(None),
             Some((first, path)) => Err(damaged(
                 path,
                 0,
-                format!(
-                    "the log begins at revision {first}, but the newest sound checkpoint is at {base}"
-                ),
+                format!("the log begins at revision {first}, but the newest sound checkpoint is at {base}"),
             )),
         };
     };
@@ -60,9 +54,7 @@ pub(crate) fn replay(
         let before = match segment_before(&bytes, *first) {
             Some(before) if tail.is_none_or(|tail| tail.revision == before) => before,
             Some(before) => {
-                let text = format!(
-                    "the segment follows revision {before}, which is not where the one before it ends"
-                );
+                let text = format!("the segment follows revision {before}, which is not where the one before it ends");
                 return Err(damaged(path, 0, text));
             }
             None if last && is_unborn(&bytes, *first, head) => {
@@ -72,13 +64,7 @@ pub(crate) fn replay(
             }
             None => return Err(damaged(path, 0, "the segment's header is damaged".into())),
         };
-        let mut segment = Segment {
-            path,
-            first: *first,
-            bytes: &bytes,
-            last,
-            head,
-        };
+        let mut segment = Segment { path, first: *first, bytes: &bytes, last, head };
         tail = Some(segment.replay(before, base, take)?);
     }
     check_extent(dir, tail, head)?;
@@ -104,15 +90,8 @@ fn check_extent(dir: &Path, tail: Option<Tail>, head: Option<&Head>) -> Result<(
     let (segment, length) = tail.map_or((0, 0), |tail| (tail.segment, tail.length));
     if segment < head.segment || (segment == head.segment && length < head.extent()) {
         let path = super::segment_path(dir, head.segment);
-        let text = format!(
-            "the log ends here, but {} bytes of this segment had been acknowledged",
-            head.extent()
-        );
-        return Err(damaged(
-            &path,
-            if segment == head.segment { length } else { 0 },
-            text,
-        ));
+        let text = format!("the log ends here, but {} bytes of this segment had been acknowledged", head.extent());
+        return Err(damaged(&path, if segment == head.segment { length } else { 0 }, text));
     }
     Ok(())
 }
@@ -153,17 +132,11 @@ impl Segment<'_> {
             }
             revision = record.revision;
             if revision > base {
-                take(record).map_err(|text| {
-                    damaged(self.path, offset, format!("revision {revision}: {text}"))
-                })?;
+                take(record).map_err(|text| damaged(self.path, offset, format!("revision {revision}: {text}")))?;
             }
             offset = record.end;
         }
-        Ok(Tail {
-            segment: self.first,
-            length: offset as u64,
-            revision,
-        })
+        Ok(Tail { segment: self.first, length: offset as u64, revision })
     }
 
     /// Whether what is not a sound record, after `revision`, was never acknowledged. An error if it was or may have been.
@@ -173,16 +146,9 @@ impl Segment<'_> {
                 Flaw::Cut => "is cut off",
                 Flaw::Wrong => "does not match its checksum",
             };
-            Err(damaged(
-                self.path,
-                offset,
-                format!("the record after revision {revision} {what}, and {text}"),
-            ))
+            Err(damaged(self.path, offset, format!("the record after revision {revision} {what}, and {text}")))
         };
-        if self
-            .head
-            .is_some_and(|head| head.covers(self.first, offset as u64))
-        {
+        if self.head.is_some_and(|head| head.covers(self.first, offset as u64)) {
             return refuse("it had been acknowledged");
         }
         if !self.last || record::later_witness(self.bytes, offset, revision + 1) {
@@ -214,9 +180,5 @@ impl Segment<'_> {
 
 fn damaged(path: &Path, offset: impl TryInto<u64>, detail: String) -> OpenError {
     let offset = offset.try_into().unwrap_or_default();
-    OpenError::Damaged {
-        path: path.to_path_buf(),
-        offset,
-        detail,
-    }
+    OpenError::Damaged { path: path.to_path_buf(), offset, detail }
 }

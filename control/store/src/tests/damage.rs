@@ -8,10 +8,7 @@ use crate::log::{SEGMENT_HEADER, head::Head};
 /// Flips one random bit of a file and says where.
 fn flip(path: &Path, random: &mut StdRng) -> (usize, u8) {
     let mut bytes = std::fs::read(path).unwrap();
-    let (at, bit) = (
-        random.random_range(0..bytes.len()),
-        random.random_range(0..8u8),
-    );
+    let (at, bit) = (random.random_range(0..bytes.len()), random.random_range(0..8u8));
     bytes[at] ^= 1 << bit;
     std::fs::write(path, bytes).unwrap();
     (at, bit)
@@ -22,10 +19,7 @@ fn after_power_cut(dir: &Path, synced: u64) {
     let path = dir.join("log/head");
     let mut head = Head::read(&path).unwrap();
     (head.boot, head.clean, head.synced) = ([7; 16], false, synced);
-    crate::log::head::HeadFile::open(&path)
-        .unwrap()
-        .write(&head)
-        .unwrap();
+    crate::log::head::HeadFile::open(&path).unwrap().write(&head).unwrap();
 }
 
 async fn filled(writes: usize) -> (tempfile::TempDir, Content, u64) {
@@ -45,10 +39,7 @@ async fn a_log_cut_anywhere_is_refused_while_its_head_knows_better() {
     for length in (0..whole.len()).rev() {
         std::fs::write(&segment, &whole[..length]).unwrap();
         let text = refused(open(dir.path(), small()));
-        assert!(
-            text.contains(segment.to_str().unwrap()) && text.contains("acknowledged"),
-            "{length}: {text}"
-        );
+        assert!(text.contains(segment.to_str().unwrap()) && text.contains("acknowledged"), "{length}: {text}");
     }
     std::fs::remove_file(&segment).unwrap();
     refused(open(dir.path(), small()));
@@ -71,16 +62,10 @@ async fn a_torn_end_is_cut_off_at_every_offset() {
     for length in synced as usize..whole.len() {
         let copy = tempfile::tempdir().unwrap();
         copy_dir(dir.path(), copy.path());
-        std::fs::write(
-            copy.path().join("log").join(segment.file_name().unwrap()),
-            &whole[..length],
-        )
-        .unwrap();
+        std::fs::write(copy.path().join("log").join(segment.file_name().unwrap()), &whole[..length]).unwrap();
         let store = open(copy.path(), small()).unwrap();
         let found = content(&store);
-        let kept = before
-            .iter()
-            .all(|(key, (revision, ..))| found[key].0 >= *revision);
+        let kept = before.iter().all(|(key, (revision, ..))| found[key].0 >= *revision);
         assert!(kept && store.revision() > revision, "{length}");
     }
 }
@@ -92,10 +77,7 @@ async fn blocks_that_were_never_written_are_a_torn_end_but_wrong_bytes_are_not()
     fill(&store, 8).await;
     let before = content(&store);
     let synced = std::fs::metadata(newest_segment(dir.path())).unwrap().len() as usize;
-    store
-        .write(put(&key("large"), Precondition::Any, &"y".repeat(3000)))
-        .await
-        .unwrap();
+    store.write(put(&key("large"), Precondition::Any, &"y".repeat(3000))).await.unwrap();
     drop(store);
     let segment = newest_segment(dir.path());
     let whole = std::fs::read(&segment).unwrap();
@@ -107,19 +89,11 @@ async fn blocks_that_were_never_written_are_a_torn_end_but_wrong_bytes_are_not()
     wrong[synced + 1500] ^= 4;
     std::fs::write(&segment, &wrong).unwrap();
     let text = refused(open(dir.path(), small()));
-    assert!(
-        text.contains(&format!("offset {synced}")) && text.contains("may have been acknowledged"),
-        "{text}"
-    );
+    assert!(text.contains(&format!("offset {synced}")) && text.contains("may have been acknowledged"), "{text}");
     // What the text advises works.
     let copy = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), copy.path());
-    std::fs::File::options()
-        .write(true)
-        .open(newest_segment(copy.path()))
-        .unwrap()
-        .set_len(synced as u64)
-        .unwrap();
+    std::fs::File::options().write(true).open(newest_segment(copy.path())).unwrap().set_len(synced as u64).unwrap();
     std::fs::remove_file(copy.path().join("log/head")).unwrap();
     assert_eq!(content(&open(copy.path(), small()).unwrap()), before);
     std::fs::write(&segment, &zeros).unwrap();
@@ -150,10 +124,7 @@ async fn flips(seed: u64, flips: usize, choose: impl Fn(&Path) -> bool) -> usize
         copy_dir(dir.path(), copy.path());
         let chosen: Vec<_> = files_of(copy.path())
             .into_iter()
-            .filter(|path| {
-                choose(path.strip_prefix(copy.path()).unwrap())
-                    && path.metadata().unwrap().len() > 0
-            })
+            .filter(|path| choose(path.strip_prefix(copy.path()).unwrap()) && path.metadata().unwrap().len() > 0)
             .collect();
         let path = chosen.choose(&mut random).unwrap();
         let place = flip(path, &mut random);
@@ -182,22 +153,13 @@ async fn flipped_bits_in_the_log_are_found() {
 async fn flipped_bits_in_the_newest_segment_are_found() {
     let (dir, ..) = filled(420).await;
     let newest = newest_segment(dir.path()).file_name().unwrap().to_owned();
-    let refusals = flips(2, 60, |path| {
-        path.starts_with("log") && path.file_name() == Some(&*newest)
-    })
-    .await;
-    assert_eq!(
-        refusals, 60,
-        "what was acknowledged and is damaged is refused"
-    );
+    let refusals = flips(2, 60, |path| path.starts_with("log") && path.file_name() == Some(&*newest)).await;
+    assert_eq!(refusals, 60, "what was acknowledged and is damaged is refused");
 }
 
 #[tokio::test]
 async fn flipped_bits_in_checkpoints_are_survived() {
-    assert_eq!(
-        flips(3, 30, |path| path.starts_with("checkpoints")).await,
-        0
-    );
+    assert_eq!(flips(3, 30, |path| path.starts_with("checkpoints")).await, 0);
 }
 
 #[tokio::test]

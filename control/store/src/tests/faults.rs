@@ -30,27 +30,14 @@ async fn a_full_disk_fails_writes_and_nothing_else() {
         full.store(true, Ordering::SeqCst);
         for _ in 0..3 {
             let failed = store.write(put(&key("o1"), Precondition::Any, "no")).await;
-            assert!(
-                matches!(&failed, Err(error @ StoreError::Io(_)) if error.is_retryable()),
-                "{failed:?}"
-            );
+            assert!(matches!(&failed, Err(error @ StoreError::Io(_)) if error.is_retryable()), "{failed:?}");
         }
-        assert_eq!(
-            (content(&store), store.revision()),
-            (before.clone(), revision)
-        );
+        assert_eq!((content(&store), store.revision()), (before.clone(), revision));
         let copy = tempfile::tempdir().unwrap();
         copy_dir(dir.path(), copy.path());
-        assert_eq!(
-            content(&open(copy.path(), small()).unwrap()),
-            before,
-            "{step:?}"
-        );
+        assert_eq!(content(&open(copy.path(), small()).unwrap()), before, "{step:?}");
         full.store(false, Ordering::SeqCst);
-        let entry = store
-            .write(put(&key("o1"), Precondition::Any, "yes"))
-            .await
-            .unwrap();
+        let entry = store.write(put(&key("o1"), Precondition::Any, "yes")).await.unwrap();
         assert_eq!(entry.revision, revision + 1);
         let after = content(&store);
         drop(store);
@@ -69,16 +56,9 @@ async fn a_failed_sync_ends_writing_for_good() {
     assert!(matches!(failed, Err(StoreError::ReadOnly(_))), "{failed:?}");
     broken.store(false, Ordering::SeqCst);
     let failed = store.write(put(&key("o1"), Precondition::Any, "no")).await;
-    assert!(
-        matches!(failed, Err(StoreError::ReadOnly(_))),
-        "a second sync that succeeds proves nothing"
-    );
+    assert!(matches!(failed, Err(StoreError::ReadOnly(_))), "a second sync that succeeds proves nothing");
     assert!(store.refusal().is_some());
-    assert_eq!(
-        (content(&store), store.revision()),
-        (before, revision),
-        "reads go on"
-    );
+    assert_eq!((content(&store), store.revision()), (before, revision), "reads go on");
     drop(store);
     assert!(open(dir.path(), small()).unwrap().revision() >= revision);
 }

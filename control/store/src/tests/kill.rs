@@ -33,10 +33,7 @@ fn victim() {
         return;
     };
     let (step, countdown) = at.split_once(' ').unwrap();
-    let (step, countdown) = (
-        STEPS[step.parse::<usize>().unwrap()],
-        AtomicUsize::new(countdown.parse().unwrap()),
-    );
+    let (step, countdown) = (STEPS[step.parse::<usize>().unwrap()], AtomicUsize::new(countdown.parse().unwrap()));
     let mut options = small();
     options.hook = Arc::new(move |at| {
         // To die with half a batch written, the batch must be torn, which the step before asks for.
@@ -45,18 +42,10 @@ fn victim() {
         if at == Step::Torn || (due && step != Step::Torn) {
             raise(Signal::SIGKILL).unwrap();
         }
-        if due {
-            Err(std::io::ErrorKind::StorageFull.into())
-        } else {
-            Ok(())
-        }
+        if due { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     });
     let store = Arc::new(open(dir, options).unwrap());
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let writers = (0..8).map(|writer| {
             let store = store.clone();
@@ -83,13 +72,7 @@ fn no_acknowledged_write_is_lost_to_kill_9() {
         // The same directory is killed again and again.
         for countdown in [1, 2, 9, 40] {
             let mut child = Command::new(std::env::current_exe().unwrap())
-                .args([
-                    "--exact",
-                    "tests::kill::victim",
-                    "--ignored",
-                    "--nocapture",
-                    "--test-threads=1",
-                ])
+                .args(["--exact", "tests::kill::victim", "--ignored", "--nocapture", "--test-threads=1"])
                 .env(DIR, dir.path())
                 .env(AT, format!("{step} {countdown}"))
                 .stdout(Stdio::piped())
@@ -98,8 +81,7 @@ fn no_acknowledged_write_is_lost_to_kill_9() {
                 .unwrap();
             for line in BufReader::new(child.stdout.take().unwrap()).lines() {
                 // The last line may be cut by the kill.
-                if let ["acknowledged", name, revision] =
-                    line.unwrap().split(' ').collect::<Vec<_>>()[..]
+                if let ["acknowledged", name, revision] = line.unwrap().split(' ').collect::<Vec<_>>()[..]
                     && let Ok(revision) = revision.parse::<u64>()
                 {
                     let known = acknowledged.entry(name.to_owned()).or_default();
@@ -107,19 +89,11 @@ fn no_acknowledged_write_is_lost_to_kill_9() {
                 }
             }
             use std::os::unix::process::ExitStatusExt as _;
-            assert_eq!(
-                child.wait().unwrap().signal(),
-                Some(9),
-                "{name:?} {countdown}"
-            );
+            assert_eq!(child.wait().unwrap().signal(), Some(9), "{name:?} {countdown}");
             let store = open(dir.path(), small()).unwrap();
             for (name, revision) in &acknowledged {
                 let entry = store.get(&key(name)).unwrap();
-                assert!(
-                    entry.revision >= *revision,
-                    "{name} is at {} after {revision}",
-                    entry.revision
-                );
+                assert!(entry.revision >= *revision, "{name} is at {} after {revision}", entry.revision);
             }
             assert!(store.revision() >= acknowledged.values().copied().max().unwrap_or_default());
         }

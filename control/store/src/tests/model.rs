@@ -58,9 +58,7 @@ fn precondition(model: &Model, name: &str, expect: Expect) -> Precondition {
 fn allowed(model: &Model, name: &str, precondition: Precondition, deletes: bool) -> bool {
     match (precondition, model.get(name)) {
         (Precondition::Absent, found) => found.is_none() && !deletes,
-        (Precondition::Revision(expected), found) => {
-            found.is_some_and(|(revision, ..)| *revision == expected)
-        }
+        (Precondition::Revision(expected), found) => found.is_some_and(|(revision, ..)| *revision == expected),
         (Precondition::Any, found) => found.is_some() || !deletes,
     }
 }
@@ -70,12 +68,7 @@ fn check(store: &LogStore, model: &Model) {
     let found: Model = list
         .entries
         .iter()
-        .map(|e| {
-            (
-                e.key.name.to_string(),
-                (e.revision, e.created, e.attributes.labels["text"].clone()),
-            )
-        })
+        .map(|e| (e.key.name.to_string(), (e.revision, e.created, e.attributes.labels["text"].clone())))
         .collect();
     assert_eq!(&found, model);
 }
@@ -95,16 +88,10 @@ async fn run(actions: Vec<Action>) {
                 let precondition = precondition(&model, &name, e);
                 let text = format!("{}{}", past.len(), "x".repeat(size.into()));
                 let result = store.write(put(&key(&name), precondition, &text)).await;
-                assert_eq!(
-                    result.is_ok(),
-                    allowed(&model, &name, precondition, false),
-                    "{result:?}"
-                );
+                assert_eq!(result.is_ok(), allowed(&model, &name, precondition, false), "{result:?}");
                 if let Ok(entry) = result {
                     assert!(entry.revision > past.last().unwrap().0);
-                    let created = model
-                        .get(&name)
-                        .map_or(entry.revision, |(_, created, _)| *created);
+                    let created = model.get(&name).map_or(entry.revision, |(_, created, _)| *created);
                     model.insert(name, (entry.revision, created, text));
                     past.push((entry.revision, model.clone()));
                 }
@@ -113,11 +100,7 @@ async fn run(actions: Vec<Action>) {
                 let name = format!("o{k}");
                 let precondition = precondition(&model, &name, e);
                 let result = store.write(delete(&key(&name), precondition)).await;
-                assert_eq!(
-                    result.is_ok(),
-                    allowed(&model, &name, precondition, true),
-                    "{result:?}"
-                );
+                assert_eq!(result.is_ok(), allowed(&model, &name, precondition, true), "{result:?}");
                 if let Ok(entry) = result {
                     model.remove(&name);
                     past.push((entry.revision, model.clone()));
@@ -149,36 +132,17 @@ async fn check_history(store: &LogStore, past: &[(u64, Model)]) {
             }
             Err(error) => panic!("{error}"),
         };
-        let mut found: BTreeMap<_, _> = list
-            .entries
-            .iter()
-            .map(|e| (e.key.name.to_string(), e.revision))
-            .collect();
-        assert_eq!(
-            found,
-            model
-                .iter()
-                .map(|(name, (revision, ..))| (name.clone(), *revision))
-                .collect()
-        );
+        let mut found: BTreeMap<_, _> = list.entries.iter().map(|e| (e.key.name.to_string(), e.revision)).collect();
+        assert_eq!(found, model.iter().map(|(name, (revision, ..))| (name.clone(), *revision)).collect());
         let mut watch = store.watch(Range::all("configmaps"), *revision).unwrap();
         while watch.progress() < store.revision() {
             let event = watch.next().await.unwrap().unwrap();
             let name = event.entry.key.name.to_string();
-            let before = if event.deleted {
-                found.remove(&name)
-            } else {
-                found.insert(name, event.revision)
-            };
+            let before = if event.deleted { found.remove(&name) } else { found.insert(name, event.revision) };
             assert_eq!(before, event.previous.as_ref().map(|p| p.revision));
         }
         let now = &past.last().unwrap().1;
-        assert_eq!(
-            found,
-            now.iter()
-                .map(|(name, (revision, ..))| (name.clone(), *revision))
-                .collect()
-        );
+        assert_eq!(found, now.iter().map(|(name, (revision, ..))| (name.clone(), *revision)).collect());
     }
 }
 

@@ -12,16 +12,10 @@ async fn a_start_goes_on_where_the_last_run_ended() {
     fill(&store, 500).await;
     let (before, revision) = (content(&store), store.revision());
     store.close().await;
-    assert!(matches!(
-        store.write(put(&key("late"), Precondition::Any, "")).await,
-        Err(StoreError::Closed)
-    ));
+    assert!(matches!(store.write(put(&key("late"), Precondition::Any, "")).await, Err(StoreError::Closed)));
     let store = open(dir.path(), small()).unwrap();
     assert_eq!((content(&store), store.revision()), (before, revision));
-    let entry = store
-        .write(put(&key("new"), Precondition::Absent, ""))
-        .await
-        .unwrap();
+    let entry = store.write(put(&key("new"), Precondition::Absent, "")).await.unwrap();
     assert_eq!(entry.revision, revision + 1);
 }
 
@@ -35,10 +29,7 @@ async fn the_log_is_pruned_behind_three_checkpoints() {
     assert_eq!(checkpoints.len(), checkpoint::KEPT);
     let segments = files::numbered(&dir.path().join("log"), "log").unwrap();
     assert!(segments[0].0 > 1, "old segments are gone");
-    assert!(
-        segments[0].0 <= checkpoints[0].0 + 1,
-        "the oldest checkpoint can be replayed from"
-    );
+    assert!(segments[0].0 <= checkpoints[0].0 + 1, "the oldest checkpoint can be replayed from");
 }
 
 #[tokio::test]
@@ -69,29 +60,17 @@ async fn a_sound_index_is_what_a_start_reads() {
     fill(&store, 100).await;
     // Larger than a chunk, then smaller, then gone: no chunk may be left behind.
     for size in [100_000, 40_000, 10] {
-        store
-            .write(put(&key("large"), Precondition::Any, &"y".repeat(size)))
-            .await
-            .unwrap();
+        store.write(put(&key("large"), Precondition::Any, &"y".repeat(size))).await.unwrap();
         fill(&store, 50).await;
     }
-    store
-        .write(put(&key("kept"), Precondition::Any, &"z".repeat(70_000)))
-        .await
-        .unwrap();
+    store.write(put(&key("kept"), Precondition::Any, &"z".repeat(70_000))).await.unwrap();
     fill(&store, 100).await;
     let (before, revision) = (content(&store), store.revision());
     drop(store);
-    let (index, state) = crate::index::Index::start(
-        &dir.path().join("index"),
-        options.describe.clone(),
-        options.index_patience,
-    );
+    let (index, state) =
+        crate::index::Index::start(&dir.path().join("index"), options.describe.clone(), options.index_patience);
     let base = state.unwrap().revision;
-    assert!(
-        base > 1 && base + options.index_lag <= revision,
-        "{base} of {revision}"
-    );
+    assert!(base > 1 && base + options.index_lag <= revision, "{base} of {revision}");
     index.unwrap().close();
     let store = open(dir.path(), options).unwrap();
     assert_eq!((content(&store), store.revision()), (before, revision));
@@ -142,12 +121,7 @@ async fn one_process_at_a_time() {
     let store = open(dir.path(), small()).unwrap();
     let second = open(dir.path(), small()).unwrap_err();
     assert!(matches!(second, OpenError::InUse { .. }));
-    assert!(
-        second
-            .to_string()
-            .contains(&format!("by process {}", std::process::id())),
-        "{second}"
-    );
+    assert!(second.to_string().contains(&format!("by process {}", std::process::id())), "{second}");
     drop(store);
     assert!(open(dir.path(), small()).is_ok());
 }
@@ -167,31 +141,17 @@ async fn revisions_that_a_power_cut_took_are_not_issued_again() {
     let after = tempfile::tempdir().unwrap();
     copy_dir(dir.path(), after.path());
     head.boot = [7; 16];
-    crate::log::head::HeadFile::open(&after.path().join("log/head"))
-        .unwrap()
-        .write(&head)
-        .unwrap();
-    let segment = std::fs::File::options()
-        .write(true)
-        .open(newest_segment(after.path()))
-        .unwrap();
+    crate::log::head::HeadFile::open(&after.path().join("log/head")).unwrap().write(&head).unwrap();
+    let segment = std::fs::File::options().write(true).open(newest_segment(after.path())).unwrap();
     segment.set_len(head.synced).unwrap();
     let store = open(after.path(), small()).unwrap();
     assert!(store.get(&key("event")).is_none());
     assert_eq!(content(&store).len(), 5);
     assert!(store.revision() > shown && durable < shown);
-    let revision = store
-        .write(put(&key("new"), Precondition::Absent, ""))
-        .await
-        .unwrap()
-        .revision;
+    let revision = store.write(put(&key("new"), Precondition::Absent, "")).await.unwrap().revision;
     drop(store);
     let store = open(after.path(), small()).unwrap();
-    assert_eq!(
-        store.revision(),
-        revision,
-        "an orderly restart skips nothing"
-    );
+    assert_eq!(store.revision(), revision, "an orderly restart skips nothing");
 }
 
 #[tokio::test]
@@ -207,10 +167,7 @@ async fn a_backup_restores_with_revisions_above_all_that_were_issued() {
     let issued = store.revision();
     let restored = target.path().join("restored");
     LogStore::restore(&restored, &backup, &small()).unwrap();
-    assert!(
-        LogStore::restore(dir.path(), &backup, &small()).is_err(),
-        "a store in use is not overwritten"
-    );
+    assert!(LogStore::restore(dir.path(), &backup, &small()).is_err(), "a store in use is not overwritten");
     let store = open(&restored, small()).unwrap();
     assert_eq!(content(&store), before);
     assert!(store.revision() > issued);
@@ -218,12 +175,6 @@ async fn a_backup_restores_with_revisions_above_all_that_were_issued() {
     assert!(matches!(old, Err(StoreError::Compacted { .. })));
     fill(&store, 1).await;
     drop(store);
-    assert!(
-        LogStore::restore(&restored, &backup, &small()).is_err(),
-        "nor one at rest"
-    );
-    assert_eq!(
-        content(&open(&restored, small()).unwrap()).len(),
-        before.len()
-    );
+    assert!(LogStore::restore(&restored, &backup, &small()).is_err(), "nor one at rest");
+    assert_eq!(content(&open(&restored, small()).unwrap()).len(), before.len());
 }

@@ -17,7 +17,11 @@ pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
         (spec.host_network, "spec.hostNetwork", "Pods have a network of their own on this node"),
         (spec.host_pid, "spec.hostPID", "containers do not see the node's processes on this node"),
         (spec.host_ipc, "spec.hostIPC", "containers do not share the node's IPC namespace on this node"),
-        (spec.share_process_namespace, "spec.shareProcessNamespace", "containers do not share a process namespace on this node"),
+        (
+            spec.share_process_namespace,
+            "spec.shareProcessNamespace",
+            "containers do not share a process namespace on this node",
+        ),
         (spec.set_hostname_as_fqdn, "spec.setHostnameAsFQDN", "a Pod's host name is its short name on this node"),
         (spec.host_users.map(|on| !on), "spec.hostUsers", "user namespaces are not supported by this node"),
     ];
@@ -52,7 +56,12 @@ pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
             return Err(unsupported(format!("spec.volumes[{n}].emptyDir.sizeLimit"), problem));
         }
     }
-    let init = spec.init_containers.iter().flatten().enumerate().map(|(n, container)| (format!("spec.initContainers[{n}]"), container));
+    let init = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .enumerate()
+        .map(|(n, container)| (format!("spec.initContainers[{n}]"), container));
     let main = spec.containers.iter().enumerate().map(|(n, container)| (format!("spec.containers[{n}]"), container));
     for (field, of) in init.chain(main) {
         container(&field, of)?;
@@ -62,19 +71,32 @@ pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
 
 fn container(field: &str, container: &Container) -> Result<(), ConfigError> {
     if container.restart_policy.is_some() {
-        return Err(unsupported(format!("{field}.restartPolicy"), "sidecars and restart rules are not supported by this node yet"));
+        return Err(unsupported(
+            format!("{field}.restartPolicy"),
+            "sidecars and restart rules are not supported by this node yet",
+        ));
     }
     if container.volume_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
         return Err(unsupported(format!("{field}.volumeDevices"), "block devices are not supported by this node"));
     }
     let hooks = container.lifecycle.as_ref();
     if hooks.is_some_and(|hooks| hooks.post_start.is_some()) {
-        return Err(unsupported(format!("{field}.lifecycle.postStart"), "postStart hooks are not supported by this node yet"));
+        return Err(unsupported(
+            format!("{field}.lifecycle.postStart"),
+            "postStart hooks are not supported by this node yet",
+        ));
     }
     if hooks.is_some_and(|hooks| hooks.stop_signal.is_some()) {
-        return Err(unsupported(format!("{field}.lifecycle.stopSignal"), "stop signals other than SIGTERM are not supported by this node yet"));
+        return Err(unsupported(
+            format!("{field}.lifecycle.stopSignal"),
+            "stop signals other than SIGTERM are not supported by this node yet",
+        ));
     }
-    let probes = [("startupProbe", &container.startup_probe), ("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe)];
+    let probes = [
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+    ];
     for (name, probe) in probes {
         if probe.as_ref().is_some_and(|probe| probe.grpc.is_some()) {
             return Err(unsupported(format!("{field}.{name}.grpc"), "gRPC probes are not supported by this node yet"));
@@ -82,21 +104,33 @@ fn container(field: &str, container: &Container) -> Result<(), ConfigError> {
     }
     for (n, port) in container.ports.iter().flatten().enumerate() {
         if port.host_port.is_some_and(|port| port != 0) {
-            return Err(unsupported(format!("{field}.ports[{n}].hostPort"), "host ports are not supported by this node; use a NodePort Service"));
+            return Err(unsupported(
+                format!("{field}.ports[{n}].hostPort"),
+                "host ports are not supported by this node; use a NodePort Service",
+            ));
         }
     }
     let resources = container.resources.as_ref();
-    let lists = [("limits", resources.and_then(|resources| resources.limits.as_ref())), ("requests", resources.and_then(|resources| resources.requests.as_ref()))];
+    let lists = [
+        ("limits", resources.and_then(|resources| resources.limits.as_ref())),
+        ("requests", resources.and_then(|resources| resources.requests.as_ref())),
+    ];
     for (name, list) in lists {
         for resource in list.into_iter().flatten().map(|(resource, _)| resource) {
             if !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-                return Err(unsupported(format!("{field}.resources.{name}[{resource}]"), "this node does not have this resource"));
+                return Err(unsupported(
+                    format!("{field}.resources.{name}[{resource}]"),
+                    "this node does not have this resource",
+                ));
             }
         }
     }
     let context = container.security_context.as_ref();
     if context.is_some_and(|context| context.se_linux_options.is_some()) {
-        return Err(unsupported(format!("{field}.securityContext.seLinuxOptions"), "SELinux is not supported by this node"));
+        return Err(unsupported(
+            format!("{field}.securityContext.seLinuxOptions"),
+            "SELinux is not supported by this node",
+        ));
     }
     app_armor(&format!("{field}.securityContext"), context.and_then(|context| context.app_armor_profile.as_ref()))
 }
@@ -104,9 +138,10 @@ fn container(field: &str, container: &Container) -> Result<(), ConfigError> {
 /// As a kubelet whose kernel has no AppArmor.
 fn app_armor(field: &str, profile: Option<&AppArmorProfile>) -> Result<(), ConfigError> {
     match profile {
-        Some(profile) if profile.type_ != "Unconfined" => {
-            Err(unsupported(format!("{field}.appArmorProfile"), "cannot enforce AppArmor: it is not supported by this node"))
-        }
+        Some(profile) if profile.type_ != "Unconfined" => Err(unsupported(
+            format!("{field}.appArmorProfile"),
+            "cannot enforce AppArmor: it is not supported by this node",
+        )),
         _ => Ok(()),
     }
 }
@@ -114,7 +149,11 @@ fn app_armor(field: &str, profile: Option<&AppArmorProfile>) -> Result<(), Confi
 /// System calls of a container are not filtered yet. For Wasm, which makes none, every profile is honoured.
 fn seccomp(pod: &Pod, field: &str, container: &Container) -> Result<(), ConfigError> {
     let own = container.security_context.as_ref().and_then(|context| context.seccomp_profile.as_ref());
-    let shared = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()).and_then(|context| context.seccomp_profile.as_ref());
+    let shared = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.security_context.as_ref())
+        .and_then(|context| context.seccomp_profile.as_ref());
     let (field, profile) = match (own, shared) {
         (Some(own), _) => (format!("{field}.securityContext.seccompProfile"), own),
         (None, Some(shared)) => ("spec.securityContext.seccompProfile".to_owned(), shared),
@@ -123,7 +162,10 @@ fn seccomp(pod: &Pod, field: &str, container: &Container) -> Result<(), ConfigEr
     if profile.type_ == "Unconfined" {
         return Ok(());
     }
-    Err(unsupported(field, &format!("{} cannot be enforced for containers by this node yet; use Unconfined", profile.type_)))
+    Err(unsupported(
+        field,
+        &format!("{} cannot be enforced for containers by this node yet; use Unconfined", profile.type_),
+    ))
 }
 
 /// What a container of this kind cannot have. What is already so for every Wasm container (no new privileges, all
@@ -132,12 +174,18 @@ pub(crate) fn kind(pod: &Pod, field: &str, container: &Container, kind: ImageKin
     if kind == ImageKind::Container {
         return seccomp(pod, field, container);
     }
-    let wasm = |name: &str, problem: &str| Err(unsupported(format!("{field}.{name}"), &format!("{problem} a Wasm container")));
+    let wasm =
+        |name: &str, problem: &str| Err(unsupported(format!("{field}.{name}"), &format!("{problem} a Wasm container")));
     if let Some(context) = &container.security_context {
         if context.privileged == Some(true) {
             return wasm("securityContext.privileged", "there are no privileges to give to");
         }
-        if context.capabilities.as_ref().and_then(|capabilities| capabilities.add.as_ref()).is_some_and(|add| !add.is_empty()) {
+        if context
+            .capabilities
+            .as_ref()
+            .and_then(|capabilities| capabilities.add.as_ref())
+            .is_some_and(|add| !add.is_empty())
+        {
             return wasm("securityContext.capabilities.add", "there are no capabilities to give to");
         }
         if context.proc_mount.as_deref().is_some_and(|mount| mount != "Default") {
@@ -150,7 +198,11 @@ pub(crate) fn kind(pod: &Pod, field: &str, container: &Container, kind: ImageKin
     if container.tty == Some(true) {
         return wasm("tty", "there is no terminal for");
     }
-    let probes = [("startupProbe", &container.startup_probe), ("livenessProbe", &container.liveness_probe), ("readinessProbe", &container.readiness_probe)];
+    let probes = [
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
+    ];
     for (name, probe) in probes {
         if probe.as_ref().is_some_and(|probe| probe.exec.is_some()) {
             return wasm(&format!("{name}.exec"), "no command can be run in");
@@ -176,11 +228,14 @@ pub(crate) fn security(pod: &Pod, container: &Container) -> Result<Security, Con
     let id = |value: Option<i64>| value.and_then(|value| u32::try_from(value).ok());
     let user = id(own.and_then(|own| own.run_as_user).or_else(|| context.and_then(|context| context.run_as_user)));
     let group = id(own.and_then(|own| own.run_as_group).or_else(|| context.and_then(|context| context.run_as_group)));
-    let non_root = own.and_then(|own| own.run_as_non_root).or_else(|| context.and_then(|context| context.run_as_non_root));
+    let non_root =
+        own.and_then(|own| own.run_as_non_root).or_else(|| context.and_then(|context| context.run_as_non_root));
     if non_root == Some(true) && user == Some(0) {
         return Err(ConfigError::Invalid("container's runAsUser breaks non-root policy".to_owned()));
     }
-    let groups = context.into_iter().flat_map(|context| context.fs_group.into_iter().chain(context.supplemental_groups.iter().flatten().copied()));
+    let groups = context
+        .into_iter()
+        .flat_map(|context| context.fs_group.into_iter().chain(context.supplemental_groups.iter().flatten().copied()));
     let names = |list: Option<&Vec<String>>| {
         list.into_iter().flatten().map(|name| name.strip_prefix("CAP_").unwrap_or(name).to_owned()).collect()
     };
@@ -216,10 +271,19 @@ mod tests {
         let runtime_default = json!({ "seccompProfile": { "type": "RuntimeDefault" } });
         for (spec, path) in [
             (with("setHostnameAsFQDN", json!(true)), "spec.setHostnameAsFQDN: "),
-            (with("securityContext", json!({ "appArmorProfile": { "type": "RuntimeDefault" } })), "spec.securityContext.appArmorProfile: "),
+            (
+                with("securityContext", json!({ "appArmorProfile": { "type": "RuntimeDefault" } })),
+                "spec.securityContext.appArmorProfile: ",
+            ),
             (with("securityContext", runtime_default.clone()), "spec.securityContext.seccompProfile: "),
-            (json!({ "containers": [{ "name": "c", "securityContext": runtime_default }] }), "spec.containers[0].securityContext.seccompProfile: "),
-            (with("volumes", json!([{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }])), "spec.volumes[0].emptyDir.sizeLimit: "),
+            (
+                json!({ "containers": [{ "name": "c", "securityContext": runtime_default }] }),
+                "spec.containers[0].securityContext.seccompProfile: ",
+            ),
+            (
+                with("volumes", json!([{ "name": "v", "emptyDir": { "sizeLimit": "1Mi" } }])),
+                "spec.volumes[0].emptyDir.sizeLimit: ",
+            ),
         ] {
             let told = refused(spec, ImageKind::Container);
             assert!(told.starts_with(path), "{path} {told:?}");

@@ -21,7 +21,13 @@ pub(crate) struct Launch {
 }
 
 /// Resolves a container's environment and expands its command.
-pub(crate) fn launch(pod: &Pod, container: &Container, facts: &PodFacts, node: &Capacity, objects: &dyn Objects) -> Result<Launch, ConfigError> {
+pub(crate) fn launch(
+    pod: &Pod,
+    container: &Container,
+    facts: &PodFacts,
+    node: &Capacity,
+    objects: &dyn Objects,
+) -> Result<Launch, ConfigError> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
     let services = service_variables(namespace, links, objects);
@@ -57,7 +63,9 @@ pub(crate) fn launch(pod: &Pod, container: &Container, facts: &PodFacts, node: &
                 Some(value) => value,
                 None => continue,
             },
-            (value, None) => expand(value.as_deref().unwrap_or_default(), |name| env.get(name).or_else(|| services.get(name).cloned())),
+            (value, None) => expand(value.as_deref().unwrap_or_default(), |name| {
+                env.get(name).or_else(|| services.get(name).cloned())
+            }),
         };
         env.set(variable.name.clone(), value);
     }
@@ -66,7 +74,8 @@ pub(crate) fn launch(pod: &Pod, container: &Container, facts: &PodFacts, node: &
             env.set(name, value);
         }
     }
-    let expanded = |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, |name| env.get(name))).collect();
+    let expanded =
+        |list: &Option<Vec<String>>| list.iter().flatten().map(|text| expand(text, |name| env.get(name))).collect();
     let (command, args) = (expanded(&container.command), expanded(&container.args));
     Ok(Launch { env: env.list, command, args })
 }
@@ -109,13 +118,19 @@ fn value_from(
     if let Some(selector) = &source.resource_field_ref {
         let named = selector.container_name.as_deref().filter(|name| !name.is_empty());
         let spec = pod.spec.as_ref();
-        let of = named.and_then(|name| spec?.containers.iter().chain(spec?.init_containers.iter().flatten()).find(|other| other.name == name));
+        let of = named.and_then(|name| {
+            spec?.containers.iter().chain(spec?.init_containers.iter().flatten()).find(|other| other.name == name)
+        });
         return fields::resource(of.unwrap_or(container), selector, node).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
         let optional = key.optional == Some(true);
         let Some(map) = objects.config_map(namespace, &key.name) else {
-            return if optional { Ok(None) } else { Err(ConfigError::Missing { kind: "configmap", name: key.name.clone() }) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(ConfigError::Missing { kind: "configmap", name: key.name.clone() })
+            };
         };
         return match map.data.as_ref().and_then(|data| data.get(&key.key)) {
             Some(value) => Ok(Some(value.clone())),
@@ -126,7 +141,11 @@ fn value_from(
     if let Some(key) = &source.secret_key_ref {
         let optional = key.optional == Some(true);
         let Some(secret) = objects.secret(namespace, &key.name) else {
-            return if optional { Ok(None) } else { Err(ConfigError::Missing { kind: "secret", name: key.name.clone() }) };
+            return if optional {
+                Ok(None)
+            } else {
+                Err(ConfigError::Missing { kind: "secret", name: key.name.clone() })
+            };
         };
         return match secret.data.as_ref().and_then(|data| data.get(&key.key)) {
             Some(value) => text(value).map(Some),
@@ -146,13 +165,17 @@ fn missing_key(kind: &'static str, namespace: &str, name: &str, key: &str) -> Co
 }
 
 fn text(value: &k8s_openapi::ByteString) -> Result<String, ConfigError> {
-    String::from_utf8(value.0.clone()).map_err(|_| ConfigError::Invalid("a Secret's value for an environment variable is not UTF-8".to_owned()))
+    String::from_utf8(value.0.clone())
+        .map_err(|_| ConfigError::Invalid("a Secret's value for an environment variable is not UTF-8".to_owned()))
 }
 
 /// Docker's link variables of the namespace's Services, and of the API server's in any namespace.
 fn service_variables(namespace: &str, links: bool, objects: &dyn Objects) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
-    let api = objects.services("default").into_iter().filter(|service| service.metadata.name.as_deref() == Some("kubernetes"));
+    let api = objects
+        .services("default")
+        .into_iter()
+        .filter(|service| service.metadata.name.as_deref() == Some("kubernetes"));
     let own = if links { objects.services(namespace) } else { Vec::new() };
     for service in api.chain(own) {
         add_service(&service, &mut variables);

@@ -53,7 +53,11 @@ fn map_text(map: Option<&std::collections::BTreeMap<String, String>>) -> String 
 }
 
 /// The value of a `resourceFieldRef`; a limit that is not set is what the node has.
-pub(crate) fn resource(container: &Container, selector: &ResourceFieldSelector, node: &Capacity) -> Result<String, ConfigError> {
+pub(crate) fn resource(
+    container: &Container,
+    selector: &ResourceFieldSelector,
+    node: &Capacity,
+) -> Result<String, ConfigError> {
     let (kind, resource) = selector.resource.split_once('.').unwrap_or((&selector.resource, ""));
     let resources = container.resources.as_ref();
     let list = match kind {
@@ -70,7 +74,8 @@ pub(crate) fn resource(container: &Container, selector: &ResourceFieldSelector, 
     let divide = |value: i64, by: i64| if by <= 0 { value } else { value.div_ceil_signed(by) };
     Ok(match resource {
         "cpu" => {
-            let millis = set.map_or_else(|| if kind == "limits" { node.cpu_millis } else { 0 }, |set| set.milli_value());
+            let millis =
+                set.map_or_else(|| if kind == "limits" { node.cpu_millis } else { 0 }, |set| set.milli_value());
             let by = if divisor.is_zero() { 1000 } else { divisor.milli_value() };
             divide(millis, by).to_string()
         }

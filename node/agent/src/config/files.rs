@@ -18,7 +18,9 @@ pub struct DnsConfig {
 /// A Pod's host name.
 pub(crate) fn hostname(pod: &Pod) -> String {
     let spec = pod.spec.as_ref();
-    let chosen = spec.and_then(|spec| spec.hostname_override.as_ref().or(spec.hostname.as_ref())).filter(|name| !name.is_empty());
+    let chosen = spec
+        .and_then(|spec| spec.hostname_override.as_ref().or(spec.hostname.as_ref()))
+        .filter(|name| !name.is_empty());
     let name = chosen.or(pod.metadata.name.as_ref()).map_or("", String::as_str);
     // A host name has at most 63 characters and does not end with a separator.
     let cut: String = name.chars().take(63).collect();
@@ -63,7 +65,8 @@ pub(crate) fn resolv_conf(pod: &Pod, dns: &DnsConfig) -> String {
         ("ClusterFirst" | "ClusterFirstWithHostNet", Some(server)) => {
             let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
             servers.push(server.to_string());
-            searches = vec![format!("{namespace}.svc.{}", dns.domain), format!("svc.{}", dns.domain), dns.domain.clone()];
+            searches =
+                vec![format!("{namespace}.svc.{}", dns.domain), format!("svc.{}", dns.domain), dns.domain.clone()];
             options.push("ndots:5".to_owned());
         }
         _ => read_host(&mut servers, &mut searches, &mut options),

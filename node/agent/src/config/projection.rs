@@ -47,22 +47,40 @@ impl Source<'_> {
 
     fn map(&self, name: &str, items: Option<&[KeyToPath]>, optional: bool, mode: u32) -> Result<Payload, ConfigError> {
         let Some(map) = self.objects.config_map(self.namespace(), name) else {
-            return if optional { Ok(Payload::new()) } else { Err(ConfigError::Missing { kind: "configmap", name: name.to_owned() }) };
+            return if optional {
+                Ok(Payload::new())
+            } else {
+                Err(ConfigError::Missing { kind: "configmap", name: name.to_owned() })
+            };
         };
         let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
         let binary = map.binary_data.iter().flatten().map(|(key, ByteString(bytes))| (key.clone(), bytes.clone()));
         select("ConfigMap", self.namespace(), name, &text.chain(binary).collect(), items, optional, mode)
     }
 
-    fn secret_named(&self, name: &str, items: Option<&[KeyToPath]>, optional: bool, mode: u32) -> Result<Payload, ConfigError> {
+    fn secret_named(
+        &self,
+        name: &str,
+        items: Option<&[KeyToPath]>,
+        optional: bool,
+        mode: u32,
+    ) -> Result<Payload, ConfigError> {
         let Some(secret) = self.objects.secret(self.namespace(), name) else {
-            return if optional { Ok(Payload::new()) } else { Err(ConfigError::Missing { kind: "secret", name: name.to_owned() }) };
+            return if optional {
+                Ok(Payload::new())
+            } else {
+                Err(ConfigError::Missing { kind: "secret", name: name.to_owned() })
+            };
         };
         let data = secret.data.iter().flatten().map(|(key, ByteString(bytes))| (key.clone(), bytes.clone())).collect();
         select("Secret", self.namespace(), name, &data, items, optional, mode)
     }
 
-    pub(crate) fn downward(&self, items: Option<&[DownwardAPIVolumeFile]>, default_mode: Option<i32>) -> Result<Payload, ConfigError> {
+    pub(crate) fn downward(
+        &self,
+        items: Option<&[DownwardAPIVolumeFile]>,
+        default_mode: Option<i32>,
+    ) -> Result<Payload, ConfigError> {
         let mut payload = Payload::new();
         for item in items.unwrap_or_default() {
             let value = if let Some(field) = &item.field_ref {
@@ -70,13 +88,21 @@ impl Source<'_> {
             } else if let Some(selector) = &item.resource_field_ref {
                 let name = selector.container_name.as_deref().unwrap_or_default();
                 let spec = self.pod.spec.as_ref();
-                let container = spec.and_then(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()).find(|container| container.name == name));
+                let container = spec.and_then(|spec| {
+                    spec.containers
+                        .iter()
+                        .chain(spec.init_containers.iter().flatten())
+                        .find(|container| container.name == name)
+                });
                 let container = container.ok_or_else(|| ConfigError::Invalid(format!("container {name} not found")))?;
                 fields::resource(container, selector, self.node)?
             } else {
                 String::new()
             };
-            payload.insert(safe(&item.path)?, (value.into_bytes(), item.mode.map_or(mode(default_mode), |own| mode(Some(own)))));
+            payload.insert(
+                safe(&item.path)?,
+                (value.into_bytes(), item.mode.map_or(mode(default_mode), |own| mode(Some(own)))),
+            );
         }
         Ok(payload)
     }
@@ -88,13 +114,22 @@ impl Source<'_> {
             if let Some(map) = &source.config_map {
                 payload.extend(self.map(&map.name, map.items.as_deref(), map.optional == Some(true), default)?);
             } else if let Some(secret) = &source.secret {
-                payload.extend(self.secret_named(&secret.name, secret.items.as_deref(), secret.optional == Some(true), default)?);
+                payload.extend(self.secret_named(
+                    &secret.name,
+                    secret.items.as_deref(),
+                    secret.optional == Some(true),
+                    default,
+                )?);
             } else if let Some(downward) = &source.downward_api {
                 payload.extend(self.downward(downward.items.as_deref(), volume.default_mode)?);
             } else {
-                let kind = if source.service_account_token.is_some() { "serviceAccountToken" } else { "this kind of source" };
+                let kind =
+                    if source.service_account_token.is_some() { "serviceAccountToken" } else { "this kind of source" };
                 let field = format!("{field}.projected.sources[{n}]");
-                return Err(ConfigError::Unsupported { field, problem: format!("{kind} is not supported by this node yet") });
+                return Err(ConfigError::Unsupported {
+                    field,
+                    problem: format!("{kind} is not supported by this node yet"),
+                });
             }
         }
         Ok(payload)
@@ -185,7 +220,8 @@ pub(crate) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
 
 /// One visible link for each first name of the payload's paths; links that lead nowhere any more go.
 fn link(dir: &Path, payload: &Payload) -> io::Result<()> {
-    let names: std::collections::BTreeSet<_> = payload.keys().filter_map(|path| path.components().next()).map(|part| part.as_os_str().to_owned()).collect();
+    let names: std::collections::BTreeSet<_> =
+        payload.keys().filter_map(|path| path.components().next()).map(|part| part.as_os_str().to_owned()).collect();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         if !name.to_string_lossy().starts_with("..") && !names.contains(&name) {
@@ -206,7 +242,8 @@ fn holds(dir: &Path, payload: &Payload) -> bool {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
     }
-    files(dir) == payload.len() && payload.iter().all(|(path, (content, _))| fs::read(dir.join(path)).is_ok_and(|found| found == *content))
+    files(dir) == payload.len()
+        && payload.iter().all(|(path, (content, _))| fs::read(dir.join(path)).is_ok_and(|found| found == *content))
 }
 
 #[cfg(test)]
@@ -227,7 +264,11 @@ mod tests {
         assert!(!write(&volume, &payload(&[("a", "1"), ("d/b", "2")]), None).unwrap());
         assert!(write(&volume, &payload(&[("a", "3")]), None).unwrap());
         assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "3");
-        let visible: Vec<_> = fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).filter(|name| !name.to_string_lossy().starts_with("..")).collect();
+        let visible: Vec<_> = fs::read_dir(&volume)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .filter(|name| !name.to_string_lossy().starts_with(".."))
+            .collect();
         assert_eq!(visible, ["a"]);
     }
 

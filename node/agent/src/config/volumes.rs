@@ -36,7 +36,8 @@ pub(crate) fn set_up(dir: &Path, source: &Source<'_>) -> Result<Volumes, ConfigE
             host_path(host, &field)?
         } else {
             let payload = payload(volume, source, &field)?;
-            projection::write(&path, &payload, group).map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))?;
+            projection::write(&path, &payload, group)
+                .map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))?;
             path
         };
         volumes.insert(volume.name.clone(), path);
@@ -46,11 +47,13 @@ pub(crate) fn set_up(dir: &Path, source: &Source<'_>) -> Result<Volumes, ConfigE
 
 /// Writes the volumes that follow ConfigMaps and Secrets again.
 pub(crate) fn refresh(dir: &Path, source: &Source<'_>) -> Result<(), ConfigError> {
-    for (n, volume) in source.pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten().enumerate() {
+    for (n, volume) in source.pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten().enumerate()
+    {
         if volume.empty_dir.is_none() && volume.host_path.is_none() {
             let payload = payload(volume, source, &format!("spec.volumes[{n}]"))?;
             let path = dir.join("volumes").join(&volume.name);
-            projection::write(&path, &payload, None).map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))?;
+            projection::write(&path, &payload, None)
+                .map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))?;
         }
     }
     Ok(())
@@ -69,7 +72,9 @@ fn payload(volume: &Volume, source: &Source<'_>, field: &str) -> Result<Payload,
         let kind = kind(volume);
         return Err(ConfigError::Unsupported {
             field: format!("{field}.{kind}"),
-            problem: "this node has no such volumes; it has configMap, downwardAPI, emptyDir, hostPath, projected and secret".to_owned(),
+            problem:
+                "this node has no such volumes; it has configMap, downwardAPI, emptyDir, hostPath, projected and secret"
+                    .to_owned(),
         });
     };
     found.map_err(|error| match error {
@@ -84,7 +89,10 @@ fn payload(volume: &Volume, source: &Source<'_>, field: &str) -> Result<Payload,
 fn kind(volume: &Volume) -> String {
     let tree = serde_json::to_value(volume).unwrap_or_default();
     let fields = tree.as_object();
-    fields.and_then(|fields| fields.keys().find(|field| *field != "name")).cloned().unwrap_or_else(|| "source".to_owned())
+    fields
+        .and_then(|fields| fields.keys().find(|field| *field != "name"))
+        .cloned()
+        .unwrap_or_else(|| "source".to_owned())
 }
 
 fn empty_dir(path: &Path, volume: &EmptyDirVolumeSource, group: Option<u32>, field: &str) -> Result<(), ConfigError> {
@@ -112,7 +120,12 @@ fn memory(path: &Path, volume: &EmptyDirVolumeSource, field: &str) -> Result<(),
     if statfs(path).is_ok_and(|fs| fs.filesystem_type() == TMPFS_MAGIC) && is_mount_point(path) {
         return Ok(());
     }
-    let limit = volume.size_limit.as_ref().and_then(|limit| Quantity::parse(&limit.0).ok()).map(|limit| limit.value()).filter(|limit| *limit > 0);
+    let limit = volume
+        .size_limit
+        .as_ref()
+        .and_then(|limit| Quantity::parse(&limit.0).ok())
+        .map(|limit| limit.value())
+        .filter(|limit| *limit > 0);
     let options = limit.map_or_else(|| "mode=0777".to_owned(), |limit| format!("mode=0777,size={limit}"));
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str())).map_err(|error| ConfigError::Unsupported {
@@ -159,11 +172,20 @@ fn host_path(volume: &HostPathVolumeSource, field: &str) -> Result<PathBuf, Conf
             return Err(ConfigError::Unsupported { field: format!("{field}.hostPath.type"), problem });
         }
     };
-    if fits { Ok(path) } else { Err(ConfigError::Invalid(format!("hostPath type check failed: {} is not a {kind}", volume.path))) }
+    if fits {
+        Ok(path)
+    } else {
+        Err(ConfigError::Invalid(format!("hostPath type check failed: {} is not a {kind}", volume.path)))
+    }
 }
 
 /// A container's mounts of its Pod's volumes. `env` expands `subPathExpr`.
-pub(crate) fn mounts(container: &Container, field: &str, volumes: &Volumes, env: &[(String, String)]) -> Result<Vec<Mount>, ConfigError> {
+pub(crate) fn mounts(
+    container: &Container,
+    field: &str,
+    volumes: &Volumes,
+    env: &[(String, String)],
+) -> Result<Vec<Mount>, ConfigError> {
     let mut mounts = Vec::new();
     for (n, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let field = format!("{field}.volumeMounts[{n}]");
@@ -183,7 +205,11 @@ pub(crate) fn mounts(container: &Container, field: &str, volumes: &Volumes, env:
             _ => String::new(),
         };
         let source = if sub.is_empty() { volume.clone() } else { sub_path(volume, &sub, &field)? };
-        mounts.push(Mount { source, target: PathBuf::from(&mount.mount_path), read_only: mount.read_only == Some(true) });
+        mounts.push(Mount {
+            source,
+            target: PathBuf::from(&mount.mount_path),
+            read_only: mount.read_only == Some(true),
+        });
     }
     Ok(mounts)
 }

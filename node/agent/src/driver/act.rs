@@ -46,7 +46,10 @@ impl Driver {
                 if let Some(record) = self.pods.get(uid) {
                     let pod = &record.reference;
                     let name = lifecycle::name(&record.pod, slot);
-                    let text = format!("Back-off restarting failed container {name} in pod {}_{}({})", pod.name, pod.namespace, pod.uid);
+                    let text = format!(
+                        "Back-off restarting failed container {name} in pod {}_{}({})",
+                        pod.name, pod.namespace, pod.uid
+                    );
                     self.shared.container_event(&record.pod, slot, EventType::Warning, "BackOff", text);
                 }
             }
@@ -55,7 +58,8 @@ impl Driver {
 
     fn set_up(&mut self, uid: &Uid) {
         let Some(record) = self.pods.get(uid) else { return };
-        let (shared, pod, reference, dir) = (self.shared.clone(), record.pod.clone(), record.reference.clone(), record.dir.clone());
+        let (shared, pod, reference, dir) =
+            (self.shared.clone(), record.pod.clone(), record.reference.clone(), record.dir.clone());
         let before = ground::Before { ip: record.state.ips.first().copied(), in_use: record.state.is_live() };
         let uid = uid.clone();
         let lost = Outcome::Ground { uid: uid.clone(), result: Err(ground::GroundError::Failed) };
@@ -83,7 +87,8 @@ impl Driver {
             cancel,
         };
         let uid = uid.clone();
-        let panicked = start::StartError::Create { message: "the agent failed; see its log".to_owned(), permanent: false };
+        let panicked =
+            start::StartError::Create { message: "the agent failed; see its log".to_owned(), permanent: false };
         let lost = Outcome::Started { uid: uid.clone(), slot, attempt, result: Err(panicked) };
         self.spawn(lost, async move { Outcome::Started { uid, slot, attempt, result: job.run().await } });
     }
@@ -93,7 +98,8 @@ impl Driver {
         let now = self.shared.clock.now();
         let Some(record) = self.pods.get_mut(uid) else { return };
         let Some(spec) = lifecycle::container(&record.pod, slot).cloned() else { return };
-        let defined = |kind: ProbeKind| if kind.of(&spec).is_some() { ProbeVerdict::Unknown } else { ProbeVerdict::NoProbe };
+        let defined =
+            |kind: ProbeKind| if kind.of(&spec).is_some() { ProbeVerdict::Unknown } else { ProbeVerdict::NoProbe };
         let mut probes = Probes {
             startup: defined(ProbeKind::Startup),
             liveness: defined(ProbeKind::Liveness),
@@ -101,7 +107,8 @@ impl Driver {
         };
         // What was ready before a restart of the agent stays so until a probe says otherwise.
         if let Some(before) = adopted {
-            let keep = |known: ProbeVerdict, before: ProbeVerdict| if known == ProbeVerdict::NoProbe { known } else { before };
+            let keep =
+                |known: ProbeVerdict, before: ProbeVerdict| if known == ProbeVerdict::NoProbe { known } else { before };
             probes.startup = keep(probes.startup, before.startup);
             probes.readiness = keep(probes.readiness, before.readiness);
         }
@@ -109,7 +116,12 @@ impl Driver {
         record.runs.insert(slot, handle);
         if let Some(container) = record.state.container_mut(slot) {
             container.attempts = attempt + 1;
-            container.run = Run::Running(Live { identity: started.identity.clone(), asked: started.asked, started_at: started.at, probes });
+            container.run = Run::Running(Live {
+                identity: started.identity.clone(),
+                asked: started.asked,
+                started_at: started.at,
+                probes,
+            });
         }
         let watched = Watched {
             shared: self.shared.clone(),
@@ -134,7 +146,14 @@ impl Driver {
         self.spawn(lost, async move { Outcome::Exited { uid: owner, slot, attempt, ended: watched.run().await } });
     }
 
-    pub(super) fn begin_probes(&mut self, uid: &Uid, slot: Slot, kinds: &[ProbeKind], started: Timestamp, now: Timestamp) {
+    pub(super) fn begin_probes(
+        &mut self,
+        uid: &Uid,
+        slot: Slot,
+        kinds: &[ProbeKind],
+        started: Timestamp,
+        now: Timestamp,
+    ) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         let Some(attempt) = record.runs.get(&slot).map(|run| run.attempt) else { return };
         for &kind in kinds {
@@ -249,7 +268,9 @@ impl Driver {
         self.spawn(Outcome::Nothing, async move {
             let shown = dir.display().to_string();
             match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&dir)).await {
-                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => tracing::warn!(dir = shown, %error, "cannot remove a Pod's files"),
+                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(dir = shown, %error, "cannot remove a Pod's files")
+                }
                 _ => {}
             }
             Outcome::Nothing
@@ -261,7 +282,8 @@ async fn delete(shared: &Arc<Shared>, reference: &PodRef) -> Result<(), kube::Er
     let Ok(_permit) = shared.limits.writes.acquire().await else { return Ok(()) };
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &reference.namespace);
     let preconditions = Preconditions { uid: Some(reference.uid.clone()), resource_version: None };
-    let params = DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
+    let params =
+        DeleteParams { grace_period_seconds: Some(0), preconditions: Some(preconditions), ..DeleteParams::default() };
     match api.delete(&reference.name, &params).await {
         Ok(_) => Ok(()),
         // It is gone, or another of its name is there.

@@ -38,7 +38,13 @@ pub(super) struct Before {
 }
 
 /// Makes (or takes up again) a Pod's ground. Idempotent.
-pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &PodRef, dir: &Path, before: Before) -> Result<Made, GroundError> {
+pub(super) async fn set_up(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    reference: &PodRef,
+    dir: &Path,
+    before: Before,
+) -> Result<Made, GroundError> {
     if let Err(error) = admit::pod(pod) {
         return Err(refuse(shared, pod, &error));
     }
@@ -55,7 +61,12 @@ pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &Pod
     let network = match network {
         Ok(network) => network,
         Err(error) => {
-            shared.event(pod, EventType::Warning, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
+            shared.event(
+                pod,
+                EventType::Warning,
+                "FailedCreatePodSandBox",
+                format!("Failed to create pod sandbox: {error}"),
+            );
             return Err(GroundError::Failed);
         }
     };
@@ -63,8 +74,10 @@ pub(super) async fn set_up(shared: &Arc<Shared>, pod: &Arc<Pod>, reference: &Pod
     let ips = network.ips().to_vec();
     let made = tokio::task::spawn_blocking(move || {
         let facts = shared_.facts(&ips);
-        std::fs::create_dir_all(&dir).map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
-        files::write(&dir.join("etc"), &pod_, &facts.pod_ips, &shared_.network.dns()).map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
+        files::write(&dir.join("etc"), &pod_, &facts.pod_ips, &shared_.network.dns())
+            .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
         let source = Source { pod: &pod_, facts: &facts, node: &shared_.capacity, objects: &*shared_.objects };
         volumes::set_up(&dir, &source)
     });
@@ -135,7 +148,8 @@ async fn kind(shared: &Shared, container: &Container, secrets: &[Vec<u8>]) -> Op
 pub(super) fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Vec<u8>> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let references = pod.spec.as_ref().and_then(|spec| spec.image_pull_secrets.as_ref());
-    let secrets = references.into_iter().flatten().filter_map(|reference| shared.objects.secret(namespace, &reference.name));
+    let secrets =
+        references.into_iter().flatten().filter_map(|reference| shared.objects.secret(namespace, &reference.name));
     secrets
         .filter_map(|secret| {
             let data = secret.data.as_ref()?;

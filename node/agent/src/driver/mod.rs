@@ -63,7 +63,13 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pods: HashMap::new(), users: HashMap::new(), timers: crate::timers::Timers::new(), tasks: JoinSet::new() }
+        Self {
+            shared,
+            pods: HashMap::new(),
+            users: HashMap::new(),
+            timers: crate::timers::Timers::new(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Runs until cancelled or until the informers end. Containers are left as they are.
@@ -161,7 +167,11 @@ impl Driver {
     }
 
     /// A ConfigMap or Secret changed: what waits for it is tried again, what is mounted from it is written again.
-    fn object_changed(&mut self, kind: &'static str, meta: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>) {
+    fn object_changed(
+        &mut self,
+        kind: &'static str,
+        meta: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
+    ) {
         let Some(meta) = meta else { return };
         let key = (kind, meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
         let concerned: Vec<Uid> = self.users.get(&key).into_iter().flatten().cloned().collect();
@@ -170,7 +180,8 @@ impl Driver {
             let Some(record) = self.pods.get_mut(&uid).filter(|record| !record.ending()) else { continue };
             record.retry_config(now);
             if record.state.ground == lifecycle::Ground::Ready && !record.volumes.is_empty() {
-                let (shared, pod, ips, dir) = (self.shared.clone(), record.pod.clone(), record.state.ips.clone(), record.dir.clone());
+                let (shared, pod, ips, dir) =
+                    (self.shared.clone(), record.pod.clone(), record.state.ips.clone(), record.dir.clone());
                 self.spawn(Outcome::Nothing, async move {
                     ground::refresh(&shared, &pod, ips, &dir).await;
                     Outcome::Nothing
@@ -243,7 +254,8 @@ impl Driver {
         };
         let timer = Timer::Write(uid.clone());
         let minor = status::is_minor(&patch, &record.writing.written, &wanted);
-        let wait = record.writing.not_before.filter(|at| now < *at).or_else(|| (minor && !due).then(|| add(now, MINOR)));
+        let wait =
+            record.writing.not_before.filter(|at| now < *at).or_else(|| (minor && !due).then(|| add(now, MINOR)));
         if wait.is_some() {
             self.timers.set(&timer, wait);
             return;
@@ -261,7 +273,8 @@ impl Driver {
     /// The API has the newest status: the object of a Pod that ended may go.
     fn reported(&mut self, uid: &Uid) {
         let Some(record) = self.pods.get_mut(uid) else { return };
-        let over = !record.state.is_live() && matches!(record.state.ground, lifecycle::Ground::Gone | lifecycle::Ground::Missing);
+        let over = !record.state.is_live()
+            && matches!(record.state.ground, lifecycle::Ground::Gone | lifecycle::Ground::Missing);
         if over && record.ending() && !record.state.reported_end {
             record.state.reported_end = true;
             self.reconcile(uid);

@@ -63,7 +63,12 @@ impl Driver {
                     record.state.ground = match result {
                         Ok(()) => Ground::Gone,
                         Err(error) => {
-                            self.shared.event(&record.pod, EventType::Warning, "FailedKillPod", format!("error killing pod: {error}"));
+                            self.shared.event(
+                                &record.pod,
+                                EventType::Warning,
+                                "FailedKillPod",
+                                format!("error killing pod: {error}"),
+                            );
                             Ground::Stuck { retry_at: add(now, RETRY) }
                         }
                     };
@@ -118,7 +123,8 @@ impl Driver {
     fn started(&mut self, uid: &Uid, slot: Slot, attempt: u32, result: Result<Started, StartError>, now: Timestamp) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         record.starting.remove(&slot);
-        let image = crate::lifecycle::container(&record.pod, slot).and_then(|spec| spec.image.clone()).unwrap_or_default();
+        let image =
+            crate::lifecycle::container(&record.pod, slot).and_then(|spec| spec.image.clone()).unwrap_or_default();
         let error = match result {
             Ok(started) => {
                 if let Some(container) = record.state.container_mut(slot) {
@@ -134,7 +140,13 @@ impl Driver {
             StartError::Pull { reason, message } => {
                 wait_for_image(container, &image, reason, &message, now);
                 let pod = record.pod.clone();
-                self.shared.container_event(&pod, slot, EventType::Normal, "BackOff", format!("Back-off pulling image {image:?}"));
+                self.shared.container_event(
+                    &pod,
+                    slot,
+                    EventType::Normal,
+                    "BackOff",
+                    format!("Back-off pulling image {image:?}"),
+                );
                 self.shared.container_event(&pod, slot, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
             StartError::Image { reason, message } => wait(container, reason, message, add(now, RETRY)),
@@ -146,7 +158,14 @@ impl Driver {
             StartError::Start { message, identity } => {
                 container.attempts = attempt + 1;
                 let reason = "StartError".to_owned();
-                let ended = Ended { identity, code: 128, reason, message: Some(message), started_at: Some(Timestamp::UNIX_EPOCH), finished_at: Some(now) };
+                let ended = Ended {
+                    identity,
+                    code: 128,
+                    reason,
+                    message: Some(message),
+                    started_at: Some(Timestamp::UNIX_EPOCH),
+                    finished_at: Some(now),
+                };
                 container.run = Run::Exited { ended, restart: false };
             }
             StartError::Cancelled => container.run = Run::default(),
@@ -179,7 +198,9 @@ impl Driver {
             Found::Success => None,
             Found::Warning(text) => Some(("ProbeWarning", format!("{title} probe warning: {text}"))),
             Found::Failure(text) => Some(("Unhealthy", format!("{title} probe failed: {text}"))),
-            Found::Error(text) => Some(("Unhealthy", format!("{title} probe errored and resulted in Failure state: {text}"))),
+            Found::Error(text) => {
+                Some(("Unhealthy", format!("{title} probe errored and resulted in Failure state: {text}")))
+            }
         };
         if let Some((reason, message)) = event {
             self.shared.container_event(&record.pod, slot, EventType::Warning, reason, message);
@@ -188,7 +209,9 @@ impl Driver {
         tracker.in_flight = false;
         let verdict = tracker.count(found.is_success());
         let next = tracker.next(now);
-        let Some(live) = record.state.container_mut(slot).and_then(|container| container.run.live_mut()) else { return false };
+        let Some(live) = record.state.container_mut(slot).and_then(|container| container.run.live_mut()) else {
+            return false;
+        };
         let current = match kind {
             ProbeKind::Startup => &mut live.probes.startup,
             ProbeKind::Liveness => &mut live.probes.liveness,

@@ -85,7 +85,9 @@ impl Record {
         let meta = &self.pod.metadata;
         let deletion = meta.deletion_timestamp.as_ref().map(|at| Deletion {
             deadline: at.0,
-            grace: std::time::Duration::from_secs(meta.deletion_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs()),
+            grace: std::time::Duration::from_secs(
+                meta.deletion_grace_period_seconds.unwrap_or(30).max(0).unsigned_abs(),
+            ),
         });
         Want { deletion, gone: self.gone }
     }
@@ -116,9 +118,14 @@ fn named_objects(pod: &Pod) -> HashSet<(&'static str, String)> {
     let Some(spec) = &pod.spec else { return HashSet::new() };
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let from = || containers().flat_map(|container| container.env_from.iter().flatten());
-    let values = || containers().flat_map(|container| container.env.iter().flatten()).filter_map(|env| env.value_from.as_ref());
+    let values =
+        || containers().flat_map(|container| container.env.iter().flatten()).filter_map(|env| env.value_from.as_ref());
     let volumes = || spec.volumes.iter().flatten();
-    let projected = || volumes().filter_map(|volume| volume.projected.as_ref()).flat_map(|projected| projected.sources.iter().flatten());
+    let projected = || {
+        volumes()
+            .filter_map(|volume| volume.projected.as_ref())
+            .flat_map(|projected| projected.sources.iter().flatten())
+    };
     let maps = from()
         .filter_map(|source| Some(source.config_map_ref.as_ref()?.name.clone()))
         .chain(values().filter_map(|value| Some(value.config_map_key_ref.as_ref()?.name.clone())))

@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use wherry_runtime::{ContainerState, ContainerStatus, Runtime, RuntimeError, Signal};
 
+use super::Driver;
 use super::outcome::Outcome;
 use super::record::{Record, Uid, pod_ref};
 use super::shared::Shared;
 use super::start::Started;
 use super::stop::lost;
-use super::Driver;
 use crate::config::files;
 use crate::lifecycle::{self, Ground, Identity, Run, Slot};
 use crate::logs::{Logs, SharedLog};
@@ -40,8 +40,12 @@ impl Driver {
         let mut found = Found::new();
         for runtime in self.shared.runtimes() {
             match runtime.list().await {
-                Ok(list) => found.extend(list.into_iter().map(|status| (status.id.0.clone(), (runtime.clone(), status)))),
-                Err(error) => tracing::error!(runtime = runtime.info().name, %error, "cannot list the containers that are left"),
+                Ok(list) => {
+                    found.extend(list.into_iter().map(|status| (status.id.0.clone(), (runtime.clone(), status))))
+                }
+                Err(error) => {
+                    tracing::error!(runtime = runtime.info().name, %error, "cannot list the containers that are left")
+                }
             }
         }
         found
@@ -58,7 +62,9 @@ impl Driver {
         futures::stream::iter(kept)
             .for_each_concurrent(CONCURRENT, |(pod, ip)| async move {
                 let namespaced = super::ground::was_namespaced(shared, &pod);
-                if let Err(error) = shared.network.add_pod(&pod_ref(&pod), namespaced, Some(ip), &files::hostname(&pod)).await {
+                if let Err(error) =
+                    shared.network.add_pod(&pod_ref(&pod), namespaced, Some(ip), &files::hostname(&pod)).await
+                {
                     tracing::warn!(pod = ?pod.metadata.name, %ip, %error, "a Pod cannot keep its address");
                 }
             })
@@ -81,13 +87,17 @@ impl Driver {
             let name = lifecycle::name(&record.pod, slot).to_owned();
             let Some(container) = record.state.container_mut(slot) else { continue };
             // The newest run of this container that a runtime still has: the status may be behind.
-            let begun = |status: &ContainerStatus| status.pod.uid == reference.uid && status.name == name && status.state != ContainerState::Created;
+            let begun = |status: &ContainerStatus| {
+                status.pod.uid == reference.uid && status.name == name && status.state != ContainerState::Created
+            };
             let newest = found.values().filter(|(_, status)| begun(status)).max_by_key(|(_, status)| status.attempt);
             let Some(id) = newest.map(|(_, status)| status.id.0.clone()) else { continue };
             let Some((runtime, status)) = found.remove(&id) else { continue };
             let shown = format!("{}://{id}", runtime.info().name);
             let before = container.run.live().filter(|live| live.identity.container_id == shown).cloned();
-            let identity = before.as_ref().map_or_else(|| Identity { container_id: shown, ..Identity::default() }, |live| live.identity.clone());
+            let identity = before
+                .as_ref()
+                .map_or_else(|| Identity { container_id: shown, ..Identity::default() }, |live| live.identity.clone());
             let path = Logs::path(&record.dir, &name, status.attempt);
             if let Err(problem) = adopt(&self.shared, &runtime, &status, &path).await {
                 tracing::warn!(container = %status.id, problem, "a container cannot be adopted");
@@ -96,8 +106,12 @@ impl Driver {
             }
             let at = match &status.state {
                 // As it was told before: the runtime's own reading of the clock is a little earlier.
-                ContainerState::Running { .. } if before.is_some() => before.as_ref().map_or(Timestamp::UNIX_EPOCH, |live| live.started_at),
-                ContainerState::Running { started_at } => Timestamp::try_from(*started_at).unwrap_or_else(|_| self.shared.clock.now()),
+                ContainerState::Running { .. } if before.is_some() => {
+                    before.as_ref().map_or(Timestamp::UNIX_EPOCH, |live| live.started_at)
+                }
+                ContainerState::Running { started_at } => {
+                    Timestamp::try_from(*started_at).unwrap_or_else(|_| self.shared.clock.now())
+                }
                 ContainerState::Created | ContainerState::Exited(_) => self.shared.clock.now(),
             };
             let started = Started { id: status.id.clone(), runtime, identity, asked: None, at };
@@ -146,7 +160,12 @@ impl Driver {
 }
 
 /// Gives a running container's output to its log again; of one that ended while nobody looked `wait` tells the exit.
-async fn adopt(shared: &Shared, runtime: &Arc<dyn Runtime>, status: &ContainerStatus, path: &std::path::Path) -> Result<(), String> {
+async fn adopt(
+    shared: &Shared,
+    runtime: &Arc<dyn Runtime>,
+    status: &ContainerStatus,
+    path: &std::path::Path,
+) -> Result<(), String> {
     if matches!(status.state, ContainerState::Exited(_)) {
         return Ok(());
     }

@@ -101,7 +101,14 @@ impl Shared {
     }
 
     /// An event about one of its containers.
-    pub(crate) fn container_event(&self, pod: &Pod, slot: Slot, kind: EventType, reason: &str, message: impl Into<String>) {
+    pub(crate) fn container_event(
+        &self,
+        pod: &Pod,
+        slot: Slot,
+        kind: EventType,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
         self.recorder.event(&reference(pod, Some(slot)), kind, reason, message);
     }
 

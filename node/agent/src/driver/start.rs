@@ -9,7 +9,9 @@ use rand::RngCore as _;
 use tokio_util::sync::CancellationToken;
 use wherry_api::quantity::Quantity;
 use wherry_reconcile::EventType;
-use wherry_runtime::{ContainerId, ContainerSpec, Image, ImageKind, Limits, Mount, PodNetwork, PodRef, Runtime, RuntimeError};
+use wherry_runtime::{
+    ContainerId, ContainerSpec, Image, ImageKind, Limits, Mount, PodNetwork, PodRef, Runtime, RuntimeError,
+};
 
 use super::ground::pull_secrets;
 use super::shared::Shared;
@@ -68,7 +70,8 @@ const TERMINATION_LOG: &str = "/dev/termination-log";
 
 impl Job {
     fn spec(&self) -> Result<&Container, StartError> {
-        lifecycle::container(&self.pod, self.slot).ok_or_else(|| StartError::Config("no such container in the Pod".to_owned()))
+        lifecycle::container(&self.pod, self.slot)
+            .ok_or_else(|| StartError::Config("no such container in the Pod".to_owned()))
     }
 
     fn event(&self, kind: EventType, reason: &str, message: impl Into<String>) {
@@ -152,7 +155,11 @@ impl Job {
         match (policy, local) {
             ("Always", _) | ("IfNotPresent", None) => self.pull(reference).await,
             (_, Some(image)) => {
-                self.event(EventType::Normal, "Pulled", format!("Container image {reference:?} already present on machine and can be accessed by the pod"));
+                self.event(
+                    EventType::Normal,
+                    "Pulled",
+                    format!("Container image {reference:?} already present on machine and can be accessed by the pod"),
+                );
                 Ok(image)
             }
             (_, None) => {
@@ -176,7 +183,9 @@ impl Job {
             Ok(image) => {
                 let took = go_millis(began.elapsed());
                 let size: u64 = image.layers.iter().map(|layer| layer.size).sum::<u64>() + image.config.size;
-                let text = format!("Successfully pulled image {reference:?} in {took} ({took} including waiting). Image size: {size} bytes.");
+                let text = format!(
+                    "Successfully pulled image {reference:?} in {took} ({took} including waiting). Image size: {size} bytes."
+                );
                 self.event(EventType::Normal, "Pulled", text);
                 Ok(image)
             }
@@ -195,7 +204,10 @@ impl Job {
         };
         if image.kind == ImageKind::Container && self.shared.is_wasm_class(&self.pod) {
             let class = self.pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone()).unwrap_or_default();
-            return Err(wrong(format!("image {} is a container image, and runtimeClassName {class} runs WebAssembly", image.reference)));
+            return Err(wrong(format!(
+                "image {} is a container image, and runtimeClassName {class} runs WebAssembly",
+                image.reference
+            )));
         }
         let Some(runtime) = self.shared.runtime(image.kind) else {
             return Err(wrong(format!(
@@ -204,18 +216,26 @@ impl Job {
             )));
         };
         if image.kind == ImageKind::Container && self.network.namespace().is_none() {
-            return Err(wrong(format!("image {} is a container image, and the Pod was made for WebAssembly alone; delete the Pod", image.reference)));
+            return Err(wrong(format!(
+                "image {} is a container image, and the Pod was made for WebAssembly alone; delete the Pod",
+                image.reference
+            )));
         }
         Ok(runtime.clone())
     }
 
     fn container_spec(&self, image: &Arc<Image>) -> Result<ContainerSpec, ConfigError> {
         let (shared, pod) = (&self.shared, &*self.pod);
-        let spec = lifecycle::container(pod, self.slot).ok_or_else(|| ConfigError::Invalid("no such container in the Pod".to_owned()))?;
+        let spec = lifecycle::container(pod, self.slot)
+            .ok_or_else(|| ConfigError::Invalid("no such container in the Pod".to_owned()))?;
         let field = self.field();
         admit::kind(pod, &field, spec, image.kind)?;
         let security = admit::security(pod, spec)?;
-        if image.kind == ImageKind::Container && security.user.is_none() && runs_as_non_root(pod, spec) && is_root(image.user.as_deref()) {
+        if image.kind == ImageKind::Container
+            && security.user.is_none()
+            && runs_as_non_root(pod, spec)
+            && is_root(image.user.as_deref())
+        {
             return Err(ConfigError::Invalid("container has runAsNonRoot and image will run as root".to_owned()));
         }
         let launch = env::launch(pod, spec, &shared.facts(self.network.ips()), &shared.capacity, &*shared.objects)?;
@@ -260,7 +280,8 @@ impl Job {
         // Containers write it as whatever user they are.
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         std::fs::set_permissions(&message, everyone).map_err(failed)?;
-        let target = spec.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(TERMINATION_LOG);
+        let target =
+            spec.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(TERMINATION_LOG);
         let etc = self.dir.join("etc");
         let own = [
             (etc.join("hosts"), "/etc/hosts", false),
@@ -293,10 +314,13 @@ fn default_policy(reference: &str) -> &'static str {
 
 fn limits(spec: &Container) -> Result<Limits, ConfigError> {
     let resources = spec.resources.as_ref();
-    let quantity = |list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>, name: &str| {
-        let text = list.and_then(|list| list.get(name)).map(|quantity| quantity.0.as_str());
-        text.map(|text| Quantity::parse(text).map_err(|error| ConfigError::Invalid(format!("{text}: {error}")))).transpose()
-    };
+    let quantity =
+        |list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
+         name: &str| {
+            let text = list.and_then(|list| list.get(name)).map(|quantity| quantity.0.as_str());
+            text.map(|text| Quantity::parse(text).map_err(|error| ConfigError::Invalid(format!("{text}: {error}"))))
+                .transpose()
+        };
     let limits = resources.and_then(|resources| resources.limits.as_ref());
     let requests = resources.and_then(|resources| resources.requests.as_ref());
     let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
@@ -351,7 +375,13 @@ mod tests {
 
     #[test]
     fn moving_tags_are_always_pulled() {
-        for (reference, policy) in [("a", "Always"), ("h:5000/a", "Always"), ("a:latest", "Always"), ("a:1", "IfNotPresent"), ("a@sha256:00", "IfNotPresent")] {
+        for (reference, policy) in [
+            ("a", "Always"),
+            ("h:5000/a", "Always"),
+            ("a:latest", "Always"),
+            ("a:1", "IfNotPresent"),
+            ("a@sha256:00", "IfNotPresent"),
+        ] {
             assert_eq!(default_policy(reference), policy, "{reference}");
         }
     }

@@ -9,7 +9,8 @@ use super::shared::Shared;
 use wherry_runtime::PodRef;
 
 /// The conditions that the agent owns.
-const OWN_CONDITIONS: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN_CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 /// The fields that the agent owns.
 const OWN_FIELDS: [&str; 12] = [
     "phase",
@@ -55,7 +56,11 @@ pub(super) fn base(pod: &Pod, last: &PodStatus) -> PodStatus {
 pub(super) fn diff(from: &Value, to: &Value) -> Option<Value> {
     let none = Map::new();
     let (old, new) = (from.as_object().unwrap_or(&none), to.as_object().unwrap_or(&none));
-    let mut patch: Map<String, Value> = new.iter().filter(|(field, value)| old.get(*field) != Some(value)).map(|(field, value)| (field.clone(), value.clone())).collect();
+    let mut patch: Map<String, Value> = new
+        .iter()
+        .filter(|(field, value)| old.get(*field) != Some(value))
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect();
     if let Some(Value::Array(conditions)) = patch.get_mut("conditions") {
         conditions.iter_mut().for_each(|condition| without_leftovers(condition, &from["conditions"]));
     }

@@ -101,7 +101,13 @@ impl Stop {
         let Some(hook) = spec.lifecycle.as_ref().and_then(|hooks| hooks.pre_stop.as_ref()) else { return };
         if let Err(problem) = self.hook(hook).await {
             tracing::debug!(container = %self.id, problem, "a preStop hook failed");
-            self.shared.container_event(&self.pod, self.slot, EventType::Warning, "FailedPreStopHook", "PreStopHook failed");
+            self.shared.container_event(
+                &self.pod,
+                self.slot,
+                EventType::Warning,
+                "FailedPreStopHook",
+                "PreStopHook failed",
+            );
         }
     }
 
@@ -112,7 +118,12 @@ impl Stop {
             return Ok(());
         }
         if let Some(http) = &hook.http_get {
-            let target = Target { network: self.shared.network.clone(), runtime: self.runtime.clone(), id: self.id.clone(), ip: self.ip };
+            let target = Target {
+                network: self.shared.network.clone(),
+                runtime: self.runtime.clone(),
+                id: self.id.clone(),
+                ip: self.ip,
+            };
             return match request(http, spec, &target, Duration::from_secs(30)).await {
                 Found::Success | Found::Warning(_) => Ok(()),
                 Found::Failure(problem) | Found::Error(problem) => Err(problem),
@@ -201,7 +212,8 @@ impl Watched {
             message,
             started_at: timestamp(exit.started_at),
             // By the agent's clock, which the back-off is counted with.
-            finished_at: timestamp(exit.finished_at).map(|at| if at > self.shared.clock.now() { self.shared.clock.now() } else { at }),
+            finished_at: timestamp(exit.finished_at)
+                .map(|at| if at > self.shared.clock.now() { self.shared.clock.now() } else { at }),
         }
     }
 
@@ -217,7 +229,8 @@ impl Watched {
         if exit.code == 0 {
             return None;
         }
-        let policy = lifecycle::container(&self.pod, self.slot).and_then(|spec| spec.termination_message_policy.as_deref());
+        let policy =
+            lifecycle::container(&self.pod, self.slot).and_then(|spec| spec.termination_message_policy.as_deref());
         if policy == Some("FallbackToLogsOnError") {
             let tail = self.shared.logs.tail(&Logs::path(&self.dir, name, self.attempt), 80, 2048).await;
             if !tail.is_empty() {
@@ -225,7 +238,11 @@ impl Watched {
             }
         }
         let known = exit.message.as_deref().map(|message| cut(message, 4096));
-        known.or_else(|| self.memory_limit().filter(|_| exit.oom_killed).map(|limit| format!("out of memory: the container's limit is {limit} bytes")))
+        known.or_else(|| {
+            self.memory_limit()
+                .filter(|_| exit.oom_killed)
+                .map(|limit| format!("out of memory: the container's limit is {limit} bytes"))
+        })
     }
 
     fn memory_limit(&self) -> Option<i64> {

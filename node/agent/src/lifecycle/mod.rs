@@ -21,8 +21,8 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{container, name};
 pub(crate) use plan::{Action, Deletion, Want, apply, plan};
+pub(crate) use plan::{container, name};
 pub(crate) use state::{
     ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Why, add,
 };
@@ -41,7 +41,11 @@ impl PodState {
     /// The state of a Pod that was never seen, its containers waiting.
     #[must_use]
     pub(crate) fn new(init: usize, containers: usize) -> Self {
-        Self { init: vec![ContainerState::default(); init], containers: vec![ContainerState::default(); containers], ..Self::default() }
+        Self {
+            init: vec![ContainerState::default(); init],
+            containers: vec![ContainerState::default(); containers],
+            ..Self::default()
+        }
     }
 
     /// One container's state.

@@ -123,14 +123,22 @@ fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan
         add(now, default_grace(pod))
     } else {
         // A Pod that fails by itself has the grace of its spec.
-        want.deletion.map_or_else(|| add(now, default_grace(pod)), |deletion| deletion.deadline.min(add(now, deletion.grace)))
+        want.deletion
+            .map_or_else(|| add(now, default_grace(pod)), |deletion| deletion.deadline.min(add(now, deletion.grace)))
     };
     for (slot, container) in state.slots() {
-        let stop = |restart| Action::Stop { slot, deadline, message: format!("Stopping container {}", name(pod, slot)), restart };
+        let stop = |restart| Action::Stop {
+            slot,
+            deadline,
+            message: format!("Stopping container {}", name(pod, slot)),
+            restart,
+        };
         match &container.run {
             Run::Starting { cancelled: false, .. } => plan.actions.push(Action::Cancel { slot }),
             Run::Running(_) => plan.actions.push(stop(false)),
-            Run::Stopping { deadline: earlier, restart, .. } if *restart || (want.deletion.is_some() && deadline < *earlier) => {
+            Run::Stopping { deadline: earlier, restart, .. }
+                if *restart || (want.deletion.is_some() && deadline < *earlier) =>
+            {
                 plan.actions.push(stop(false));
             }
             Run::Starting { .. } | Run::Stopping { .. } | Run::Waiting { .. } | Run::Exited { .. } => {}
@@ -271,7 +279,15 @@ fn probe_stop(pod: &Pod, slot: Slot, probe: &str, now: Timestamp) -> Action {
     Action::Stop { slot, deadline: add(now, own.unwrap_or_else(|| default_grace(pod))), message, restart }
 }
 
-fn restarting(pod: &Pod, slot: Slot, container: &ContainerState, ended: &Ended, anyway: bool, now: Timestamp, plan: &mut Plan) {
+fn restarting(
+    pod: &Pod,
+    slot: Slot,
+    container: &ContainerState,
+    ended: &Ended,
+    anyway: bool,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     if !anyway && !should_restart(restart_policy(pod), slot, ended.code) {
         return;
     }
@@ -310,7 +326,9 @@ pub(crate) fn apply(state: &mut PodState, action: &Action, now: Timestamp) {
             }
         }
         Action::Cancel { slot } => {
-            if let Some(Run::Starting { cancelled, .. }) = state.container_mut(*slot).map(|container| &mut container.run) {
+            if let Some(Run::Starting { cancelled, .. }) =
+                state.container_mut(*slot).map(|container| &mut container.run)
+            {
                 *cancelled = true;
             }
         }
@@ -343,7 +361,8 @@ impl ContainerState {
 fn begin(container: &mut ContainerState, now: Timestamp) {
     let (why, again) = match std::mem::take(&mut container.run) {
         Run::Exited { ended, .. } => {
-            let why = (ended.reason == START_ERROR).then(|| Why::new("RunContainerError", ended.message.clone().unwrap_or_default()));
+            let why = (ended.reason == START_ERROR)
+                .then(|| Why::new("RunContainerError", ended.message.clone().unwrap_or_default()));
             container.last = Some(ended);
             (why, true)
         }

@@ -352,7 +352,8 @@ impl Backoff {
     }
 
     fn expired(updated: Timestamp, event: Timestamp) -> bool {
-        event.duration_since(updated) > jiff::SignedDuration::try_from(Self::MAX * 2).unwrap_or(jiff::SignedDuration::MAX)
+        event.duration_since(updated)
+            > jiff::SignedDuration::try_from(Self::MAX * 2).unwrap_or(jiff::SignedDuration::MAX)
     }
 }
 

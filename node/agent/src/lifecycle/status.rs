@@ -4,14 +4,16 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
+    ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus, VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{container as container_spec, restart_policy, should_restart};
-use super::state::{Backoff, ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Verdict};
 use super::Slot;
+use super::plan::{container as container_spec, restart_policy, should_restart};
+use super::state::{
+    Backoff, ContainerState, Ended, Ground, Identity, Live, Phase, PodState, ProbeVerdict, Probes, Run, Verdict,
+};
 
 /// What a Pod's status tells of its node.
 #[derive(Clone, Debug)]
@@ -46,7 +48,11 @@ pub(super) fn phase(pod: &Pod, state: &PodState, ending: bool) -> Phase {
         return Phase::Failed;
     }
     if ending && !live {
-        let succeeded = begun && state.containers.iter().all(|container| matches!(&container.run, Run::Exited { ended, .. } if ended.code == 0));
+        let succeeded = begun
+            && state
+                .containers
+                .iter()
+                .all(|container| matches!(&container.run, Run::Exited { ended, .. } if ended.code == 0));
         return if succeeded { Phase::Succeeded } else { Phase::Failed };
     }
     let pending = pending && !begun;
@@ -61,7 +67,8 @@ pub(super) fn phase(pod: &Pod, state: &PodState, ending: bool) -> Phase {
     if !all_ended {
         return Phase::Running;
     }
-    let all_zero = state.containers.iter().all(|container| matches!(&container.run, Run::Exited { ended, .. } if ended.code == 0));
+    let all_zero =
+        state.containers.iter().all(|container| matches!(&container.run, Run::Exited { ended, .. } if ended.code == 0));
     if all_zero { Phase::Succeeded } else { Phase::Failed }
 }
 
@@ -76,11 +83,22 @@ fn final_exit(container: &ContainerState) -> Option<&Ended> {
 
 /// The status of `pod` for the API. `old` keeps what others wrote and the times of conditions that did not change.
 #[must_use]
-pub(crate) fn status(pod: &Pod, state: &PodState, ending: bool, old: &PodStatus, node: &NodeFacts, now: Timestamp) -> PodStatus {
+pub(crate) fn status(
+    pod: &Pod,
+    state: &PodState,
+    ending: bool,
+    old: &PodStatus,
+    node: &NodeFacts,
+    now: Timestamp,
+) -> PodStatus {
     let phase = phase(pod, state, ending);
     let has_init = !state.init.is_empty();
     let list = |containers: &[ContainerState], slot: fn(usize) -> Slot| -> Vec<ContainerStatus> {
-        containers.iter().enumerate().map(|(n, container)| container_status(pod, slot(n), container, has_init, phase, ending, now)).collect()
+        containers
+            .iter()
+            .enumerate()
+            .map(|(n, container)| container_status(pod, slot(n), container, has_init, phase, ending, now))
+            .collect()
     };
     let init_statuses = list(&state.init, Slot::Init);
     let statuses = list(&state.containers, Slot::Main);
@@ -89,7 +107,8 @@ pub(crate) fn status(pod: &Pod, state: &PodState, ending: bool, old: &PodStatus,
     status.observed_generation = pod.metadata.generation;
     status.start_time = old.start_time.clone().or_else(|| state.started_at.map(seconds));
     status.host_ip = node.host_ips.first().map(ToString::to_string);
-    status.host_ips = (!node.host_ips.is_empty()).then(|| node.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
+    status.host_ips =
+        (!node.host_ips.is_empty()).then(|| node.host_ips.iter().map(|ip| HostIP { ip: ip.to_string() }).collect());
     status.pod_ip = state.ips.first().map(ToString::to_string);
     status.pod_ips = (!state.ips.is_empty()).then(|| state.ips.iter().map(|ip| PodIP { ip: ip.to_string() }).collect());
     if let Some(verdict) = &state.verdict {
@@ -104,7 +123,15 @@ pub(crate) fn status(pod: &Pod, state: &PodState, ending: bool, old: &PodStatus,
     status
 }
 
-fn container_status(pod: &Pod, slot: Slot, container: &ContainerState, has_init: bool, phase: Phase, ending: bool, now: Timestamp) -> ContainerStatus {
+fn container_status(
+    pod: &Pod,
+    slot: Slot,
+    container: &ContainerState,
+    has_init: bool,
+    phase: Phase,
+    ending: bool,
+    now: Timestamp,
+) -> ContainerStatus {
     let spec = container_spec(pod, slot);
     let waiting = |reason: &str, message: &str| ApiState {
         waiting: Some(ContainerStateWaiting {
@@ -138,13 +165,18 @@ fn container_status(pod: &Pod, slot: Slot, container: &ContainerState, has_init:
             waiting(&why.reason, &why.message)
         }
         // Between an exit and the restart that follows it at once.
-        Run::Starting { why: None, .. } | Run::Waiting { why: None, .. } if last.is_some() => last.take().map(terminated).unwrap_or_default(),
+        Run::Starting { why: None, .. } | Run::Waiting { why: None, .. } if last.is_some() => {
+            last.take().map(terminated).unwrap_or_default()
+        }
         Run::Starting { .. } | Run::Waiting { .. } => waiting(not_yet, ""),
         Run::Running(live) | Run::Stopping { live, .. } => {
             identity = live.identity.clone();
             started = live.probes.started();
             ready = live.probes.ready() && matches!(slot, Slot::Main(_));
-            ApiState { running: Some(ContainerStateRunning { started_at: Some(seconds(live.started_at)) }), ..ApiState::default() }
+            ApiState {
+                running: Some(ContainerStateRunning { started_at: Some(seconds(live.started_at)) }),
+                ..ApiState::default()
+            }
         }
         Run::Exited { ended, .. } => {
             identity = ended.identity.clone();
@@ -152,8 +184,14 @@ fn container_status(pod: &Pod, slot: Slot, container: &ContainerState, has_init:
             terminated(ended)
         }
     };
-    let image = if identity.image.is_empty() { spec.and_then(|spec| spec.image.clone()).unwrap_or_default() } else { identity.image };
-    let resources = spec.and_then(|spec| spec.resources.clone()).filter(|resources| resources.limits.is_some() || resources.requests.is_some());
+    let image = if identity.image.is_empty() {
+        spec.and_then(|spec| spec.image.clone()).unwrap_or_default()
+    } else {
+        identity.image
+    };
+    let resources = spec
+        .and_then(|spec| spec.resources.clone())
+        .filter(|resources| resources.limits.is_some() || resources.requests.is_some());
     ContainerStatus {
         name: spec.map(|spec| spec.name.clone()).unwrap_or_default(),
         image,
@@ -197,7 +235,15 @@ fn terminated(ended: &Ended) -> ApiState {
     }
 }
 
-fn conditions(pod: &Pod, state: &PodState, phase: Phase, init: &[ContainerStatus], statuses: &[ContainerStatus], status: &mut PodStatus, now: Timestamp) {
+fn conditions(
+    pod: &Pod,
+    state: &PodState,
+    phase: Phase,
+    init: &[ContainerStatus],
+    statuses: &[ContainerStatus],
+    status: &mut PodStatus,
+    now: Timestamp,
+) {
     let names = |statuses: &[ContainerStatus]| -> Vec<String> {
         statuses.iter().filter(|status| !status.ready).map(|status| status.name.clone()).collect()
     };
@@ -228,10 +274,14 @@ fn conditions(pod: &Pod, state: &PodState, phase: Phase, init: &[ContainerStatus
         .filter_map(|gate| {
             let found = status.conditions.iter().flatten().find(|condition| condition.type_ == gate.condition_type);
             match found {
-                None => Some(format!("corresponding condition of pod readiness gate \"{}\" does not exist.", gate.condition_type)),
-                Some(condition) if condition.status != "True" => {
-                    Some(format!("the status of pod readiness gate \"{}\" is not \"True\", but {}", gate.condition_type, condition.status))
-                }
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                    gate.condition_type
+                )),
+                Some(condition) if condition.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{}\" is not \"True\", but {}",
+                    gate.condition_type, condition.status
+                )),
                 Some(_) => None,
             }
         })
@@ -252,7 +302,13 @@ fn conditions(pod: &Pod, state: &PodState, phase: Phase, init: &[ContainerStatus
 }
 
 /// Sets one condition; its transition time moves only with its status.
-fn set(list: &mut Vec<PodCondition>, pod: &Pod, type_: &str, (on, reason, message): (bool, &str, String), now: Timestamp) {
+fn set(
+    list: &mut Vec<PodCondition>,
+    pod: &Pod,
+    type_: &str,
+    (on, reason, message): (bool, &str, String),
+    now: Timestamp,
+) {
     let status = if on { "True" } else { "False" };
     let old = list.iter().position(|condition| condition.type_ == type_);
     let since = old.filter(|&n| list[n].status == status).and_then(|n| list[n].last_transition_time.clone());
@@ -292,7 +348,8 @@ pub(crate) fn recover_status(pod: &Pod) -> PodState {
     {
         state.verdict = Some(Verdict { reason: reason.clone(), message: status.message.clone().unwrap_or_default() });
     }
-    let lists = [(&status.init_container_statuses, Slot::Init as fn(usize) -> Slot), (&status.container_statuses, Slot::Main)];
+    let lists =
+        [(&status.init_container_statuses, Slot::Init as fn(usize) -> Slot), (&status.container_statuses, Slot::Main)];
     for (statuses, slot) in lists {
         for n in 0..if matches!(slot(0), Slot::Init(_)) { init } else { mains } {
             let name = container_spec(pod, slot(n)).map(|spec| spec.name.as_str());
@@ -313,7 +370,10 @@ fn recover_container(status: &ContainerStatus) -> ContainerState {
     };
     let ended = |state: Option<&ApiState>| {
         state.and_then(|state| state.terminated.as_ref()).map(|terminated| Ended {
-            identity: Identity { container_id: terminated.container_id.clone().unwrap_or_default(), ..identity.clone() },
+            identity: Identity {
+                container_id: terminated.container_id.clone().unwrap_or_default(),
+                ..identity.clone()
+            },
             code: terminated.exit_code,
             reason: terminated.reason.clone().unwrap_or_default(),
             message: terminated.message.clone(),

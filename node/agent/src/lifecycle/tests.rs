@@ -14,7 +14,9 @@ use super::*;
 const NODE: NodeFacts = NodeFacts { host_ips: Vec::new() };
 
 fn pod(policy: &str, init: usize, containers: usize) -> Pod {
-    let list = |prefix: &str, count: usize| -> Vec<Value> { (0..count).map(|n| json!({ "name": format!("{prefix}{n}"), "image": "img" })).collect() };
+    let list = |prefix: &str, count: usize| -> Vec<Value> {
+        (0..count).map(|n| json!({ "name": format!("{prefix}{n}"), "image": "img" })).collect()
+    };
     serde_json::from_value(json!({
         "metadata": { "name": "p", "namespace": "ns", "uid": "u", "generation": 1 },
         "spec": { "restartPolicy": policy, "initContainers": list("i", init), "containers": list("c", containers) },
@@ -44,7 +46,8 @@ fn settle(pod: &Pod, want: &Want, state: &mut PodState, now: Timestamp) -> (Vec<
             actions.push(action);
         }
         let ending = want.gone || want.deletion.is_some() || state.verdict.is_some();
-        state.phase = Phase::parse(status(pod, state, ending, &PodStatus::default(), &NODE, now).phase.as_deref().unwrap());
+        state.phase =
+            Phase::parse(status(pod, state, ending, &PodStatus::default(), &NODE, now).phase.as_deref().unwrap());
     }
     panic!("does not settle: {actions:?} {state:?}");
 }
@@ -53,14 +56,26 @@ fn run(state: &mut PodState, slot: Slot, now: Timestamp) {
     let container = state.container_mut(slot).unwrap();
     assert!(matches!(container.run, Run::Starting { .. }), "{:?}", container.run);
     container.attempts += 1;
-    container.run = Run::Running(Live { identity: Identity::default(), asked: Some("img".to_owned()), started_at: now, probes: Probes::default() });
+    container.run = Run::Running(Live {
+        identity: Identity::default(),
+        asked: Some("img".to_owned()),
+        started_at: now,
+        probes: Probes::default(),
+    });
 }
 
 fn exit(state: &mut PodState, slot: Slot, code: i32, now: Timestamp) {
     let container = state.container_mut(slot).unwrap();
     let restart = matches!(container.run, Run::Stopping { restart: true, .. });
     let reason = if code == 0 { "Completed" } else { "Error" }.to_owned();
-    let ended = Ended { identity: Identity::default(), code, reason, message: None, started_at: Some(now), finished_at: Some(now) };
+    let ended = Ended {
+        identity: Identity::default(),
+        code,
+        reason,
+        message: None,
+        started_at: Some(now),
+        finished_at: Some(now),
+    };
     container.run = Run::Exited { ended, restart };
 }
 
@@ -104,9 +119,15 @@ fn crashes_restart_at_once_then_after_10_20_40_seconds_and_afresh_after_ten_good
     settle(&pod, &WANTED, &mut state, at(0));
     run(&mut state, slot, at(0));
     exit(&mut state, slot, 1, at(1));
-    assert_eq!(settle(&pod, &WANTED, &mut state, at(1)).0, [Action::Start { slot }], "the first crash is not held back");
+    assert_eq!(
+        settle(&pod, &WANTED, &mut state, at(1)).0,
+        [Action::Start { slot }],
+        "the first crash is not held back"
+    );
     let mut now = 1;
-    for (wait, text) in [(10, "10s"), (20, "20s"), (40, "40s"), (80, "1m20s"), (160, "2m40s"), (300, "5m0s"), (300, "5m0s")] {
+    for (wait, text) in
+        [(10, "10s"), (20, "20s"), (40, "40s"), (80, "1m20s"), (160, "2m40s"), (300, "5m0s"), (300, "5m0s")]
+    {
         run(&mut state, slot, at(now));
         exit(&mut state, slot, 1, at(now));
         let (actions, wake) = settle(&pod, &WANTED, &mut state, at(now));
@@ -115,7 +136,10 @@ fn crashes_restart_at_once_then_after_10_20_40_seconds_and_afresh_after_ten_good
         let status = told(&pod, &state, at(now));
         assert_eq!(status["phase"], "Running");
         assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["reason"], "CrashLoopBackOff");
-        assert_eq!(status["containerStatuses"][0]["state"]["waiting"]["message"], format!("back-off {text} restarting failed container=c0 pod=p_ns(u)"));
+        assert_eq!(
+            status["containerStatuses"][0]["state"]["waiting"]["message"],
+            format!("back-off {text} restarting failed container=c0 pod=p_ns(u)")
+        );
         assert_eq!(status["containerStatuses"][0]["lastState"]["terminated"]["exitCode"], 1);
         assert!(settle(&pod, &WANTED, &mut state, at(now + wait - 1)).0.is_empty());
         now += wait;
@@ -181,9 +205,13 @@ fn a_deleted_pod_stops_is_torn_down_reported_and_deleted_in_that_order() {
     run(&mut state, Slot::Main(0), at(0));
     let want = Want { deletion: Some(Deletion { deadline: at(40), grace: Duration::from_secs(30) }), gone: false };
     let actions = settle(&pod, &want, &mut state, at(10)).0;
-    assert!(matches!(&actions[..], [Action::Stop { deadline, message, .. }] if *deadline == at(40) && message == "Stopping container c0"));
+    assert!(
+        matches!(&actions[..], [Action::Stop { deadline, message, .. }] if *deadline == at(40) && message == "Stopping container c0")
+    );
     let sooner = Want { deletion: Some(Deletion { deadline: at(12), grace: Duration::from_secs(1) }), gone: false };
-    assert!(matches!(&settle(&pod, &sooner, &mut state, at(11)).0[..], [Action::Stop { deadline, .. }] if *deadline == at(12)));
+    assert!(
+        matches!(&settle(&pod, &sooner, &mut state, at(11)).0[..], [Action::Stop { deadline, .. }] if *deadline == at(12))
+    );
     exit(&mut state, Slot::Main(0), 0, at(12));
     assert_eq!(settle(&pod, &want, &mut state, at(12)).0, [Action::TearDown]);
     state.ground = Ground::Gone;
@@ -206,7 +234,9 @@ fn a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_does_not() {
     assert_eq!(told(&pod, &state, at(1))["containerStatuses"][0]["ready"], false);
     state.containers[0].run.live_mut().unwrap().probes.liveness = ProbeVerdict::Failing;
     let actions = settle(&pod, &WANTED, &mut state, at(1)).0;
-    assert!(matches!(&actions[..], [Action::Stop { message, restart: true, .. }] if message == "Container c0 failed liveness probe, will be restarted"));
+    assert!(
+        matches!(&actions[..], [Action::Stop { message, restart: true, .. }] if message == "Container c0 failed liveness probe, will be restarted")
+    );
     // It ended well, and is started again all the same.
     exit(&mut state, Slot::Main(0), 0, at(2));
     assert_eq!(settle(&pod, &WANTED, &mut state, at(2)).0, [Action::Start { slot: Slot::Main(0) }]);
@@ -224,7 +254,10 @@ fn a_probe_that_ends_the_whole_pod_is_told_as_its_end() {
         }
         state.containers[0].run.live_mut().unwrap().probes.liveness = ProbeVerdict::Failing;
         let actions = settle(&pod, &WANTED, &mut state, at(1)).0;
-        assert!(matches!(&actions[..], [Action::Stop { message, restart: false, .. }] if message == wanted), "{actions:?}");
+        assert!(
+            matches!(&actions[..], [Action::Stop { message, restart: false, .. }] if message == wanted),
+            "{actions:?}"
+        );
     }
 }
 
@@ -238,7 +271,9 @@ fn another_image_restarts_the_container_that_has_it() {
     run(&mut state, Slot::Main(1), at(0));
     pod.spec.as_mut().unwrap().containers[1].image = Some("other".to_owned());
     let actions = settle(&pod, &WANTED, &mut state, at(1)).0;
-    assert!(matches!(&actions[..], [Action::Stop { slot: Slot::Main(1), message, .. }] if message == "Container c1 definition changed, will be restarted"));
+    assert!(
+        matches!(&actions[..], [Action::Stop { slot: Slot::Main(1), message, .. }] if message == "Container c1 definition changed, will be restarted")
+    );
     exit(&mut state, Slot::Main(1), 143, at(2));
     assert_eq!(settle(&pod, &WANTED, &mut state, at(2)).0, [Action::Start { slot: Slot::Main(1) }]);
     assert_eq!(state.phase, Phase::Running);
@@ -246,7 +281,8 @@ fn another_image_restarts_the_container_that_has_it() {
 
 #[test]
 fn a_failed_pull_is_told_and_then_backed_off() {
-    let why = Why { then: Some((at(1), Box::new(Why::new("ImagePullBackOff", "later")))), ..Why::new("ErrImagePull", "now") };
+    let why =
+        Why { then: Some((at(1), Box::new(Why::new("ImagePullBackOff", "later")))), ..Why::new("ErrImagePull", "now") };
     let pod = pod("Always", 0, 1);
     let mut state = PodState::new(0, 1);
     state.ground = Ground::Ready;

@@ -88,7 +88,11 @@ pub(super) fn parse(line: &[u8]) -> Option<Line<'_>> {
     let stream = fields.next()?;
     let tags = fields.next()?;
     let content = fields.next()?;
-    (stream == b"stdout" || stream == b"stderr").then_some(Line { stamp, partial: tags.first() == Some(&b'P'), content })
+    (stream == b"stdout" || stream == b"stderr").then_some(Line {
+        stamp,
+        partial: tags.first() == Some(&b'P'),
+        content,
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +135,8 @@ mod tests {
         let mut out = Vec::new();
         let text = [vec![b'x'; MAX_LINE + 3], b"\n".to_vec()].concat();
         framer.push(Stream::Stderr, &text, Timestamp::UNIX_EPOCH, &mut out);
-        let lines: Vec<_> = out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| parse(line).unwrap()).collect();
+        let lines: Vec<_> =
+            out.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| parse(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         assert!(lines[0].partial && !lines[1].partial);
         assert_eq!(lines[1].content, b"xxx");

@@ -96,7 +96,11 @@ impl Logs {
     ///
     /// # Errors
     /// [`LogError::NotFound`] where there is no such file.
-    pub(crate) async fn read(&self, path: &Path, options: LogOptions) -> Result<impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<>, LogError> {
+    pub(crate) async fn read(
+        &self,
+        path: &Path,
+        options: LogOptions,
+    ) -> Result<impl Stream<Item = io::Result<bytes::Bytes>> + Send + use<>, LogError> {
         let live = self.live.lock().get(path).cloned();
         reader::read(path.to_owned(), live, options).await
     }

@@ -60,8 +60,11 @@ pub(super) async fn read(
     live: Option<Arc<ContainerLog>>,
     options: LogOptions,
 ) -> Result<impl Stream<Item = io::Result<Bytes>> + Send + use<>, LogError> {
-    let reader = tokio::task::spawn_blocking(move || Reader::open(path, live, options)).await.map_err(io::Error::other)??;
-    Ok(futures::stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|bytes| (bytes, reader))) }))
+    let reader =
+        tokio::task::spawn_blocking(move || Reader::open(path, live, options)).await.map_err(io::Error::other)??;
+    Ok(futures::stream::try_unfold(reader, |mut reader| async move {
+        Ok(reader.next().await?.map(|bytes| (bytes, reader)))
+    }))
 }
 
 impl Reader {
@@ -74,7 +77,8 @@ impl Reader {
             let receiver = log.subscribe();
             (log, receiver)
         });
-        let newest = live.as_ref().map_or_else(|| rotated.last().map_or(0, |last| last + 1), |(_, live)| live.borrow().sequence);
+        let newest =
+            live.as_ref().map_or_else(|| rotated.last().map_or(0, |last| last + 1), |(_, live)| live.borrow().sequence);
         let mut reader = Self {
             path,
             live,
@@ -160,10 +164,13 @@ impl Reader {
         let (file, block) = tokio::task::spawn_blocking(move || {
             let mut block = vec![0; BLOCK];
             let read = file.read(&mut block);
-            (file, read.map(|n| {
-                block.truncate(n);
-                block
-            }))
+            (
+                file,
+                read.map(|n| {
+                    block.truncate(n);
+                    block
+                }),
+            )
         })
         .await
         .map_err(io::Error::other)?;
@@ -286,7 +293,10 @@ mod tests {
         assert!(stamped.lines().all(|line| line[..30].parse::<Timestamp>().is_ok()));
         let future = LogOptions { since: Some(Timestamp::MAX), ..LogOptions::default() };
         assert_eq!(text(&logs, &path, future).await, "");
-        assert!(matches!(logs.read(&Logs::path(dir.path(), "c", 7), LogOptions::default()).await.map(|_| ()), Err(LogError::NotFound(_))));
+        assert!(matches!(
+            logs.read(&Logs::path(dir.path(), "c", 7), LogOptions::default()).await.map(|_| ()),
+            Err(LogError::NotFound(_))
+        ));
     }
 
     #[tokio::test]

@@ -197,7 +197,9 @@ pub(super) fn segment(path: &Path, sequence: u64) -> PathBuf {
 
 /// The numbers of the rotated segments of `path`, ascending.
 pub(super) fn segments(path: &Path) -> Vec<u64> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return Vec::new() };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Vec::new();
+    };
     let mut found: Vec<u64> = std::fs::read_dir(parent)
         .into_iter()
         .flatten()

@@ -45,7 +45,8 @@ pub(crate) async fn services(informers: &Informers, network: Arc<dyn NodeNet>, c
             changed.extend(change.sides().filter_map(|slice| service_of(slice)));
         }
         for key in changed {
-            let service = services.get(&key.namespace, &key.name).map(|service| resolve(&service, &slices_of(&slices, &key)));
+            let service =
+                services.get(&key.namespace, &key.name).map(|service| resolve(&service, &slices_of(&slices, &key)));
             network.set_service(key, service);
         }
     }
@@ -109,10 +110,15 @@ fn endpoints(slices: &[Arc<EndpointSlice>], name: &str) -> Vec<SocketAddr> {
         let port = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == name);
         let Some(port) = port.and_then(|port| port.port).and_then(|port| u16::try_from(port).ok()) else { continue };
         for endpoint in slice.endpoints.iter().flatten() {
-            let target = endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| SocketAddr::new(ip, port));
+            let target =
+                endpoint.addresses.first().and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| SocketAddr::new(ip, port));
             if is_ready(endpoint) {
                 ready.extend(target);
-            } else if endpoint.conditions.as_ref().is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true)) {
+            } else if endpoint
+                .conditions
+                .as_ref()
+                .is_some_and(|conditions| conditions.serving == Some(true) && conditions.terminating == Some(true))
+            {
                 serving.extend(target);
             }
         }
@@ -128,8 +134,15 @@ fn is_ready(endpoint: &Endpoint) -> bool {
 }
 
 fn hosts(slices: &[Arc<EndpointSlice>], publish_not_ready: bool) -> Vec<Host> {
-    let all = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten()).filter(|endpoint| publish_not_ready || is_ready(endpoint));
-    let mut hosts: Vec<Host> = all.filter_map(|endpoint| Some(Host { hostname: endpoint.hostname.clone(), ip: endpoint.addresses.first()?.parse().ok()? })).collect();
+    let all = slices
+        .iter()
+        .flat_map(|slice| slice.endpoints.iter().flatten())
+        .filter(|endpoint| publish_not_ready || is_ready(endpoint));
+    let mut hosts: Vec<Host> = all
+        .filter_map(|endpoint| {
+            Some(Host { hostname: endpoint.hostname.clone(), ip: endpoint.addresses.first()?.parse().ok()? })
+        })
+        .collect();
     hosts.sort_by(|a, b| (a.ip, &a.hostname).cmp(&(b.ip, &b.hostname)));
     hosts.dedup();
     hosts
@@ -147,7 +160,9 @@ pub(crate) async fn peers(informers: &Informers, own: String, network: Arc<dyn N
                 None => return,
             },
         };
-        let Some(name) = change.object().and_then(|node| node.metadata.name.clone()).filter(|name| *name != own) else { continue };
+        let Some(name) = change.object().and_then(|node| node.metadata.name.clone()).filter(|name| *name != own) else {
+            continue;
+        };
         let way = change.new.as_deref().and_then(way);
         if known.get(&name) == way.as_ref() {
             continue;

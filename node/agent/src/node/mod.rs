@@ -27,7 +27,8 @@ impl Capacity {
     #[must_use]
     pub fn detect(data_dir: &Path) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let storage = nix::sys::statvfs::statvfs(data_dir).map_or(0, |fs| fs.blocks().saturating_mul(fs.fragment_size()));
+        let storage =
+            nix::sys::statvfs::statvfs(data_dir).map_or(0, |fs| fs.blocks().saturating_mul(fs.fragment_size()));
         Self {
             cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
             memory_bytes: meminfo("MemTotal").unwrap_or(0),

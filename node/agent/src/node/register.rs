@@ -52,19 +52,32 @@ pub(crate) async fn register(client: &kube::Client, facts: &Facts) -> Result<Nod
 }
 
 /// The status as a strategic merge patch. `known`: the conditions as the API has them, for their times.
-pub(crate) fn status(facts: &Facts, known: Option<&Node>, not_ready: &NotReady, images: &[NodeImage], pressure: Pressure, now: Timestamp) -> Value {
+pub(crate) fn status(
+    facts: &Facts,
+    known: Option<&Node>,
+    not_ready: &NotReady,
+    images: &[NodeImage],
+    pressure: Pressure,
+    now: Timestamp,
+) -> Value {
     let capacity = json!({
         "cpu": quantity_millis(facts.capacity.cpu_millis),
         "memory": format!("{}Ki", facts.capacity.memory_bytes / 1024),
         "ephemeral-storage": format!("{}Ki", facts.capacity.storage_bytes / 1024),
         "pods": facts.capacity.pods.to_string(),
     });
-    let mut addresses: Vec<Value> = facts.ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip.to_string() })).collect();
+    let mut addresses: Vec<Value> =
+        facts.ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip.to_string() })).collect();
     addresses.push(json!({ "type": "Hostname", "address": facts.name }));
     let condition = |type_: &str, on: bool, reason: &str, message: &str| {
         let status = if on { "True" } else { "False" };
-        let old = known.and_then(|node| node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_));
-        let since = old.filter(|old| old.status == status).and_then(|old| old.last_transition_time.as_ref()).map_or(now, |time| time.0);
+        let old = known.and_then(|node| {
+            node.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == type_)
+        });
+        let since = old
+            .filter(|old| old.status == status)
+            .and_then(|old| old.last_transition_time.as_ref())
+            .map_or(now, |time| time.0);
         json!({
             "type": type_, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": seconds(now), "lastTransitionTime": seconds(since),
@@ -82,7 +95,14 @@ pub(crate) fn status(facts: &Facts, known: Option<&Node>, not_ready: &NotReady, 
             "kubelet has insufficient memory available",
             "kubelet has sufficient memory available"
         ),
-        pressed("DiskPressure", pressure.disk, "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has disk pressure", "kubelet has no disk pressure"),
+        pressed(
+            "DiskPressure",
+            pressure.disk,
+            "KubeletHasDiskPressure",
+            "KubeletHasNoDiskPressure",
+            "kubelet has disk pressure",
+            "kubelet has no disk pressure"
+        ),
         pressed(
             "PIDPressure",
             pressure.pids,
@@ -96,7 +116,8 @@ pub(crate) fn status(facts: &Facts, known: Option<&Node>, not_ready: &NotReady, 
             Some(why) => condition("Ready", false, "KubeletNotReady", why),
         },
     ]);
-    let images: Vec<Value> = images.iter().take(MAX_IMAGES).map(|image| json!({ "names": image.names, "sizeBytes": image.size })).collect();
+    let images: Vec<Value> =
+        images.iter().take(MAX_IMAGES).map(|image| json!({ "names": image.names, "sizeBytes": image.size })).collect();
     let mut status = Map::new();
     status.insert("capacity".to_owned(), capacity.clone());
     status.insert("allocatable".to_owned(), capacity);
@@ -112,7 +133,10 @@ fn node_info(facts: &Facts) -> Value {
     let machine = read("/etc/machine-id");
     let system = read("/sys/class/dmi/id/product_uuid");
     let release = read("/etc/os-release");
-    let pretty = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).map(|name| name.trim_matches('"').to_owned());
+    let pretty = release
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .map(|name| name.trim_matches('"').to_owned());
     json!({
         "machineID": machine,
         "systemUUID": if system.is_empty() { machine.clone() } else { system },
@@ -156,7 +180,8 @@ impl Pressure {
     /// By kubelet's thresholds: 100 MiB of memory, a twentieth of the disk, a twentieth of the process ids.
     pub(crate) fn measure(data_dir: &std::path::Path) -> Self {
         let memory = meminfo("MemAvailable").is_some_and(|free| free < 100 << 20);
-        let disk = nix::sys::statvfs::statvfs(data_dir).is_ok_and(|fs| fs.blocks() > 0 && fs.blocks_available() < fs.blocks() / 20);
+        let disk = nix::sys::statvfs::statvfs(data_dir)
+            .is_ok_and(|fs| fs.blocks() > 0 && fs.blocks_available() < fs.blocks() / 20);
         let number = |text: String| text.trim().parse::<u64>().ok();
         let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(number);
         let load = std::fs::read_to_string("/proc/loadavg").ok();

@@ -56,7 +56,9 @@ pub(crate) struct Tracker {
 
 impl Tracker {
     pub(crate) fn new(probe: &Probe) -> Self {
-        let seconds = |value: Option<i32>, default: u64| Duration::from_secs(value.map_or(default, |value| u64::from(value.max(0).unsigned_abs())));
+        let seconds = |value: Option<i32>, default: u64| {
+            Duration::from_secs(value.map_or(default, |value| u64::from(value.max(0).unsigned_abs())))
+        };
         Self {
             period: seconds(probe.period_seconds, 10).max(Duration::from_secs(1)),
             initial_delay: seconds(probe.initial_delay_seconds, 0),
@@ -105,8 +107,17 @@ mod tests {
 
     #[test]
     fn thresholds_count_what_follows_on_itself() {
-        let mut tracker = Tracker::new(&Probe { success_threshold: Some(2), failure_threshold: Some(3), ..Probe::default() });
-        let results = [(true, None), (true, Some(ProbeVerdict::Passing)), (false, None), (false, None), (true, None), (false, None), (false, None)];
+        let mut tracker =
+            Tracker::new(&Probe { success_threshold: Some(2), failure_threshold: Some(3), ..Probe::default() });
+        let results = [
+            (true, None),
+            (true, Some(ProbeVerdict::Passing)),
+            (false, None),
+            (false, None),
+            (true, None),
+            (false, None),
+            (false, None),
+        ];
         for (success, expected) in results {
             assert_eq!(tracker.count(success), expected);
         }

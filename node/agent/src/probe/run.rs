@@ -53,7 +53,9 @@ pub(crate) async fn probe(probe: &Probe, container: &Container, target: &Target)
     if let Some(http) = &probe.http_get {
         get(http, container, target, limit).await
     } else if let Some(tcp) = &probe.tcp_socket {
-        let Some(port) = port(&tcp.port, container) else { return Found::Error(format!("couldn't find port: {}", port_text(&tcp.port))) };
+        let Some(port) = port(&tcp.port, container) else {
+            return Found::Error(format!("couldn't find port: {}", port_text(&tcp.port)));
+        };
         let host = tcp.host.clone().filter(|host| !host.is_empty());
         match dial(target, host.as_deref(), port, limit).await {
             Ok(_) => Found::Success,
@@ -62,13 +64,19 @@ pub(crate) async fn probe(probe: &Probe, container: &Container, target: &Target)
     } else if let Some(exec) = &probe.exec {
         let command = exec.command.clone().unwrap_or_default();
         match tokio::time::timeout(limit, target.runtime.exec(&target.id, &command, EXEC_OUTPUT)).await {
-            Err(_) => Found::Failure(format!("command timed out: {:?} timed out after {}s", command.join(" "), limit.as_secs())),
+            Err(_) => Found::Failure(format!(
+                "command timed out: {:?} timed out after {}s",
+                command.join(" "),
+                limit.as_secs()
+            )),
             Ok(Ok(output)) if output.code == 0 => Found::Success,
             Ok(Ok(output)) => {
                 let text = [output.stdout, output.stderr].concat();
                 Found::Failure(String::from_utf8_lossy(&text).into_owned())
             }
-            Ok(Err(RuntimeError::Unsupported(message))) => Found::Error(format!("exec is not possible here: {message}")),
+            Ok(Err(RuntimeError::Unsupported(message))) => {
+                Found::Error(format!("exec is not possible here: {message}"))
+            }
             Ok(Err(error)) => Found::Error(error.to_string()),
         }
     } else {
@@ -87,7 +95,10 @@ pub(crate) fn port(port: &IntOrString, container: &Container) -> Option<u16> {
         IntOrString::Int(number) => u16::try_from(*number).ok().filter(|number| *number != 0),
         IntOrString::String(name) => {
             let named = container.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
-            named.map(|port| port.container_port).or_else(|| name.parse().ok()).and_then(|number| u16::try_from(number).ok())
+            named
+                .map(|port| port.container_port)
+                .or_else(|| name.parse().ok())
+                .and_then(|number| u16::try_from(number).ok())
         }
     }
 }
@@ -107,7 +118,9 @@ async fn dial(target: &Target, host: Option<&str>, port: u16, limit: Duration) -
             Err(_) => tokio::net::lookup_host((host, port)).await.ok().and_then(|mut found| found.next()),
         },
     };
-    let Some(address) = address else { return Err(format!("dial tcp: lookup {}: no such host", host.unwrap_or_default())) };
+    let Some(address) = address else {
+        return Err(format!("dial tcp: lookup {}: no such host", host.unwrap_or_default()));
+    };
     match tokio::time::timeout(limit, target.network.dial(address)).await {
         Err(_) => Err(format!("dial tcp {address}: i/o timeout")),
         Ok(Ok(stream)) => Ok(stream),
@@ -126,7 +139,9 @@ fn go_error(error: &io::Error) -> String {
 }
 
 async fn get(http: &HTTPGetAction, container: &Container, target: &Target, limit: Duration) -> Found {
-    let Some(port) = port(&http.port, container) else { return Found::Error(format!("couldn't find port: {}", port_text(&http.port))) };
+    let Some(port) = port(&http.port, container) else {
+        return Found::Error(format!("couldn't find port: {}", port_text(&http.port)));
+    };
     let scheme = http.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
     let named = http.host.clone().filter(|host| !host.is_empty());
     let Some(host) = named.clone().or_else(|| target.ip.map(|ip| ip.to_string())) else {
@@ -142,7 +157,11 @@ async fn get(http: &HTTPGetAction, container: &Container, target: &Target, limit
     for _ in 0..REDIRECTS {
         let answer = tokio::time::timeout_at(deadline, fetch(&url, http, target, named.as_deref(), port, limit)).await;
         let (status, location) = match answer {
-            Err(_) => return Found::Failure(format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
+            Err(_) => {
+                return Found::Failure(format!(
+                    "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+                ));
+            }
             Ok(Err(message)) => return Found::Failure(format!("Get \"{url}\": {message}")),
             Ok(Ok(answer)) => answer,
         };
@@ -163,14 +182,28 @@ fn redirect(from: &str, location: &str) -> Option<String> {
     let base: Uri = from.parse().ok()?;
     let to: Uri = location.parse().ok()?;
     match to.authority() {
-        None => Some(format!("{}://{}{}", base.scheme_str()?, base.authority()?, to.path_and_query().map_or("/", |path| path.as_str()))),
+        None => Some(format!(
+            "{}://{}{}",
+            base.scheme_str()?,
+            base.authority()?,
+            to.path_and_query().map_or("/", |path| path.as_str())
+        )),
         // Another port would need another dial; only the very same place is followed.
-        Some(authority) if Some(authority) == base.authority() && to.scheme() == base.scheme() => Some(location.to_owned()),
+        Some(authority) if Some(authority) == base.authority() && to.scheme() == base.scheme() => {
+            Some(location.to_owned())
+        }
         Some(_) => None,
     }
 }
 
-async fn fetch(url: &str, http: &HTTPGetAction, target: &Target, host: Option<&str>, port: u16, limit: Duration) -> Result<(u16, Option<String>), String> {
+async fn fetch(
+    url: &str,
+    http: &HTTPGetAction,
+    target: &Target,
+    host: Option<&str>,
+    port: u16,
+    limit: Duration,
+) -> Result<(u16, Option<String>), String> {
     let stream = dial(target, host, port, limit).await?;
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     let request = build(&uri, http)?;
@@ -178,7 +211,8 @@ async fn fetch(url: &str, http: &HTTPGetAction, target: &Target, host: Option<&s
         let name = host.map_or_else(|| target.ip.map(|ip| ip.to_string()).unwrap_or_default(), str::to_owned);
         let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| error.to_string())?;
         let config = tls::unverified().map_err(|error| error.to_string())?;
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(|error| error.to_string())?;
+        let stream =
+            tokio_rustls::TlsConnector::from(config).connect(name, stream).await.map_err(|error| error.to_string())?;
         exchange(TokioIo::new(stream), request).await
     } else {
         exchange(TokioIo::new(stream), request).await
@@ -186,9 +220,17 @@ async fn fetch(url: &str, http: &HTTPGetAction, target: &Target, host: Option<&s
 }
 
 fn build(uri: &Uri, http: &HTTPGetAction) -> Result<Request<Empty<bytes::Bytes>>, String> {
-    let mut request = Request::builder().uri(uri.path_and_query().map_or("/", |path| path.as_str())).body(Empty::new()).map_err(|error| error.to_string())?;
+    let mut request = Request::builder()
+        .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
+        .body(Empty::new())
+        .map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
-    let fixed = [("host", uri.authority().map_or("", |authority| authority.as_str())), ("user-agent", "kube-probe/1.36"), ("accept", "*/*"), ("connection", "close")];
+    let fixed = [
+        ("host", uri.authority().map_or("", |authority| authority.as_str())),
+        ("user-agent", "kube-probe/1.36"),
+        ("accept", "*/*"),
+        ("connection", "close"),
+    ];
     for (name, value) in fixed {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|error| error.to_string())?);
     }
@@ -207,11 +249,13 @@ async fn exchange<S>(stream: S, request: Request<Empty<bytes::Bytes>>) -> Result
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(stream).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(stream).await.map_err(|error| error.to_string())?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = response.status().as_u16();
-        let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location =
+            response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // A limited part of the body is taken, so that a server does not see its answer cut off.
         let _body = Limited::new(response.into_body(), BODY).collect().await;
         Ok((status, location))
@@ -241,7 +285,9 @@ mod tls {
     pub(super) fn unverified() -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        Ok(Arc::new(builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth()))
+        Ok(Arc::new(
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider))).with_no_client_auth(),
+        ))
     }
 
     impl ServerCertVerifier for Unverified {
@@ -256,11 +302,21 @@ mod tls {
             Ok(ServerCertVerified::assertion())
         }
 
-        fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             Ok(HandshakeSignatureValid::assertion())
         }
 
-        fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             Ok(HandshakeSignatureValid::assertion())
         }
 

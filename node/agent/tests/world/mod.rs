@@ -50,7 +50,12 @@ impl Images {
     }
 
     fn image(reference: &str, kind: ImageKind) -> Arc<Image> {
-        let blob = Descriptor { media_type: String::new(), digest: format!("sha256:{:064}", 0), size: 1, path: PathBuf::from("/dev/null") };
+        let blob = Descriptor {
+            media_type: String::new(),
+            digest: format!("sha256:{:064}", 0),
+            size: 1,
+            path: PathBuf::from("/dev/null"),
+        };
         Arc::new(Image {
             reference: reference.to_owned(),
             id: format!("{reference}@sha256:{:064}", 1),
@@ -83,7 +88,10 @@ impl ImageSource for Images {
     async fn pull(&self, reference: &str, _secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError> {
         let mut images = self.0.lock();
         let Some((kind, local)) = images.get_mut(reference) else {
-            return Err(PullError { reason: "ErrImagePull", message: format!("{reference}: not found in the registry") });
+            return Err(PullError {
+                reason: "ErrImagePull",
+                message: format!("{reference}: not found in the registry"),
+            });
         };
         *local = true;
         Ok(Self::image(reference, *kind))
@@ -137,7 +145,13 @@ impl PodNetwork for PodNet {
 
 impl Network {
     pub fn new(subnet: u8) -> Arc<Self> {
-        Arc::new(Self { pods: Mutex::default(), next: Mutex::new(1), services: Mutex::default(), changed: tokio::sync::Notify::new(), subnet })
+        Arc::new(Self {
+            pods: Mutex::default(),
+            next: Mutex::new(1),
+            services: Mutex::default(),
+            changed: tokio::sync::Notify::new(),
+            subnet,
+        })
     }
 
     /// Waits until a Service is as `wanted` says.
@@ -162,7 +176,13 @@ pub struct Shared(pub Arc<Network>);
 
 #[async_trait]
 impl NodeNet for Shared {
-    async fn add_pod(&self, pod: &PodRef, namespaced: bool, ip: Option<IpAddr>, _hostname: &str) -> Result<Arc<dyn PodNetwork>, String> {
+    async fn add_pod(
+        &self,
+        pod: &PodRef,
+        namespaced: bool,
+        ip: Option<IpAddr>,
+        _hostname: &str,
+    ) -> Result<Arc<dyn PodNetwork>, String> {
         let network = &self.0;
         let (ip, namespaced) = *network.pods.lock().entry(pod.uid.clone()).or_insert_with(|| {
             let mut next = network.next.lock();
@@ -291,7 +311,9 @@ impl World {
         nodes.patch(NODE, &PatchParams::default(), &cidr).await.unwrap();
         let ready = |node: Option<&Node>| {
             let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
-            conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+            conditions.is_some_and(|conditions| {
+                conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+            })
         };
         soon("the node's readiness", await_condition(nodes, NODE, ready)).await.unwrap();
     }
@@ -322,7 +344,11 @@ impl World {
 
     /// Waits for a Pod's status, as JSON.
     pub async fn status(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool + Send) -> Value {
-        let found = soon(what, await_condition(self.pods(), name, Wanted(|pod: &Pod| wanted(&serde_json::to_value(&pod.status).unwrap())))).await;
+        let found = soon(
+            what,
+            await_condition(self.pods(), name, Wanted(|pod: &Pod| wanted(&serde_json::to_value(&pod.status).unwrap()))),
+        )
+        .await;
         serde_json::to_value(found.unwrap().unwrap().status).unwrap()
     }
 
@@ -336,7 +362,9 @@ impl World {
     }
 
     pub async fn gone(&self, name: &str) {
-        soon("the end of the Pod", await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none())).await.unwrap();
+        soon("the end of the Pod", await_condition(self.pods(), name, |pod: Option<&Pod>| pod.is_none()))
+            .await
+            .unwrap();
     }
 
     /// Waits for an event about a Pod; its message.
@@ -376,7 +404,11 @@ impl World {
 
 pub fn condition<'a>(status: &'a Value, type_: &str) -> &'a str {
     let conditions = status["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    conditions.iter().find(|condition| condition["type"] == type_).and_then(|condition| condition["status"].as_str()).unwrap_or_default()
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == type_)
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or_default()
 }
 
 struct Wanted<F>(F);

@@ -69,7 +69,8 @@ pub(super) fn client(tls: Option<&Tls>) -> Result<reqwest::Client, String> {
     // The provider is the process' choice; this one is ours where nobody has chosen.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let policy = Policy::custom(|attempt| {
-        let downgrade = attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
+        let downgrade =
+            attempt.previous().last().is_some_and(|from| from.scheme() == "https") && attempt.url().scheme() != "https";
         if attempt.previous().len() > REDIRECTS {
             attempt.error("it redirects in a circle")
         } else if downgrade {
@@ -87,15 +88,18 @@ pub(super) fn client(tls: Option<&Tls>) -> Result<reqwest::Client, String> {
     if let Some(tls) = tls {
         let read = |path: &std::path::Path| fs::read(path).map_err(|e| format!("can't read {}: {e}", path.display()));
         if let Some(path) = &tls.ca_file {
-            let certificates =
-                reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(|e| format!("{} holds no PEM certificates: {e}", path.display()))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?)
+                .map_err(|e| format!("{} holds no PEM certificates: {e}", path.display()))?;
             builder = builder.tls_certs_merge(certificates);
         }
         if let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) {
             let mut pem = read(cert)?;
             pem.push(b'\n');
             pem.extend(read(key)?);
-            builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(|e| format!("{} and {}: {e}", cert.display(), key.display()))?);
+            builder = builder.identity(
+                reqwest::Identity::from_pem(&pem)
+                    .map_err(|e| format!("{} and {}: {e}", cert.display(), key.display()))?,
+            );
         }
         builder = builder.tls_danger_accept_invalid_certs(tls.insecure_skip_verify);
     }
@@ -138,8 +142,13 @@ impl Session {
             if response.status() != StatusCode::UNAUTHORIZED || challenged {
                 return Err(self.refusal(endpoint, what, response).await);
             }
-            let challenges: Vec<String> =
-                response.headers().get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok()).map(str::to_owned).collect();
+            let challenges: Vec<String> = response
+                .headers()
+                .get_all("www-authenticate")
+                .iter()
+                .filter_map(|value| value.to_str().ok())
+                .map(str::to_owned)
+                .collect();
             let refusal = self.refusal(endpoint, what, response).await;
             proof = match tokens.answer(&http, endpoint, &challenges, &scope, &self.reference).await? {
                 Some(proof) => Some(proof),
@@ -152,7 +161,8 @@ impl Session {
     async fn refusal(&self, endpoint: &Endpoint, what: &str, response: reqwest::Response) -> Failure {
         let status = response.status();
         let wait = header(&response, "retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        let transient = status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
+        let transient =
+            status.is_server_error() || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT);
         let body = read_some(response).await;
         let (registry, reference) = (endpoint.host.clone(), self.reference.to_string());
         let error = match status {
@@ -162,7 +172,12 @@ impl Session {
                 let detail = if words.is_empty() { status.to_string() } else { words };
                 ImageError::Unauthorized { reference, registry, detail }
             }
-            _ => ImageError::Refused { registry, what: format!("{reference} ({what})"), status: status.as_u16(), detail: explain(&body) },
+            _ => ImageError::Refused {
+                registry,
+                what: format!("{reference} ({what})"),
+                status: status.as_u16(),
+                detail: explain(&body),
+            },
         };
         Failure { error, transient, wait }
     }
@@ -193,7 +208,13 @@ fn describe(e: &reqwest::Error) -> String {
 }
 
 /// Reads a body to its end, unless it is longer than `limit`.
-pub(super) async fn read_capped(response: reqwest::Response, limit: u64, what: &str, reason: &'static str, host: &str) -> Result<Vec<u8>, Failure> {
+pub(super) async fn read_capped(
+    response: reqwest::Response,
+    limit: u64,
+    what: &str,
+    reason: &'static str,
+    host: &str,
+) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let mut stream = response.bytes_stream();
     while let Some(chunk) = stream.next().await {
@@ -237,7 +258,9 @@ fn explain(body: &[u8]) -> String {
         message: String,
     }
     let text = match serde_json::from_slice::<Errors>(body) {
-        Ok(Errors { errors }) => errors.iter().take(3).map(|e| format!("{}: {}", e.code, e.message)).collect::<Vec<_>>().join("; "),
+        Ok(Errors { errors }) => {
+            errors.iter().take(3).map(|e| format!("{}: {}", e.code, e.message)).collect::<Vec<_>>().join("; ")
+        }
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();

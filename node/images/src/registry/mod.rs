@@ -48,7 +48,8 @@ impl Client {
         if let Some(client) = clients.get(&endpoint.tls) {
             return Ok(client.clone());
         }
-        let client = http::client(endpoint.tls.as_ref()).map_err(|detail| ImageError::Unreachable { registry: endpoint.host.clone(), detail })?;
+        let client = http::client(endpoint.tls.as_ref())
+            .map_err(|detail| ImageError::Unreachable { registry: endpoint.host.clone(), detail })?;
         clients.insert(endpoint.tls.clone(), client.clone());
         Ok(client)
     }
@@ -76,12 +77,16 @@ impl Session {
         self.anywhere(|endpoint| {
             let path = &path;
             async move {
-                let response = self.send(endpoint, "pull", |http, url| http.get(url).header("accept", media::ACCEPT), path).await?;
-                let media_type = header(&response, "content-type").map(|value| value.split(';').next().unwrap_or_default().trim().to_owned());
+                let response = self
+                    .send(endpoint, "pull", |http, url| http.get(url).header("accept", media::ACCEPT), path)
+                    .await?;
+                let media_type = header(&response, "content-type")
+                    .map(|value| value.split(';').next().unwrap_or_default().trim().to_owned());
                 let announced = header(&response, "docker-content-digest");
                 let limit = self.inner.limits.manifest;
                 let what = format!("{}: the manifest from {}", self.reference, endpoint.host);
-                let bytes = read_capped(response, limit, &what, "the most that a manifest may have", &endpoint.host).await?;
+                let bytes =
+                    read_capped(response, limit, &what, "the most that a manifest may have", &endpoint.host).await?;
                 let digest = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
                 let wanted = expected.or(announced.as_deref().filter(|digest| digest.starts_with("sha256:")));
                 if let Some(wanted) = wanted.filter(|wanted| **wanted != digest) {
@@ -118,12 +123,17 @@ impl Session {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| ImageError::Unreachable { registry: self.reference.registry().to_owned(), detail: "no endpoint".into() }))
+        Err(last.unwrap_or_else(|| ImageError::Unreachable {
+            registry: self.reference.registry().to_owned(),
+            detail: "no endpoint".into(),
+        }))
     }
 
     /// `base/repository/path`, with the registry's name where a mirror is asked.
     fn url(&self, endpoint: &Endpoint, path: &str) -> String {
-        let ns = endpoint.mirror_of.as_ref().map_or_else(String::new, |registry| format!("{}ns={registry}", if path.contains('?') { "&" } else { "?" }));
+        let ns = endpoint.mirror_of.as_ref().map_or_else(String::new, |registry| {
+            format!("{}ns={registry}", if path.contains('?') { "&" } else { "?" })
+        });
         format!("{}/{}/{path}{ns}", endpoint.base, self.reference.repository())
     }
 }

@@ -88,7 +88,8 @@ async fn fetch(
     scope: &str,
     reference: &Reference,
 ) -> Result<(String, Duration), Failure> {
-    let bad = |problem: &str| ImageError::malformed(format!("{reference}: the challenge of {}", endpoint.host), problem);
+    let bad =
+        |problem: &str| ImageError::malformed(format!("{reference}: the challenge of {}", endpoint.host), problem);
     let realm = challenge.get("realm").ok_or_else(|| bad("it names no realm"))?;
     let mut url = reqwest::Url::parse(realm).map_err(|_| bad("its realm is not a URL"))?;
     // Credentials don't leave an encrypted registry in the clear.
@@ -98,7 +99,12 @@ async fn fetch(
     let service = challenge.get("service").unwrap_or_default();
     let request = match &endpoint.auth {
         Some(Auth::Identity(token)) => {
-            let mut form = form_urlencoded(&[("grant_type", "refresh_token"), ("service", service), ("client_id", "wherry"), ("scope", scope)]);
+            let mut form = form_urlencoded(&[
+                ("grant_type", "refresh_token"),
+                ("service", service),
+                ("client_id", "wherry"),
+                ("scope", scope),
+            ]);
             form.push_str(&form_urlencoded(&[("", ""), ("refresh_token", token)])[1..]);
             http.post(url).header("content-type", "application/x-www-form-urlencoded").body(form)
         }
@@ -129,8 +135,13 @@ async fn fetch(
         access_token: Option<String>,
         expires_in: Option<u64>,
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| bad("its token service does not answer with JSON"))?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty()).ok_or_else(|| bad("its token service gives no token"))?;
+    let answer: Answer =
+        serde_json::from_slice(&body).map_err(|_| bad("its token service does not answer with JSON"))?;
+    let token = answer
+        .token
+        .or(answer.access_token)
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| bad("its token service gives no token"))?;
     let life = Duration::from_secs(answer.expires_in.unwrap_or(DEFAULT_LIFE).min(LONGEST_LIFE));
     Ok((format!("Bearer {token}"), life.saturating_sub(MARGIN)))
 }
@@ -198,7 +209,10 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let challenge = Challenge::parse(r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push""#).unwrap();
+        let challenge = Challenge::parse(
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull,push""#,
+        )
+        .unwrap();
         assert_eq!(challenge.scheme, "bearer");
         assert_eq!(challenge.get("realm"), Some("https://auth.example/token"));
         assert_eq!(challenge.get("scope"), Some("repository:a/b:pull,push"));

@@ -42,11 +42,19 @@ impl Session {
                 }
             }
         }
-        Err(last.unwrap_or_else(|| ImageError::Unreachable { registry: self.reference.registry().to_owned(), detail: "no endpoint".into() }))
+        Err(last.unwrap_or_else(|| ImageError::Unreachable {
+            registry: self.reference.registry().to_owned(),
+            detail: "no endpoint".into(),
+        }))
     }
 
     /// From one endpoint, with as many connections as it takes.
-    async fn download(&self, endpoint: &Endpoint, blob: &Descriptor, step: &(impl Fn(u64) + Sync)) -> Result<(), ImageError> {
+    async fn download(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Descriptor,
+        step: &(impl Fn(u64) + Sync),
+    ) -> Result<(), ImageError> {
         let what = format!("{}: {} from {}", self.reference, blob.digest, endpoint.host);
         let mut sink = Sink::begin(self.inner.store.writer(&what, blob.size, "its size by the manifest")?);
         let mut done = 0;

@@ -13,7 +13,10 @@ const ACTIONS: &str = "pull,push";
 impl Session {
     /// The registry itself: nothing is pushed to a mirror.
     fn own(&self) -> Result<&Endpoint, ImageError> {
-        self.endpoints.last().ok_or_else(|| ImageError::Unreachable { registry: self.reference.registry().to_owned(), detail: "no endpoint".into() })
+        self.endpoints.last().ok_or_else(|| ImageError::Unreachable {
+            registry: self.reference.registry().to_owned(),
+            detail: "no endpoint".into(),
+        })
     }
 
     /// Sends a blob of the store, unless the registry has it.
@@ -43,21 +46,35 @@ impl Session {
             Err(Failure { error: ImageError::NotFound { .. }, .. }) => {}
             Err(failure) => return Err(failure),
         }
-        let begun = self.send(endpoint, ACTIONS, |http, url| http.post(url).header("content-length", "0"), "blobs/uploads/").await?;
+        let begun = self
+            .send(endpoint, ACTIONS, |http, url| http.post(url).header("content-length", "0"), "blobs/uploads/")
+            .await?;
         let what = || format!("{}: the upload of {}", self.reference, blob.digest);
-        let location = header(&begun, "location").ok_or_else(|| ImageError::malformed(what(), "the registry names no place for it"))?;
-        let mut place = begun.url().join(&location).map_err(|_| ImageError::malformed(what(), "the registry names a place that is no URL"))?;
+        let location = header(&begun, "location")
+            .ok_or_else(|| ImageError::malformed(what(), "the registry names no place for it"))?;
+        let mut place = begun
+            .url()
+            .join(&location)
+            .map_err(|_| ImageError::malformed(what(), "the registry names a place that is no URL"))?;
         // An upload belongs to the registry; credentials are not sent where it may point.
         if place.origin() != begun.url().origin() {
-            return Err(ImageError::malformed(what(), format!("the registry sends it to {}", place.origin().ascii_serialization())).into());
+            return Err(ImageError::malformed(
+                what(),
+                format!("the registry sends it to {}", place.origin().ascii_serialization()),
+            )
+            .into());
         }
         place.query_pairs_mut().append_pair("digest", &blob.digest);
         let path = self.inner.store.path(&blob.digest);
         let file = std::fs::File::open(&path).map_err(|e| ImageError::io("open", &path, e))?;
         let put = |http: &reqwest::Client, url: &str| {
-            let request = http.put(url).header("content-type", "application/octet-stream").header("content-length", blob.size);
+            let request =
+                http.put(url).header("content-type", "application/octet-stream").header("content-length", blob.size);
             match file.try_clone().and_then(|mut file| std::io::Seek::rewind(&mut file).map(|()| file)) {
-                Ok(file) => request.body(reqwest::Body::wrap_stream(ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 * 1024))),
+                Ok(file) => request.body(reqwest::Body::wrap_stream(ReaderStream::with_capacity(
+                    tokio::fs::File::from_std(file),
+                    64 * 1024,
+                ))),
                 Err(_) => request,
             }
         };
@@ -68,7 +85,8 @@ impl Session {
     pub(crate) async fn upload_manifest(&self, media_type: &str, bytes: &[u8]) -> Result<(), ImageError> {
         let endpoint = self.own()?;
         let path = format!("manifests/{}", self.reference.target());
-        let put = |http: &reqwest::Client, url: &str| http.put(url).header("content-type", media_type).body(bytes.to_vec());
+        let put =
+            |http: &reqwest::Client, url: &str| http.put(url).header("content-type", media_type).body(bytes.to_vec());
         let mut retry = Retry::new();
         loop {
             match self.send(endpoint, ACTIONS, put, &path).await {

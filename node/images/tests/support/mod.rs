@@ -28,7 +28,9 @@ pub(crate) fn digest(bytes: &[u8]) -> String {
 }
 
 pub(crate) fn installed(tools: &[&str]) -> bool {
-    let there = |tool: &&str| std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(tool).is_file());
+    let there = |tool: &&str| {
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(tool).is_file())
+    };
     let missing: Vec<_> = tools.iter().copied().filter(|tool| !there(tool)).collect();
     if !missing.is_empty() {
         eprintln!("SKIPPED: not installed: {}", missing.join(", "));
@@ -64,8 +66,13 @@ impl Registry {
             storage.display()
         );
         std::fs::write(&config, text).unwrap();
-        let mut child =
-            Command::new("docker-registry").arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let (ready, listening) = mpsc::channel();
         std::thread::spawn(move || {
@@ -184,7 +191,8 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), answer: Answer, range: 
     match answer {
         Answer::Whole(status, headers, body) => {
             let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-            let head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
+            let head =
+                format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body).await
         }
@@ -197,7 +205,12 @@ async fn send(stream: &mut (impl AsyncWriteExt + Unpin), answer: Answer, range: 
         Answer::Cut(body, length) => {
             let from = range.unwrap_or(0);
             let status = if range.is_some() { "206 X\r\ncontent-range: bytes " } else { "200 X\r\nx-none: " };
-            let head = format!("HTTP/1.1 {status}{from}-{}/{}\r\ncontent-length: {}\r\n\r\n", body.len() - 1, body.len(), body.len() - from);
+            let head = format!(
+                "HTTP/1.1 {status}{from}-{}/{}\r\ncontent-length: {}\r\n\r\n",
+                body.len() - 1,
+                body.len(),
+                body.len() - from
+            );
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(&body[from..body.len().min(from + length)]).await
         }

@@ -95,9 +95,10 @@ impl Zone {
                 },
             },
             [protocol, port] if protocol.starts_with('_') && port.starts_with('_') => {
-                let found = service.ports.iter().find(|candidate| {
-                    candidate.name == port[1..] && protocol_label(candidate.protocol) == *protocol
-                });
+                let found = service
+                    .ports
+                    .iter()
+                    .find(|candidate| candidate.name == port[1..] && protocol_label(candidate.protocol) == *protocol);
                 match found {
                     Some(port) => Answer::Records {
                         addresses: Vec::new(),
@@ -193,13 +194,8 @@ mod tests {
 
     fn zone() -> Zone {
         let services = Services::new();
-        let port = ServicePort {
-            name: "http".into(),
-            protocol: Protocol::Tcp,
-            port: 80,
-            node_port: None,
-            endpoints: vec![],
-        };
+        let port =
+            ServicePort { name: "http".into(), protocol: Protocol::Tcp, port: 80, node_port: None, endpoints: vec![] };
         let ip = |n| IpAddr::from([10, 128, 0, n]);
         let key = |name: &str| ServiceKey { namespace: "default".into(), name: name.into() };
         services.set(

@@ -26,7 +26,12 @@ const IDLE: Duration = Duration::from_secs(10);
 const TCP_BUFFER: usize = 32;
 
 /// Binds the address in `place` and serves until cancelled.
-pub(crate) async fn serve(place: &Place, ip: IpAddr, zone: Zone, cancel: CancellationToken) -> io::Result<impl Future<Output = ()> + use<>> {
+pub(crate) async fn serve(
+    place: &Place,
+    ip: IpAddr,
+    zone: Zone,
+    cancel: CancellationToken,
+) -> io::Result<impl Future<Output = ()> + use<>> {
     let addr = SocketAddr::new(ip, 53);
     let udp = socket2::Socket::from(place.socket(SocketFamily::V4, SocketKind::Udp)?);
     udp.bind(&addr.into())?;
@@ -67,10 +72,8 @@ impl RequestHandler for Handler {
             Ok(info) => info,
             Err(error) => {
                 tracing::debug!(%error, "a DNS client is gone");
-                let mut header = hickory_proto::op::Header {
-                    metadata,
-                    counts: hickory_proto::op::HeaderCounts::default(),
-                };
+                let mut header =
+                    hickory_proto::op::Header { metadata, counts: hickory_proto::op::HeaderCounts::default() };
                 header.metadata.response_code = ResponseCode::ServFail;
                 header.into()
             }

@@ -132,7 +132,10 @@ table ip wherry {{
     fn add_port(&mut self, script: &mut String) -> Port {
         let id = self.next_id;
         self.next_id += 1;
-        line(script, format_args!("add map ip wherry e{id} {{ typeof numgen random mod 65536 : ip daddr . tcp dport; }}"));
+        line(
+            script,
+            format_args!("add map ip wherry e{id} {{ typeof numgen random mod 65536 : ip daddr . tcp dport; }}"),
+        );
         line(script, format_args!("add chain ip wherry p{id}"));
         Port { id, cluster_ips: Vec::new(), node_port: None, slots: Vec::new() }
     }
@@ -195,7 +198,9 @@ fn move_endpoints(
             let count = slots.len();
             line(
                 script,
-                format_args!("add rule ip wherry p{id} meta l4proto {proto} dnat ip to numgen random mod {count} map @e{id}"),
+                format_args!(
+                    "add rule ip wherry p{id} meta l4proto {proto} dnat ip to numgen random mod {count} map @e{id}"
+                ),
             );
         }
     }

@@ -184,8 +184,11 @@ impl Services {
 
     /// Has the rules of every Service that names `ip` looked at again.
     fn revise(&self, ip: IpAddr) {
-        let leads = |service: &Service| service.ports.iter().flat_map(|port| &port.endpoints).any(|endpoint| endpoint.ip() == ip);
-        let keys: Vec<_> = self.table.read().iter().filter(|(_, service)| leads(service)).map(|(key, _)| key.clone()).collect();
+        let leads = |service: &Service| {
+            service.ports.iter().flat_map(|port| &port.endpoints).any(|endpoint| endpoint.ip() == ip)
+        };
+        let keys: Vec<_> =
+            self.table.read().iter().filter(|(_, service)| leads(service)).map(|(key, _)| key.clone()).collect();
         if !keys.is_empty() {
             self.waiting.lock().extend(keys);
             self.changed.notify_one();
@@ -232,10 +235,8 @@ impl Services {
                     tracing::error!(%error, "the Service rules were refused; writing all of them anew");
                     rules = self.rebuild(&place, rules.into_base()).await;
                 }
-                self.applied.send_replace(Arc::new(Applied {
-                    targets: rules.targets(),
-                    node_ports: rules.node_ports(),
-                }));
+                self.applied
+                    .send_replace(Arc::new(Applied { targets: rules.targets(), node_ports: rules.node_ports() }));
             }
             tokio::select! {
                 () = self.changed.notified() => {}
@@ -283,7 +284,8 @@ mod tests {
             node_port: None,
             endpoints: vec![SocketAddr::new(ending, 8080), SocketAddr::new(other, 8080)],
         };
-        let wanted = || services.wanted(&key).unwrap().ports[0].endpoints.iter().map(SocketAddr::ip).collect::<Vec<_>>();
+        let wanted =
+            || services.wanted(&key).unwrap().ports[0].endpoints.iter().map(SocketAddr::ip).collect::<Vec<_>>();
 
         services.drained(ending).await;
         services.set(key.clone(), Some(Service { ports: vec![port], ..Service::default() }));

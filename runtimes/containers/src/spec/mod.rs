@@ -103,11 +103,15 @@ fn process(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<Value, RuntimeError>
 /// `command` replaces entrypoint and cmd, `args` replaces cmd.
 fn args(spec: &ContainerSpec) -> Result<Vec<String>, RuntimeError> {
     let image = &spec.image;
-    let (command, default) = if spec.command.is_empty() { (&image.entrypoint, &image.cmd) } else { (&spec.command, &Vec::new()) };
+    let (command, default) =
+        if spec.command.is_empty() { (&image.entrypoint, &image.cmd) } else { (&spec.command, &Vec::new()) };
     let rest = if spec.args.is_empty() { default } else { &spec.args };
     let args: Vec<String> = command.iter().chain(rest).cloned().collect();
     if args.is_empty() {
-        return Err(RuntimeError::InvalidSpec(format!("no command specified: neither the container nor {} names one", image.reference)));
+        return Err(RuntimeError::InvalidSpec(format!(
+            "no command specified: neither the container nor {} names one",
+            image.reference
+        )));
     }
     if args.iter().any(|arg| arg.contains('\0')) {
         return Err(RuntimeError::InvalidSpec("the command contains a NUL byte".into()));
@@ -211,7 +215,12 @@ pub(crate) mod tests {
         assert_eq!(whole["process"]["cwd"], "/srv");
         assert_eq!(whole["process"]["user"], json!({"uid": 0, "gid": 0, "additionalGids": []}));
         assert_eq!(whole["linux"]["cgroupsPath"], format!("/wherry/poduid/{}", "c".repeat(64)));
-        let kinds: Vec<_> = whole["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap().to_owned()).collect();
+        let kinds: Vec<_> = whole["linux"]["namespaces"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|n| n["type"].as_str().unwrap().to_owned())
+            .collect();
         assert_eq!(kinds, ["pid", "uts", "mount", "ipc", "cgroup"], "no network namespace without a path");
         let capabilities = whole["process"]["capabilities"]["bounding"].as_array().unwrap().len();
         assert!((1..=14).contains(&capabilities));

@@ -23,9 +23,14 @@ impl Rootfs {
     pub(crate) fn of(mounts: &[types::Mount]) -> Self {
         let layers = mounts.iter().flat_map(|mount| match mount.r#type.as_str() {
             "overlay" => {
-                let option = |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name)).unwrap_or_default();
+                let option =
+                    |name: &str| mount.options.iter().find_map(|option| option.strip_prefix(name)).unwrap_or_default();
                 let lower = option("lowerdir=");
-                std::iter::once(option("upperdir=")).chain(lower.split(':')).filter(|dir| !dir.is_empty()).map(PathBuf::from).collect()
+                std::iter::once(option("upperdir="))
+                    .chain(lower.split(':'))
+                    .filter(|dir| !dir.is_empty())
+                    .map(PathBuf::from)
+                    .collect()
             }
             _ => vec![PathBuf::from(&mount.source)],
         });
@@ -36,17 +41,24 @@ impl Rootfs {
     fn read(&self, path: &str) -> Option<String> {
         for layer in &self.layers {
             let Ok(root) = File::open(layer) else { continue };
-            let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).resolve(ResolveFlag::RESOLVE_IN_ROOT);
+            let how = OpenHow::new()
+                .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+                .resolve(ResolveFlag::RESOLVE_IN_ROOT);
             match openat2(&root, path, how) {
                 Ok(fd) => {
                     let file = File::from(fd);
                     let meta = file.metadata().ok()?;
                     let mut text = String::new();
-                    return meta.is_file().then(|| file.take(MAX_DATABASE).read_to_string(&mut text).ok()).flatten().map(|_| text);
+                    return meta
+                        .is_file()
+                        .then(|| file.take(MAX_DATABASE).read_to_string(&mut text).ok())
+                        .flatten()
+                        .map(|_| text);
                 }
                 Err(_) => {
                     // A whiteout: the file is deleted in this layer, whatever the ones below say.
-                    let hidden = std::fs::symlink_metadata(layer.join(path)).is_ok_and(|meta| meta.file_type().is_char_device() && meta.rdev() == 0);
+                    let hidden = std::fs::symlink_metadata(layer.join(path))
+                        .is_ok_and(|meta| meta.file_type().is_char_device() && meta.rdev() == 0);
                     if hidden {
                         return None;
                     }
@@ -67,12 +79,17 @@ pub(super) struct User {
 
 pub(super) fn resolve(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<User, RuntimeError> {
     let security = &spec.security;
-    let database = Database { passwd: rootfs.read("etc/passwd").unwrap_or_default(), group: rootfs.read("etc/group").unwrap_or_default() };
+    let database = Database {
+        passwd: rootfs.read("etc/passwd").unwrap_or_default(),
+        group: rootfs.read("etc/group").unwrap_or_default(),
+    };
     let wanted = match security.user {
         Some(uid) => uid.to_string(),
         None => spec.image.user.clone().unwrap_or_default(),
     };
-    let mut user = database.resolve(&wanted).map_err(|problem| RuntimeError::InvalidSpec(format!("the user {wanted:?} of {}: {problem}", spec.image.reference)))?;
+    let mut user = database.resolve(&wanted).map_err(|problem| {
+        RuntimeError::InvalidSpec(format!("the user {wanted:?} of {}: {problem}", spec.image.reference))
+    })?;
     if let Some(gid) = security.group {
         user.gid = gid;
     }
@@ -106,7 +123,9 @@ impl Database {
         };
         let gid = match group {
             None | Some("") => primary,
-            Some(group) => self.group_id(group).ok_or_else(|| format!("there is no group {group:?} in its /etc/group"))?,
+            Some(group) => {
+                self.group_id(group).ok_or_else(|| format!("there is no group {group:?} in its /etc/group"))?
+            }
         };
         let groups = entry.map(|fields| self.memberships(fields[0])).unwrap_or_default();
         Ok(User { uid, gid, groups })
@@ -125,7 +144,10 @@ impl Database {
     }
 
     fn memberships(&self, name: &str) -> Vec<u32> {
-        self.groups().filter(|(fields, _)| fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name))).map(|(_, gid)| gid).collect()
+        self.groups()
+            .filter(|(fields, _)| fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name)))
+            .map(|(_, gid)| gid)
+            .collect()
     }
 }
 
@@ -168,7 +190,11 @@ mod tests {
         fs::write(lower.join("etc/real"), "inside").unwrap();
         let overlay = types::Mount {
             r#type: "overlay".into(),
-            options: vec!["workdir=/w".into(), format!("upperdir={}", upper.display()), format!("lowerdir={}", lower.display())],
+            options: vec![
+                "workdir=/w".into(),
+                format!("upperdir={}", upper.display()),
+                format!("lowerdir={}", lower.display()),
+            ],
             ..Default::default()
         };
         let rootfs = Rootfs::of(&[overlay]);

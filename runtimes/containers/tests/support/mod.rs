@@ -18,7 +18,8 @@ use wherry_containers::{ContainerOptions, ContainerRuntime, Containerd, Containe
 use wherry_images::{Images, Silent};
 use wherry_runtime::conformance::Loopback;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerState, Image, Limits, Output, PodNetwork, PodRef, Runtime, Security, Signal, SocketFamily, SocketKind, Stream,
+    ContainerId, ContainerSpec, ContainerState, Image, Limits, Output, PodNetwork, PodRef, Runtime, Security, Signal,
+    SocketFamily, SocketKind, Stream,
 };
 
 /// Outlives every test's own runtime, so that what belongs to a [`Node`] can be ended after the test.
@@ -26,7 +27,8 @@ static TOKIO: LazyLock<Tokio> = LazyLock::new(|| Tokio::new().unwrap());
 
 /// Whether containers can be run here. Says why not.
 pub(crate) fn possible() -> bool {
-    let missing: Vec<&str> = ["containerd", "runc", "umoci", "busybox"].into_iter().filter(|tool| find(tool).is_none()).collect();
+    let missing: Vec<&str> =
+        ["containerd", "runc", "umoci", "busybox"].into_iter().filter(|tool| find(tool).is_none()).collect();
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: not root");
         return false;
@@ -193,13 +195,28 @@ pub(crate) fn busybox_archive(dir: &Path) -> PathBuf {
         std::fs::create_dir_all(rootfs.join(name)).unwrap();
     }
     std::fs::copy(find("busybox").unwrap(), rootfs.join("bin/busybox")).unwrap();
-    for applet in ["sh", "cat", "sleep", "id", "ls", "hostname", "pwd", "env", "kill", "touch", "head", "ip", "test", "yes"] {
+    for applet in
+        ["sh", "cat", "sleep", "id", "ls", "hostname", "pwd", "env", "kill", "touch", "head", "ip", "test", "yes"]
+    {
         std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
     }
     std::fs::write(rootfs.join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/data:/bin/sh\n").unwrap();
     std::fs::write(rootfs.join("etc/group"), "root:x:0:\napp:x:1001:\nstaff:x:50:app\n").unwrap();
     run("umoci", &["repack", "--image", &tagged, &bundle]);
-    run("umoci", &["config", "--image", &tagged, "--config.cmd", "/bin/sh", "--config.env", "FROM_IMAGE=yes", "--config.workingdir", "/data"]);
+    run(
+        "umoci",
+        &[
+            "config",
+            "--image",
+            &tagged,
+            "--config.cmd",
+            "/bin/sh",
+            "--config.env",
+            "FROM_IMAGE=yes",
+            "--config.workingdir",
+            "/data",
+        ],
+    );
     run("tar", &["-C", &layout, "-cf", &archive, "."]);
     PathBuf::from(archive)
 }

@@ -9,7 +9,9 @@ use futures::future::join_all;
 use tokio::time::timeout;
 
 use super::{Captured, DEADLINE, Fixture, Gate, Program, Workload};
-use crate::{ContainerId, ContainerSpec, ContainerState, Exit, Limits, Output, PodRef, Runtime, RuntimeError, Security, Signal};
+use crate::{
+    ContainerId, ContainerSpec, ContainerState, Exit, Limits, Output, PodRef, Runtime, RuntimeError, Security, Signal,
+};
 
 /// A container of the suite and the runtime it is in.
 struct Container {

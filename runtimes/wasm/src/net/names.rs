@@ -26,7 +26,11 @@ enum Lookup {
 }
 
 impl Host for SocketsView<'_> {
-    fn resolve_addresses(&mut self, network: Resource<Network>, name: String) -> SocketResult<Resource<ResolveAddressStream>> {
+    fn resolve_addresses(
+        &mut self,
+        network: Resource<Network>,
+        name: String,
+    ) -> SocketResult<Resource<ResolveAddressStream>> {
         self.table.get(&network)?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
         if name.is_empty() || name.len() > NAME_BYTES || !name.bytes().all(plain) {

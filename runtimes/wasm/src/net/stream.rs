@@ -78,7 +78,11 @@ pub(super) struct Writer(Arc<Mutex<Sending>>);
 enum Sending {
     Idle(Arc<TcpStream>),
     /// A write is going on; the flag says whether the guest has ended the direction meanwhile.
-    Busy { stream: Arc<TcpStream>, rest: AbortOnDropJoinHandle<io::Result<()>>, ending: bool },
+    Busy {
+        stream: Arc<TcpStream>,
+        rest: AbortOnDropJoinHandle<io::Result<()>>,
+        ending: bool,
+    },
     Closed,
 }
 

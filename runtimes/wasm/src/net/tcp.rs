@@ -18,7 +18,9 @@ use wherry_runtime::SocketFamily;
 
 use super::connect::tcp_socket;
 use super::stream::{Reader, Writer};
-use super::{SocketsView, belongs, family, is_remote, is_unicast, options, ours, ours_owned, own_address, theirs, wasi_family};
+use super::{
+    SocketsView, belongs, family, is_remote, is_unicast, options, ours, ours_owned, own_address, theirs, wasi_family,
+};
 
 /// The kernel bounds it further (`net.core.somaxconn`).
 const BACKLOG: u32 = 128;
@@ -39,12 +41,19 @@ enum State {
     Bound(TcpSocket),
     ListenStarted(TcpListener),
     /// Left by dropping it alone. A connection that arrived while the guest waited is kept here.
-    Listening { listener: TcpListener, arrived: Option<io::Result<TcpStream>> },
+    Listening {
+        listener: TcpListener,
+        arrived: Option<io::Result<TcpStream>>,
+    },
     /// Left by `finish-connect`.
     Connecting(AbortOnDropJoinHandle<io::Result<TcpStream>>),
     ConnectDone(io::Result<TcpStream>),
     /// Left by dropping it alone.
-    Connected { stream: Arc<TcpStream>, reader: Reader, writer: Writer },
+    Connected {
+        stream: Arc<TcpStream>,
+        reader: Reader,
+        writer: Writer,
+    },
     Closed,
 }
 
@@ -87,7 +96,12 @@ impl SocketsView<'_> {
         Ok(self.table.get_mut::<Tcp>(&ours(handle))?)
     }
 
-    fn add_streams(&mut self, parent: &Resource<Tcp>, reader: Reader, writer: Writer) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
+    fn add_streams(
+        &mut self,
+        parent: &Resource<Tcp>,
+        reader: Reader,
+        writer: Writer,
+    ) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let (input, output): (DynInputStream, DynOutputStream) = (Box::new(reader), Box::new(writer));
         Ok((self.table.push_child(input, parent)?, self.table.push_child(output, parent)?))
     }
@@ -96,7 +110,12 @@ impl SocketsView<'_> {
 impl Host for SocketsView<'_> {}
 
 impl HostTcpSocket for SocketsView<'_> {
-    async fn start_bind(&mut self, this: Resource<Handle>, network: Resource<Network>, local: IpSocketAddress) -> SocketResult<()> {
+    async fn start_bind(
+        &mut self,
+        this: Resource<Handle>,
+        network: Resource<Network>,
+        local: IpSocketAddress,
+    ) -> SocketResult<()> {
         self.table.get(&network)?;
         let (pod, local) = (Arc::clone(self.network), SocketAddr::from(local));
         let tcp = self.tcp(&this)?;
@@ -127,7 +146,12 @@ impl HostTcpSocket for SocketsView<'_> {
         }
     }
 
-    fn start_connect(&mut self, this: Resource<Handle>, network: Resource<Network>, remote: IpSocketAddress) -> SocketResult<()> {
+    fn start_connect(
+        &mut self,
+        this: Resource<Handle>,
+        network: Resource<Network>,
+        remote: IpSocketAddress,
+    ) -> SocketResult<()> {
         self.table.get(&network)?;
         let (pod, remote) = (Arc::clone(self.network), SocketAddr::from(remote));
         let tcp = self.tcp(&this)?;
@@ -153,7 +177,10 @@ impl HostTcpSocket for SocketsView<'_> {
         Ok(())
     }
 
-    fn finish_connect(&mut self, this: Resource<Handle>) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
+    fn finish_connect(
+        &mut self,
+        this: Resource<Handle>,
+    ) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let tcp = self.tcp(&this)?;
         if let State::Connecting(connecting) = &mut tcp.state {
             let Poll::Ready(done) = std::pin::Pin::new(connecting).poll(&mut Context::from_waker(Waker::noop())) else {
@@ -202,7 +229,10 @@ impl HostTcpSocket for SocketsView<'_> {
         }
     }
 
-    fn accept(&mut self, this: Resource<Handle>) -> SocketResult<(Resource<Handle>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+    fn accept(
+        &mut self,
+        this: Resource<Handle>,
+    ) -> SocketResult<(Resource<Handle>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let tcp = self.tcp(&this)?;
         let family = tcp.family;
         let State::Listening { listener, arrived } = &mut tcp.state else { return Err(ErrorCode::InvalidState.into()) };
@@ -320,7 +350,9 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn shutdown(&mut self, this: Resource<Handle>, what: ShutdownType) -> SocketResult<()> {
-        let State::Connected { reader, writer, .. } = &self.tcp(&this)?.state else { return Err(ErrorCode::InvalidState.into()) };
+        let State::Connected { reader, writer, .. } = &self.tcp(&this)?.state else {
+            return Err(ErrorCode::InvalidState.into());
+        };
         if matches!(what, ShutdownType::Receive | ShutdownType::Both) {
             reader.shutdown();
         }

@@ -10,8 +10,8 @@ use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::bindings::sockets::udp::{
-    Host, HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagram, IncomingDatagramStream, OutgoingDatagram,
-    OutgoingDatagramStream, UdpSocket as Handle,
+    Host, HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagram,
+    IncomingDatagramStream, OutgoingDatagram, OutgoingDatagramStream, UdpSocket as Handle,
 };
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket;
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, subscribe};
@@ -81,7 +81,12 @@ impl SocketsView<'_> {
 impl Host for SocketsView<'_> {}
 
 impl HostUdpSocket for SocketsView<'_> {
-    async fn start_bind(&mut self, this: Resource<Handle>, network: Resource<Network>, local: IpSocketAddress) -> SocketResult<()> {
+    async fn start_bind(
+        &mut self,
+        this: Resource<Handle>,
+        network: Resource<Network>,
+        local: IpSocketAddress,
+    ) -> SocketResult<()> {
         self.table.get(&network)?;
         let (pod, local) = (Arc::clone(self.network), SocketAddr::from(local));
         let udp = self.udp(&this)?;
@@ -120,7 +125,9 @@ impl HostUdpSocket for SocketsView<'_> {
             return Err(ErrorCode::InvalidState.into());
         }
         let remote = match remote.map(SocketAddr::from) {
-            Some(named) if !belongs(named.ip(), udp.family) || !is_remote(named) => return Err(ErrorCode::InvalidArgument.into()),
+            Some(named) if !belongs(named.ip(), udp.family) || !is_remote(named) => {
+                return Err(ErrorCode::InvalidArgument.into());
+            }
             Some(named) => Some((named, pod.map_connect(named)?)),
             None => None,
         };
@@ -131,7 +138,8 @@ impl HostUdpSocket for SocketsView<'_> {
         }
         udp.remote = remote.map(|(_, target)| target);
         let incoming = Incoming { socket: Arc::clone(&udp.socket), remote: udp.remote };
-        let outgoing = Outgoing { network: pod, family: udp.family, socket: Arc::clone(&udp.socket), remote, permitted: 0 };
+        let outgoing =
+            Outgoing { network: pod, family: udp.family, socket: Arc::clone(&udp.socket), remote, permitted: 0 };
         let incoming = self.table.push_child(incoming, &entry)?;
         let outgoing = self.table.push_child(outgoing, &entry)?;
         Ok((theirs(&incoming), theirs(&outgoing)))
@@ -198,7 +206,9 @@ impl HostIncomingDatagramStream for SocketsView<'_> {
             match incoming.socket.try_recv_from(&mut buffer) {
                 // Queued before the socket was connected to this peer.
                 Ok((_, from)) if incoming.remote.is_some_and(|remote| remote != from) => {}
-                Ok((length, from)) => datagrams.push(IncomingDatagram { data: buffer[..length].to_vec(), remote_address: from.into() }),
+                Ok((length, from)) => {
+                    datagrams.push(IncomingDatagram { data: buffer[..length].to_vec(), remote_address: from.into() })
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || !datagrams.is_empty() => break,
                 Err(error) => return Err(error.into()),
             }
@@ -222,7 +232,9 @@ impl Outgoing {
         match (named, self.remote) {
             (None, Some(_)) => Ok(None),
             (Some(named), Some((remote, _))) if named == remote => Ok(None),
-            (Some(named), None) if belongs(named.ip(), self.family) && is_remote(named) => Ok(Some(self.network.map_connect(named)?)),
+            (Some(named), None) if belongs(named.ip(), self.family) && is_remote(named) => {
+                Ok(Some(self.network.map_connect(named)?))
+            }
             _ => Err(ErrorCode::InvalidArgument.into()),
         }
     }

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use wherry_runtime::conformance::{Captured, Loopback};
 use wherry_runtime::{
-    ContainerId, ContainerSpec, Descriptor, Exit, Image, ImageKind, Limits, Output, PodNetwork, PodRef, Runtime, RuntimeError, Security, Signal,
+    ContainerId, ContainerSpec, Descriptor, Exit, Image, ImageKind, Limits, Output, PodNetwork, PodRef, Runtime,
+    RuntimeError, Security, Signal,
 };
 use wherry_wasm::{Options, WasmRuntime};
 
@@ -53,7 +54,12 @@ impl Node {
         let image = images.entry(digest.clone()).or_insert_with(|| {
             let path = self.dir.path().join(hex::encode(Sha256::digest(bytes)));
             std::fs::write(&path, bytes).unwrap();
-            let layer = Descriptor { media_type: "application/wasm".into(), digest: digest.clone(), size: bytes.len() as u64, path };
+            let layer = Descriptor {
+                media_type: "application/wasm".into(),
+                digest: digest.clone(),
+                size: bytes.len() as u64,
+                path,
+            };
             Arc::new(Image {
                 reference: "test.local/image:latest".into(),
                 id: format!("test.local/image@{digest}"),

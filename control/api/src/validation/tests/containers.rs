@@ -6,18 +6,8 @@ use serde_json::json;
 #[test]
 fn containers() {
     check(&[
-        (
-            "Pod",
-            "/spec/containers",
-            json!([]),
-            "spec.containers: Required value",
-        ),
-        (
-            "Pod",
-            "/spec/containers/0/image",
-            json!(""),
-            "spec.containers[0].image: Required value",
-        ),
+        ("Pod", "/spec/containers", json!([]), "spec.containers: Required value"),
+        ("Pod", "/spec/containers/0/image", json!(""), "spec.containers[0].image: Required value"),
         (
             "Pod",
             "/spec/containers/0/image",
@@ -36,12 +26,7 @@ fn containers() {
             json!({"name": "c", "image": "i"}),
             "spec.containers[1].name: Duplicate value: \"c\"",
         ),
-        (
-            "Pod",
-            "/spec/initContainers/0/name",
-            json!("c"),
-            "spec.initContainers[0].name: Duplicate value: \"c\"",
-        ),
+        ("Pod", "/spec/initContainers/0/name", json!("c"), "spec.initContainers[0].name: Duplicate value: \"c\""),
         (
             "Pod",
             "/spec/initContainers/0/readinessProbe",
@@ -96,12 +81,7 @@ fn containers() {
             json!([{"containerPort": 1, "hostPort": 9}, {"containerPort": 2, "hostPort": 9}]),
             "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//9\"",
         ),
-        (
-            "Pod",
-            "/spec/containers/0/env/0/name",
-            json!(""),
-            "spec.containers[0].env[0].name: Required value",
-        ),
+        ("Pod", "/spec/containers/0/env/0/name", json!(""), "spec.containers[0].env[0].name: Required value"),
         (
             "Pod",
             "/spec/containers/0/env/0/name",

@@ -24,30 +24,15 @@ fn pods() {
             json!("None"),
             "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
         ),
-        (
-            "Pod",
-            "/spec/nodeSelector",
-            json!({"a b": "c"}),
-            "spec.nodeSelector: Invalid value: \"a b\"",
-        ),
+        ("Pod", "/spec/nodeSelector", json!({"a b": "c"}), "spec.nodeSelector: Invalid value: \"a b\""),
         (
             "Pod",
             "/spec/activeDeadlineSeconds",
             json!(0),
             "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
         ),
-        (
-            "Pod",
-            "/spec/hostname",
-            json!("A"),
-            "spec.hostname: Invalid value: \"A\"",
-        ),
-        (
-            "Pod",
-            "/spec/serviceAccountName",
-            json!("A"),
-            "spec.serviceAccountName: Invalid value: \"A\"",
-        ),
+        ("Pod", "/spec/hostname", json!("A"), "spec.hostname: Invalid value: \"A\""),
+        ("Pod", "/spec/serviceAccountName", json!("A"), "spec.serviceAccountName: Invalid value: \"A\""),
         (
             "Pod",
             "/spec/ephemeralContainers",
@@ -84,12 +69,7 @@ fn pods() {
             json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}),
             "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0].topologyKey: Required value: can not be empty",
         ),
-        (
-            "Pod",
-            "/spec/volumes/0/name",
-            json!(""),
-            "spec.volumes[0].name: Required value",
-        ),
+        ("Pod", "/spec/volumes/0/name", json!(""), "spec.volumes[0].name: Required value"),
         (
             "Pod",
             "/spec/volumes/1",
@@ -156,12 +136,7 @@ fn workloads() {
             json!(-1),
             "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
         ),
-        (
-            "Deployment",
-            "/spec/selector",
-            Value::Null,
-            "spec.selector: Required value",
-        ),
+        ("Deployment", "/spec/selector", Value::Null, "spec.selector: Required value"),
         (
             "Deployment",
             "/spec/selector",
@@ -234,18 +209,8 @@ fn workloads() {
             json!(0),
             "spec.progressDeadlineSeconds: Invalid value: 0: must be greater than minReadySeconds",
         ),
-        (
-            "ReplicaSet",
-            "/spec/selector",
-            Value::Null,
-            "spec.selector: Required value",
-        ),
-        (
-            "ReplicaSet",
-            "/spec/template",
-            json!({}),
-            "spec.template.spec.containers: Required value",
-        ),
+        ("ReplicaSet", "/spec/selector", Value::Null, "spec.selector: Required value"),
+        ("ReplicaSet", "/spec/template", json!({}), "spec.template.spec.containers: Required value"),
         (
             "Job",
             "/spec/template/spec/restartPolicy",

@@ -6,48 +6,23 @@ use serde_json::json;
 #[test]
 fn services() {
     check(&[
-        (
-            "Service",
-            "/spec/ports",
-            json!([]),
-            "spec.ports: Required value",
-        ),
+        ("Service", "/spec/ports", json!([]), "spec.ports: Required value"),
         (
             "Service",
             "/spec/ports/0/port",
             json!(0),
             "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
         ),
-        (
-            "Service",
-            "/spec/ports/1",
-            json!({"port": 81}),
-            "spec.ports[1].name: Required value",
-        ),
+        ("Service", "/spec/ports/1", json!({"port": 81}), "spec.ports[1].name: Required value"),
         (
             "Service",
             "/spec/ports/1",
             json!({"name": "http", "port": 81}),
             "spec.ports[1].name: Duplicate value: \"http\"",
         ),
-        (
-            "Service",
-            "/spec/ports/1",
-            json!({"name": "other", "port": 80}),
-            "spec.ports[1]: Duplicate value: {",
-        ),
-        (
-            "Service",
-            "/spec/ports/0/protocol",
-            json!("x"),
-            "spec.ports[0].protocol: Unsupported value: \"x\"",
-        ),
-        (
-            "Service",
-            "/spec/ports/0/targetPort",
-            json!("UPPER"),
-            "spec.ports[0].targetPort: Invalid value: \"UPPER\"",
-        ),
+        ("Service", "/spec/ports/1", json!({"name": "other", "port": 80}), "spec.ports[1]: Duplicate value: {"),
+        ("Service", "/spec/ports/0/protocol", json!("x"), "spec.ports[0].protocol: Unsupported value: \"x\""),
+        ("Service", "/spec/ports/0/targetPort", json!("UPPER"), "spec.ports[0].targetPort: Invalid value: \"UPPER\""),
         (
             "Service",
             "/spec/ports/0/nodePort",
@@ -60,18 +35,8 @@ fn services() {
             json!("Magic"),
             "spec.type: Unsupported value: \"Magic\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
         ),
-        (
-            "Service",
-            "/spec/type",
-            json!("ExternalName"),
-            "spec.externalName: Required value",
-        ),
-        (
-            "Service",
-            "/spec/selector",
-            json!({"a": "b c"}),
-            "spec.selector: Invalid value: \"b c\"",
-        ),
+        ("Service", "/spec/type", json!("ExternalName"), "spec.externalName: Required value"),
+        ("Service", "/spec/selector", json!({"a": "b c"}), "spec.selector: Invalid value: \"b c\""),
         (
             "Service",
             "/spec/sessionAffinity",
@@ -96,12 +61,7 @@ fn services() {
             json!("Local"),
             "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
         ),
-        (
-            "Service",
-            "/spec/internalTrafficPolicy",
-            json!("x"),
-            "spec.internalTrafficPolicy: Unsupported value: \"x\"",
-        ),
+        ("Service", "/spec/internalTrafficPolicy", json!("x"), "spec.internalTrafficPolicy: Unsupported value: \"x\""),
     ]);
 }
 
@@ -126,42 +86,12 @@ fn data_and_nodes() {
             json!({"a": "x".repeat((1 << 20) + 1)}),
             ": Too long: may not be more than 1048576 bytes",
         ),
-        (
-            "Secret",
-            "/data",
-            json!({"..": ""}),
-            "data[..]: Invalid value: \"..\": must not be '..'",
-        ),
-        (
-            "Secret",
-            "/data",
-            json!({"a": "x".repeat(1_500_000)}),
-            "data: Too long: may not be more than 1048576 bytes",
-        ),
-        (
-            "Secret",
-            "/type",
-            json!("kubernetes.io/tls"),
-            "data[tls.crt]: Required value",
-        ),
-        (
-            "Secret",
-            "/type",
-            json!("kubernetes.io/basic-auth"),
-            "data[username]: Required value",
-        ),
-        (
-            "Secret",
-            "/type",
-            json!("kubernetes.io/ssh-auth"),
-            "data[ssh-privatekey]: Required value",
-        ),
-        (
-            "Secret",
-            "/type",
-            json!("kubernetes.io/dockerconfigjson"),
-            "data[.dockerconfigjson]: Required value",
-        ),
+        ("Secret", "/data", json!({"..": ""}), "data[..]: Invalid value: \"..\": must not be '..'"),
+        ("Secret", "/data", json!({"a": "x".repeat(1_500_000)}), "data: Too long: may not be more than 1048576 bytes"),
+        ("Secret", "/type", json!("kubernetes.io/tls"), "data[tls.crt]: Required value"),
+        ("Secret", "/type", json!("kubernetes.io/basic-auth"), "data[username]: Required value"),
+        ("Secret", "/type", json!("kubernetes.io/ssh-auth"), "data[ssh-privatekey]: Required value"),
+        ("Secret", "/type", json!("kubernetes.io/dockerconfigjson"), "data[.dockerconfigjson]: Required value"),
         (
             "Secret",
             "/type",
@@ -174,12 +104,7 @@ fn data_and_nodes() {
             json!({"finalizers": ["mine"]}),
             "spec.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
         ),
-        (
-            "Node",
-            "/spec",
-            json!({"taints": [{"key": "a"}]}),
-            "metadata.taints[0].effect: Required value",
-        ),
+        ("Node", "/spec", json!({"taints": [{"key": "a"}]}), "metadata.taints[0].effect: Required value"),
         (
             "Node",
             "/spec",

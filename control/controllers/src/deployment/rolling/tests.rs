@@ -5,31 +5,15 @@ use proptest::prelude::*;
 use super::*;
 
 fn set(name: &str, replicas: i32, available: i32) -> Set {
-    Set {
-        name: name.into(),
-        replicas,
-        reported: replicas,
-        observed: true,
-        available,
-        desired: None,
-        max: None,
-    }
+    Set { name: name.into(), replicas, reported: replicas, observed: true, available, desired: None, max: None }
 }
 
 fn goal(replicas: i32, surge: i32, unavailable: i32) -> Goal {
-    Goal {
-        replicas,
-        surge,
-        unavailable,
-        rolling: true,
-    }
+    Goal { replicas, surge, unavailable, rolling: true }
 }
 
 fn sizes(scales: &[Scale]) -> Vec<(&str, i32)> {
-    scales
-        .iter()
-        .map(|scale| (&*scale.name, scale.to))
-        .collect()
+    scales.iter().map(|scale| (&*scale.name, scale.to)).collect()
 }
 
 /// A ReplicaSet, and what is really there.
@@ -42,11 +26,7 @@ struct Late {
 
 impl Late {
     fn new(name: &str, replicas: i32) -> Self {
-        Self {
-            set: set(name, replicas, replicas),
-            pods: replicas,
-            available: replicas,
-        }
+        Self { set: set(name, replicas, replicas), pods: replicas, available: replicas }
     }
 
     /// A pass of its controller: it acts, and reports what it saw before.
@@ -71,11 +51,7 @@ fn percentages_round_towards_progress_and_safety() {
         (percent("100%"), percent("100%"), 3, (3, 3)),
     ];
     for (surge, unavailable, replicas, expected) in table {
-        assert_eq!(
-            fenceposts(&surge, &unavailable, replicas),
-            expected,
-            "{surge:?} {unavailable:?} of {replicas}"
-        );
+        assert_eq!(fenceposts(&surge, &unavailable, replicas), expected, "{surge:?} {unavailable:?} of {replicas}");
     }
 }
 
@@ -105,10 +81,7 @@ fn scaling_in_the_middle_of_a_rollout_is_proportional() {
 #[test]
 fn a_single_active_set_takes_all() {
     let old = [set("a", 0, 0), set("b", 0, 0)];
-    assert_eq!(
-        sizes(&scale(&goal(4, 1, 1), Some(&set("new", 2, 2)), &old, 2)),
-        [("new", 4)]
-    );
+    assert_eq!(sizes(&scale(&goal(4, 1, 1), Some(&set("new", 2, 2)), &old, 2)), [("new", 4)]);
     assert_eq!(sizes(&scale(&goal(4, 1, 1), None, &old, 0)), [("b", 4)]);
     assert!(scale(&goal(2, 1, 1), None, &[], 2).is_empty());
 }
