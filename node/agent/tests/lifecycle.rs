@@ -104,7 +104,7 @@ async fn init_containers_then_containers_then_success() {
     assert_eq!(status["initContainerStatuses"][0]["ready"], true);
     world.delete("p", 30).await;
     world.gone("p").await;
-    assert_eq!(world.network.pods(), 0);
+    world.network.emptied().await;
 }
 
 #[tokio::test]

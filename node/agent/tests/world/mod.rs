@@ -166,8 +166,18 @@ impl Network {
         }
     }
 
-    pub fn pods(&self) -> usize {
-        self.pods.lock().len()
+    /// Waits until no Pod has an address. A Pod that had ended leaves the API before the agent has cleared up after it.
+    pub async fn emptied(&self) {
+        let empty = async {
+            loop {
+                let changed = self.changed.notified();
+                if self.pods.lock().is_empty() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), empty).await.expect("a Pod's address is not given back");
     }
 }
 
@@ -194,6 +204,7 @@ impl NodeNet for Shared {
 
     async fn remove_pod(&self, uid: &str) -> Result<(), String> {
         self.0.pods.lock().remove(uid);
+        self.0.changed.notify_waiters();
         Ok(())
     }
 
