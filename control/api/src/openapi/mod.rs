@@ -14,6 +14,7 @@ use crate::meta;
 use crate::resource::{Registry, Version};
 
 mod describe;
+mod enums;
 mod parameters;
 mod paths;
 mod schemas;

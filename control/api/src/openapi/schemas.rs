@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::describe::Descriptions;
-use super::{component_name, group_version_kind, reference, split_kind};
+use super::{component_name, enums, group_version_kind, reference, split_kind};
 use crate::facts::{Facts, Field, Shape, TypeId};
 use crate::meta;
 use crate::resource::{Resource, Version};
@@ -94,7 +94,7 @@ impl Writer<'_, '_> {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in &ty.fields {
-            properties.insert(field.name.to_string(), self.property(&name, field));
+            properties.insert(field.name.to_string(), self.property(&name, &ty.name, field));
             if field.required {
                 required.push(field.name.as_ref());
             }
@@ -115,8 +115,9 @@ impl Writer<'_, '_> {
         self.components.insert(name, schema);
     }
 
-    fn property(&mut self, owner: &str, field: &Field) -> Value {
+    fn property(&mut self, owner: &str, type_name: &str, field: &Field) -> Value {
         let mut schema = self.shape(&field.shape);
+        enums::add(&mut schema, type_name, &field.name);
         if let Some(default) = field.default.clone().or_else(|| zero(field)) {
             schema["default"] = default;
         }

@@ -133,3 +133,13 @@ fn the_older_form() {
     let template = &document["definitions"]["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["template"];
     assert_eq!(template["$ref"], "#/definitions/io.k8s.api.core.v1.PodTemplateSpec");
 }
+
+#[test]
+fn fields_of_few_words_name_them() {
+    let document = read("api/v1");
+    let schemas = &document["components"]["schemas"];
+    let of = |ty: &str, field: &str| schemas[&format!("io.k8s.api.core.v1.{ty}")]["properties"][field].clone();
+    assert_eq!(of("ContainerPort", "protocol")["enum"], json!(["SCTP", "TCP", "UDP"]));
+    assert_eq!(of("PersistentVolumeClaimSpec", "accessModes")["items"]["enum"][0], "ReadOnlyMany");
+    assert_eq!(of("Container", "name")["enum"], Value::Null);
+}
