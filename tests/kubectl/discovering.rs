@@ -1,5 +1,7 @@
 //! What kubectl asks the server about itself.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use serde_json::Value;
 
@@ -50,6 +52,7 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
     s.says("explain hpa.spec --api-version=autoscaling/v2", &["VERSION:    v2", "metrics\t<[]MetricSpec>"])?;
     s.says("explain svc --recursive", &["    clusterIP\t<string>", "      targetPort\t<IntOrString>"])?;
     s.says("explain cm --output=plaintext-openapiv2", &["KIND:     ConfigMap", "binaryData", "immutable"])?;
+    explain_all(s)?;
     s.refuses("explain pods.spec.nothing", &["field \"nothing\" does not exist"])?;
     s.refuses("explain nothing", &["the server doesn't have a resource type \"nothing\""])?;
 
@@ -66,4 +69,27 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
     s.says("get --raw /readyz?verbose", &["[+]ping ok", "readyz check passed"])?;
     s.refuses("get --raw /nothing", &["(NotFound)", "the server could not find the requested resource"])?;
     s.refuses("get nothing", &["the server doesn't have a resource type \"nothing\""])
+}
+
+/// Every kind is documented to the last field.
+fn explain_all(s: &Scene) -> Result<()> {
+    let table = s.kubectl.ok("api-resources --no-headers")?;
+    // The end of a line is APIVERSION NAMESPACED KIND; short names are not always there.
+    let kinds: BTreeSet<(String, String, String)> = table
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [.., version, _, kind] = words.as_slice() else { return None };
+            Some(((*version).to_owned(), words[0].to_owned(), (*kind).to_owned()))
+        })
+        .collect();
+    ensure!(kinds.len() > 50, "{table}");
+    for (version, plural, kind) in &kinds {
+        let text = s.kubectl.ok(&format!("explain --recursive --api-version={version} {plural}"))?;
+        ensure!(text.contains(&format!("KIND:       {kind}\n")) && text.contains("\nFIELDS:\n"), "{plural}: {text}");
+        ensure!(text.contains("metadata\t<ObjectMeta>"), "{plural}: {text}");
+        ensure!(!text.contains("<empty>"), "{plural} has no description: {text}");
+    }
+    s.says("explain pods.spec.containers.ports.protocol", &["ENUM:", "SCTP"])?;
+    Ok(())
 }
