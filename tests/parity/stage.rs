@@ -210,7 +210,7 @@ impl<'a> Stage<'a> {
                     .iter()
                     .map(|seen| (text(&seen.pod["status"]["podIP"]), "IP"))
                     .filter(|(ip, _)| !ip.is_empty())
-                    .last(),
+                    .next_back(),
             );
             if let Some(hash) = history[0].pod["metadata"]["labels"]["pod-template-hash"].as_str() {
                 names.insert(0, (text(&history[0].pod["metadata"]["name"]), "POD"));
