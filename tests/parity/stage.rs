@@ -206,11 +206,7 @@ impl<'a> Stage<'a> {
                 .collect();
             names.push((uid.clone(), "UID"));
             names.extend(
-                history
-                    .iter()
-                    .map(|seen| (text(&seen.pod["status"]["podIP"]), "IP"))
-                    .filter(|(ip, _)| !ip.is_empty())
-                    .next_back(),
+                history.iter().map(|seen| (text(&seen.pod["status"]["podIP"]), "IP")).rfind(|(ip, _)| !ip.is_empty()),
             );
             if let Some(hash) = history[0].pod["metadata"]["labels"]["pod-template-hash"].as_str() {
                 names.insert(0, (text(&history[0].pod["metadata"]["name"]), "POD"));
