@@ -15,7 +15,7 @@ use wherry_reconcile::{Informers, Recorders};
 use wherry_runtime::ImageKind;
 use wherry_scheduler::{ImageKinds, Kind};
 use wherry_server::pki::{Kubeconfig, Pki};
-use wherry_server::{Config, Server, User};
+use wherry_server::{Config, Issuer, Server, User};
 
 use super::connector::Agents;
 
@@ -66,6 +66,8 @@ impl ControlPlane {
         let mut config = Config::new(store.clone());
         config.registry = registry;
         config.cluster.api_endpoints = vec![SocketAddr::new(pod_api, addresses::API_PORT)];
+        let keys = pki.service_account_keys().context("service account keys")?;
+        config.issuer = Some(Arc::new(Issuer::of_cluster(&config.cluster.domain, keys)));
         let agents = Agents::default();
         config.nodes = Arc::new(agents.clone());
         let server = Server::new(config)?;

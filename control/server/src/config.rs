@@ -12,6 +12,7 @@ use wherry_store::Store;
 use crate::layers::authenticate::TokenAuthenticator;
 use crate::layers::authorize::{Authorizer, ComponentsOnly};
 use crate::nodes::{NoNodes, NodeConnector};
+use crate::tokens::Issuer;
 
 /// The parts a [`Server`](crate::Server) is put together from.
 #[derive(Clone)]
@@ -24,7 +25,9 @@ pub struct Config {
     pub nodes: Arc<dyn NodeConnector>,
     /// Who may do what.
     pub authorizer: Arc<dyn Authorizer>,
-    /// Recognisers of bearer tokens, asked in order.
+    /// Who vouches for service accounts; without one, a key that is kept nowhere.
+    pub issuer: Option<Arc<Issuer>>,
+    /// Recognisers of bearer tokens, asked in order after that of service accounts.
     pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
     /// The cluster's addresses.
     pub cluster: Cluster,
@@ -42,6 +45,7 @@ impl Config {
             registry: Arc::new(Registry::builtin()),
             nodes: Arc::new(NoNodes),
             authorizer: Arc::new(ComponentsOnly),
+            issuer: None,
             tokens: Vec::new(),
             cluster: Cluster::default(),
             bookmark_interval: Duration::from_secs(60),

@@ -14,6 +14,7 @@ use wherry_api::status::Status;
 use crate::engine::Engine;
 use crate::negotiate::{Format, Offers, accept};
 use crate::respond::{self, Failure};
+use crate::tokens;
 
 pub(crate) type Answer = Result<Response, Failure>;
 
@@ -36,9 +37,11 @@ async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
     }
-    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
-        paths.push(path.to_owned());
+    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].iter().chain(&tokens::PATHS)
+    {
+        paths.push((*path).to_owned());
     }
+    paths.sort();
     document(request.headers(), &json!({"paths": paths}))
 }
 

@@ -18,12 +18,13 @@ use wherry_store::{Key, Range, Store};
 use crate::admission::Chain;
 use crate::allocate::services::Services;
 use crate::config::Cluster;
-use crate::layers::authenticate::Tokens;
+use crate::layers::authenticate::Authenticators;
 use crate::layers::authorize::Authorizer;
 use crate::layers::info::{RequestInfo, Verb};
 use crate::nodes::NodeConnector;
 use crate::options::Query;
 use crate::serving::Peer;
+use crate::tokens::Issuer;
 use crate::{User, respond, reviews, subresources, verbs};
 
 /// The largest body that is read.
@@ -39,7 +40,8 @@ pub(crate) struct Engine {
     pub(crate) admission: Chain,
     pub(crate) services: Arc<Services>,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) tokens: Tokens,
+    pub(crate) authenticators: Arc<Authenticators>,
+    pub(crate) issuer: Arc<Issuer>,
     pub(crate) nodes: Arc<dyn NodeConnector>,
     pub(crate) cluster: Cluster,
     pub(crate) bookmark_interval: Duration,

@@ -39,10 +39,12 @@ mod stream;
 mod subresources;
 mod tables;
 mod times;
+mod tokens;
 mod user;
 mod verbs;
 
 pub use config::{Cluster, Config, describe};
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
 pub use server::{Server, ServerError};
+pub use tokens::{Issuer, KeyError, Keys};
 pub use user::User;

@@ -3,6 +3,8 @@
 //! SelfSubjectReview (who am I), SelfSubjectAccessReview and SubjectAccessReview (may I, may they),
 //! SelfSubjectRulesReview (what may I), TokenReview (whose token is this). The answer is the question with its status.
 
+use std::collections::BTreeMap;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
@@ -60,7 +62,17 @@ fn user_info(user: &User) -> Value {
     if !user.uid.is_empty() {
         info["uid"] = user.uid.as_str().into();
     }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(user.extra);
+    }
     info
+}
+
+/// `extra` of a user in an object.
+fn extra(value: &Value) -> BTreeMap<String, Vec<String>> {
+    let strings =
+        |list: &Value| list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+    value.as_object().into_iter().flatten().map(|(key, list)| (key.to_lowercase(), strings(list))).collect()
 }
 
 fn invalid(call: &Call, error: FieldError) -> Status {
@@ -79,7 +91,8 @@ fn subject(call: &Call, review: &Value) -> Result<User, Status> {
     }
     let uid = spec["uid"].as_str().unwrap_or_default().to_owned();
     // The question names all groups: none is added.
-    Ok(User { name: name.to_owned(), uid, groups })
+    let extra = extra(&spec["extra"]);
+    Ok(User { name: name.to_owned(), uid, groups, extra })
 }
 
 fn check_local(call: &Call, review: &Value) -> Result<(), Status> {
@@ -158,10 +171,10 @@ async fn token(call: &Call, review: &Value) -> Result<Value, Status> {
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
-    for authenticator in call.engine.tokens.iter() {
-        if let Some(user) = authenticator.authenticate(token).await? {
-            return Ok(json!({"authenticated": true, "user": user_info(&user)}));
-        }
-    }
-    Ok(json!({"error": "invalid bearer token", "user": {}}))
+    let audiences = review["spec"]["audiences"].as_array().into_iter().flatten();
+    let audiences: Vec<String> = audiences.filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(match call.engine.authenticators.token(token, &audiences).await {
+        Ok((user, audiences)) => json!({"authenticated": true, "user": user_info(&user), "audiences": audiences}),
+        Err(why) => json!({"user": {}, "error": why.to_string()}),
+    })
 }

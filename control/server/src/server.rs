@@ -14,10 +14,12 @@ use crate::admission::Chain;
 use crate::allocate::services::Services;
 use crate::config::Config;
 use crate::engine::{self, Engine};
+use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
 use crate::layers::info::RequestInfo;
 use crate::layers::limit::{self, Limits};
 use crate::layers::{authenticate, authorize, impersonate, rescue};
 use crate::respond::Failure;
+use crate::tokens::{self, Issuer, KeyError, Keys, ServiceAccounts};
 use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
 
 /// Why a server could not be put together or served.
@@ -34,6 +36,9 @@ pub enum ServerError {
         /// What the server said.
         source: Box<kube::Error>,
     },
+    /// There is no key for service account tokens.
+    #[error("service account tokens: {0}")]
+    Keys(#[from] KeyError),
     /// The listener failed.
     #[error("listen: {0}")]
     Listen(#[from] std::io::Error),
@@ -49,8 +54,13 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, authorizer, tokens, cluster, bookmark_interval, event_lifetime } = config;
-        let tokens: authenticate::Tokens = tokens.into();
+        let Config { store, registry, nodes, authorizer, issuer, tokens, cluster, bookmark_interval, event_lifetime } =
+            config;
+        let issuer = match issuer {
+            Some(issuer) => issuer,
+            None => Arc::new(Issuer::of_cluster(&cluster.domain, Keys::generate()?)),
+        };
+        let authenticators = authenticators(&issuer, &store, tokens);
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
         let engine = Arc::new(Engine {
@@ -59,7 +69,8 @@ impl Server {
             admission: Chain::builtin(),
             services: Arc::new(services),
             authorizer: Arc::clone(&authorizer),
-            tokens: Arc::clone(&tokens),
+            authenticators: Arc::clone(&authenticators),
+            issuer,
             nodes,
             cluster,
             bookmark_interval,
@@ -72,13 +83,14 @@ impl Server {
         // The last layer is the outermost.
         let router = endpoints::router()
             .merge(documents::router())
+            .merge(tokens::router())
             .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
             .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
             .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
             .layer(middleware::from_fn_with_state(Limits::new(), limit::layer))
-            .layer(middleware::from_fn_with_state(tokens, authenticate::layer))
+            .layer(middleware::from_fn_with_state(authenticators, authenticate::layer))
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer));
         Ok(Self { engine, router })
@@ -118,6 +130,17 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").finish_non_exhaustive()
     }
+}
+
+/// All authenticators of tokens: that of service accounts, then `others`.
+fn authenticators(
+    issuer: &Arc<Issuer>,
+    store: &Arc<dyn wherry_store::Store>,
+    others: Vec<Arc<dyn TokenAuthenticator>>,
+) -> Arc<Authenticators> {
+    let accounts = ServiceAccounts::new(Arc::clone(issuer), Arc::clone(store));
+    let list = std::iter::once(Arc::new(accounts) as Arc<dyn TokenAuthenticator>).chain(others).collect();
+    Arc::new(Authenticators::new(list, Arc::clone(issuer.audiences())))
 }
 
 /// Reads what the request asks for, once.

@@ -12,6 +12,11 @@ pub(crate) fn after(seconds: i64) -> String {
     format(Timestamp::now().saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX))
 }
 
+/// So many seconds after the epoch.
+pub(crate) fn at(seconds: i64) -> String {
+    format(Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX))
+}
+
 /// `time` moved by so many seconds; now, if it cannot be read.
 pub(crate) fn shifted(time: &str, seconds: i64) -> String {
     let time = time.parse().unwrap_or_else(|_| Timestamp::now());

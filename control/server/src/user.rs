@@ -1,11 +1,16 @@
 //! Who asks: the outcome of authentication, carried as a request extension.
 
+use std::collections::BTreeMap;
+
 /// The group of every request that proved an identity.
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 /// The group of requests that proved none.
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The group that may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
+
+/// The key of [`User::extra`] that tells which credential was shown.
+pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// An authenticated identity.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -16,17 +21,25 @@ pub struct User {
     pub uid: String,
     /// The groups, without duplicates.
     pub groups: Vec<String>,
+    /// What else the source of the identity tells: values by lower-case key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 impl User {
     /// A user with the given groups; `system:authenticated` is added.
     pub fn new<G: Into<String>>(name: impl Into<String>, groups: impl IntoIterator<Item = G>) -> Self {
         let mut user =
-            Self { name: name.into(), uid: String::new(), groups: groups.into_iter().map(Into::into).collect() };
+            Self { name: name.into(), groups: groups.into_iter().map(Into::into).collect(), ..Self::default() };
         if !user.in_group(AUTHENTICATED) && !user.in_group(UNAUTHENTICATED) {
             user.groups.push(AUTHENTICATED.to_owned());
         }
         user
+    }
+
+    /// The same user, of whom one thing more is known.
+    pub(crate) fn with_extra(mut self, key: &str, value: &str) -> Self {
+        self.extra.insert(key.to_owned(), vec![value.to_owned()]);
+        self
     }
 
     /// The administrator of a new cluster.

@@ -23,15 +23,67 @@ pub const PUBLIC: [&str; 4] = ["/healthz", "/livez", "/readyz", "/version"];
 /// Recognises bearer tokens.
 #[async_trait]
 pub trait TokenAuthenticator: Send + Sync + 'static {
-    /// The user behind `token`; `None` if the token is not of this authenticator's kind or not valid.
-    async fn authenticate(&self, token: &str) -> Result<Option<User>, Status>;
+    /// The user behind `token`, which must be good for one of `audiences`; `None` if the token is not of this
+    /// authenticator's kind, an error if it is and is not good.
+    async fn authenticate(&self, token: &str, audiences: &[String]) -> Result<Option<Authenticated>, Refused>;
 }
 
-/// The token authenticators, asked in order.
-pub(crate) type Tokens = Arc<[Arc<dyn TokenAuthenticator>]>;
+/// The outcome of authentication by token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticated {
+    /// Whose token it is.
+    pub user: User,
+    /// For which of the asked audiences it is good; `None` where the kind of token knows no audiences: then for this API server.
+    pub audiences: Option<Vec<String>>,
+}
+
+/// Why a token is not accepted. The owner of the token is not told, but whoever reviews it is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// The token authenticators, asked in order, and the audiences that mean this API server.
+pub(crate) struct Authenticators {
+    list: Vec<Arc<dyn TokenAuthenticator>>,
+    audiences: Arc<[String]>,
+}
+
+impl Authenticators {
+    pub(crate) fn new(list: Vec<Arc<dyn TokenAuthenticator>>, audiences: Arc<[String]>) -> Self {
+        Self { list, audiences }
+    }
+
+    /// Whose `token` is, and for which of `audiences` (of this server's own, if empty) it is good.
+    pub(crate) async fn token(&self, token: &str, audiences: &[String]) -> Result<(User, Vec<String>), Refused> {
+        let audiences = if audiences.is_empty() { &self.audiences } else { audiences };
+        let mut refused: Vec<String> = Vec::new();
+        for authenticator in &self.list {
+            match authenticator.authenticate(token, audiences).await {
+                Ok(Some(found)) => {
+                    let good_for = found.audiences.unwrap_or_else(|| intersection(&self.audiences, audiences));
+                    if !good_for.is_empty() {
+                        return Ok((found.user, good_for));
+                    }
+                }
+                Ok(None) => {}
+                Err(Refused(why)) => refused.push(why),
+            }
+        }
+        Err(Refused(match refused.len() {
+            0 => "invalid bearer token".to_owned(),
+            1 => refused.remove(0),
+            _ => format!("[{}]", refused.join(", ")),
+        }))
+    }
+}
+
+/// What of `these` is also in `those`.
+pub(crate) fn intersection(these: &[String], those: &[String]) -> Vec<String> {
+    these.iter().filter(|one| those.contains(one)).cloned().collect()
+}
 
 /// Puts a [`User`] into the request's extensions, or answers 401.
-pub(crate) async fn layer(State(tokens): State<Tokens>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn layer(State(tokens): State<Arc<Authenticators>>, mut request: Request, next: Next) -> Response {
     // Extensions cannot come over the wire: a User that is here already was put here by `Server::client`.
     if request.extensions().get::<User>().is_none() {
         let peer = request.extensions().get::<Peer>().and_then(|p| p.user.clone());
@@ -43,17 +95,23 @@ pub(crate) async fn layer(State(tokens): State<Tokens>, mut request: Request, ne
     next.run(request).await
 }
 
-async fn authenticate(tokens: &Tokens, peer: Option<User>, headers: &HeaderMap, path: &str) -> Result<User, Status> {
+async fn authenticate(
+    tokens: &Authenticators,
+    peer: Option<User>,
+    headers: &HeaderMap,
+    path: &str,
+) -> Result<User, Status> {
     if let Some(user) = peer {
         return Ok(user);
     }
     if let Some(token) = bearer(headers) {
-        for authenticator in tokens.iter() {
-            if let Some(user) = authenticator.authenticate(token).await? {
-                return Ok(user);
+        return match tokens.token(token, &[]).await {
+            Ok((user, _)) => Ok(user),
+            Err(why) => {
+                tracing::debug!(%why, "unable to authenticate the request");
+                Err(Status::unauthorized())
             }
-        }
-        return Err(Status::unauthorized());
+        };
     }
     let public =
         PUBLIC.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));

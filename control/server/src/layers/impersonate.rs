@@ -74,5 +74,5 @@ fn impersonated(authorizer: &dyn Authorizer, user: &User, headers: &HeaderMap) -
     if !groups.iter().any(|g| g == implied) {
         groups.push(implied.to_owned());
     }
-    Ok(User { name: name.to_owned(), uid: String::new(), groups })
+    Ok(User { name: name.to_owned(), groups, ..User::default() })
 }

@@ -30,6 +30,14 @@ pub(super) fn read_if_any(path: &Path) -> Result<Option<String>, PkiError> {
     }
 }
 
+/// The names of the files in `dir`, in order.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, PkiError> {
+    let entries = fs::read_dir(dir).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()).map_err(failed(dir))?;
+    let mut names: Vec<String> = entries.iter().filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
 /// Replaces `path` by `content`: whoever reads it sees all of the old or all of the new.
 pub(super) fn write(path: &Path, content: &str) -> Result<(), PkiError> {
     let dir = path.parent().unwrap_or(Path::new("."));

@@ -8,6 +8,7 @@
 //! | `apiserver.crt`, `.key` | what the API server shows |
 //! | `NAME.crt`, `NAME.key` | client certificates: `admin`, `node-NAME` |
 //! | `sa.key`, `sa.pub` | what service account tokens are signed with (ES256) |
+//! | `sa-ANY.pub` | older keys whose tokens are still accepted: to rotate, rename `sa.pub` so and remove `sa.key` |
 //!
 //! Guarantees: the directory has mode 0700 and each file 0600; a file is replaced by rename, so a crash leaves
 //! the old or the new one; a key is written before its certificate, and a pair that does not belong
@@ -25,7 +26,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::User;
+use crate::{Keys, User};
 
 /// A certificate (chain) with its private key, both as PEM.
 #[derive(Clone)]
@@ -144,14 +145,18 @@ impl Pki {
         self.client("admin", &User::admin())
     }
 
-    /// The private key (PEM, PKCS #8, P-256) that signs service account tokens.
-    pub fn service_account_key(&self) -> Result<String, PkiError> {
-        files::read(&self.dir.join("sa.key"))
-    }
-
-    /// The public key (PEM) that verifies service account tokens.
-    pub fn service_account_public_key(&self) -> Result<String, PkiError> {
-        files::read(&self.dir.join("sa.pub"))
+    /// What signs service account tokens (`sa.key`), and what verifies them: its public half and those of the keys before
+    /// it, which stay in other `sa*.pub` files for as long as their tokens should be good.
+    pub fn service_account_keys(&self) -> Result<Keys, PkiError> {
+        let path = self.dir.join("sa.key");
+        let mut public = Vec::new();
+        for name in files::names(&self.dir)? {
+            if name.starts_with("sa") && name.ends_with(".pub") {
+                public.push(files::read(&self.dir.join(name))?);
+            }
+        }
+        Keys::from_pem(&files::read(&path)?, public.iter().map(String::as_str))
+            .map_err(|error| PkiError::Malformed { path, reason: error.to_string() })
     }
 
     /// TLS for [`Server::serve`](crate::Server::serve): shows `credentials`, asks clients for a certificate of this

@@ -18,8 +18,21 @@ fn later_starts_reuse_everything() {
     assert_eq!(first.ca_certificate(), second.ca_certificate());
     assert_eq!(serving.certificate, second.serving(&names(&[])).unwrap().certificate);
     assert_eq!(admin.key, second.admin().unwrap().key);
-    assert_eq!(first.service_account_key().unwrap(), second.service_account_key().unwrap());
-    assert!(second.service_account_public_key().unwrap().contains("PUBLIC KEY"));
+    let token = first.service_account_keys().unwrap().sign(&serde_json::json!({})).unwrap();
+    assert!(second.service_account_keys().unwrap().verify(&token).is_ok());
+}
+
+#[test]
+fn tokens_outlive_a_rotation_of_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = Pki::open(dir.path()).unwrap().service_account_keys().unwrap().sign(&serde_json::json!({})).unwrap();
+    let pki = dir.path().join("pki");
+    std::fs::rename(pki.join("sa.pub"), pki.join("sa-1.pub")).unwrap();
+    std::fs::remove_file(pki.join("sa.key")).unwrap();
+    let rotated = Pki::open(dir.path()).unwrap().service_account_keys().unwrap();
+    assert!(rotated.verify(&token).is_ok());
+    std::fs::remove_file(pki.join("sa-1.pub")).unwrap();
+    assert!(Pki::open(dir.path()).unwrap().service_account_keys().unwrap().verify(&token).is_err());
 }
 
 #[test]

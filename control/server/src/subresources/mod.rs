@@ -4,6 +4,7 @@ mod binding;
 mod eviction;
 mod log;
 mod scale;
+mod token;
 
 use std::sync::Arc;
 
@@ -35,7 +36,8 @@ pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Resu
         ("binding", "pods", Verb::Create) if core => binding::run(call, body).await,
         ("eviction", "pods", Verb::Create) if core => eviction::run(call, body).await,
         ("log", "pods", Verb::Get) if core => log::run(call).await,
-        // The others (exec, token, proxy, ...) are in discovery so that clients see them, and are not here yet.
+        ("token", "serviceaccounts", Verb::Create) if core => token::run(call, body).await,
+        // The others (exec, proxy, ...) are in discovery so that clients see them, and are not here yet.
         _ => Err(call.not_supported()),
     }
 }

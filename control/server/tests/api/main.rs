@@ -10,6 +10,7 @@ mod lists;
 mod restart;
 mod services;
 mod subresources;
+mod tokens;
 mod versions;
 mod watches;
 mod writes;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,18 @@ impl Running {
         let parsed = kube::config::Kubeconfig::from_yaml(&text).unwrap();
         let config = kube::Config::from_custom_kubeconfig(parsed, &Default::default()).await.unwrap();
         kube::Client::try_from(config).unwrap()
+    }
+
+    /// A client over TLS with a token and no certificate.
+    pub(crate) fn bearer<K>(&self, token: &str) -> kube::Api<K>
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let mut config = kube::Config::new(format!("https://{}", self.address).parse().unwrap());
+        let ca = rustls_pki_types::CertificateDer::from_pem_slice(self.pki.ca_certificate().as_bytes()).unwrap();
+        config.root_cert = Some(vec![ca.as_ref().to_vec()]);
+        config.auth_info.token = Some(token.to_owned().into());
+        kube::Api::all(kube::Client::try_from(config).unwrap())
     }
 
     /// Ends the server and waits for it.
