@@ -16,6 +16,7 @@ mod namespace;
 mod namespace_defaults;
 mod node;
 mod pods;
+mod protection;
 mod replicaset;
 
 use std::sync::Arc;
@@ -59,6 +60,7 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     start!(endpoints::slices::run);
     start!(endpoints::legacy::run);
     start!(endpoints::mirror::run);
+    start!(protection::run);
     start!(namespace_defaults::run, config.root_ca_pem);
     start!(node::ipam::run, config.cluster_cidr, config.node_mask);
     start!(node::lifecycle::run);

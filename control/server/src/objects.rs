@@ -172,6 +172,12 @@ impl Engine {
         self.store.get(&Key::new(storage, namespace, name))
     }
 
+    /// All objects of a resource in one namespace, newest state.
+    pub(crate) fn of_namespace(&self, storage: &str, namespace: &str) -> Result<Vec<Arc<Entry>>, Status> {
+        let list = self.store.list(&Range::all(storage).namespace(namespace), wherry_store::At::Latest);
+        list.map(|list| list.entries).map_err(|e| store_status(&e))
+    }
+
     /// All objects of a resource, newest state.
     pub(crate) fn everything(&self, storage: &str) -> Result<Vec<Arc<Entry>>, Status> {
         let list = self.store.list(&Range::all(storage), wherry_store::At::Latest);

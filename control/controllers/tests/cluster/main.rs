@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use harness::{Cluster, deployment, meta_name};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
 };
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -273,4 +273,39 @@ async fn nodes_get_addresses_and_taints_evict() {
 
 fn has_cidr(node: &Node) -> bool {
     node.spec.as_ref().is_some_and(|spec| spec.pod_cidr.is_some())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_stays_while_a_pod_uses_it() {
+    let cluster = Cluster::start().await;
+    let claims = cluster.api::<PersistentVolumeClaim>("default");
+    let made = |name: &str| -> PersistentVolumeClaim {
+        serde_json::from_value(json!({
+            "metadata": { "name": name },
+            "spec": { "accessModes": ["ReadWriteOnce"], "resources": { "requests": { "storage": "1Gi" } } },
+        }))
+        .unwrap()
+    };
+    for name in ["used", "unused"] {
+        claims.create(&PostParams::default(), &made(name)).await.unwrap();
+    }
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "p" },
+        "spec": {
+            "nodeName": harness::NODE,
+            "containers": [{ "name": "c", "image": "i" }],
+            "volumes": [{ "name": "v", "persistentVolumeClaim": { "claimName": "used" } }],
+        },
+    }))
+    .unwrap();
+    cluster.api::<Pod>("default").create(&PostParams::default(), &pod).await.unwrap();
+    for name in ["used", "unused"] {
+        claims.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    cluster.until_gone::<PersistentVolumeClaim>("default", "unused").await;
+    let held = claims.get("used").await.unwrap();
+    assert!(held.metadata.deletion_timestamp.is_some());
+    cluster.api::<Pod>("default").delete("p", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<PersistentVolumeClaim>("default", "used").await;
+    cluster.stop().await;
 }

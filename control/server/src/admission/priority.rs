@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use wherry_api::meta;
-use wherry_api::status::{GroupResource, Status};
+use wherry_api::status::Status;
 
 use super::{Attributes, Operation, Plugin};
 use crate::objects;
@@ -20,39 +20,77 @@ impl Plugin for Priority {
     }
 
     async fn admit(&self, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-        if !attributes.is_pod() || attributes.operation != Operation::Create {
+        if !attributes.is_pod() {
             return Ok(());
         }
-        let pods = GroupResource::new("", "pods");
-        let spec = meta::map_mut(object, "spec");
-        let named = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let class = if named.is_empty() {
-            global_default(attributes)?
-        } else {
-            let entry = attributes.engine.lookup(CLASSES, "", &named).ok_or_else(|| {
-                Status::forbidden(&pods, attributes.name, format!("no PriorityClass with name {named} was found"))
-            })?;
-            Some(objects::stored_tree(&entry)?)
-        };
-        let priority = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
-        let policy = class.as_ref().and_then(|c| c["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
-        if let Some(given) = spec.get("priority").and_then(Value::as_i64)
-            && given != priority
-        {
-            let why = format!(
-                "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
-            );
-            return Err(Status::forbidden(&pods, attributes.name, why));
+        match (attributes.operation, attributes.old) {
+            (Operation::Create, _) => resolve(attributes, object),
+            // What was computed stays when an update leaves it out.
+            (Operation::Update, Some(old)) => {
+                let spec = meta::map_mut(object, "spec");
+                for key in ["priority", "preemptionPolicy"] {
+                    if spec.get(key).is_none_or(Value::is_null) && !old["spec"][key].is_null() {
+                        spec.insert(key.to_owned(), old["spec"][key].clone());
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        if named.is_empty()
-            && let Some(class) = &class
-        {
-            spec.insert("priorityClassName".to_owned(), meta::name(class).into());
-        }
-        spec.insert("priority".to_owned(), priority.into());
-        spec.entry("preemptionPolicy").or_insert_with(|| policy.into());
-        Ok(())
     }
+
+    async fn validate(&self, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
+        let written =
+            attributes.is("scheduling.k8s.io", "priorityclasses") && attributes.operation != Operation::Delete;
+        if !written || object["globalDefault"] != true {
+            return Ok(());
+        }
+        match global_default(attributes)? {
+            Some(class) if attributes.operation == Operation::Create || meta::name(&class) != attributes.name => {
+                let name = meta::name(&class);
+                Err(attributes.forbidden(format!(
+                    "PriorityClass {name} is already marked as default. Only one default can exist"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn resolve(attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    let spec = meta::map_mut(object, "spec");
+    let named = spec.get("priorityClassName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let class = if named.is_empty() {
+        global_default(attributes)?
+    } else {
+        let missing = || attributes.forbidden(format!("no PriorityClass with name {named} was found"));
+        let entry = attributes.engine.lookup(CLASSES, "", &named).ok_or_else(missing)?;
+        Some(objects::stored_tree(&entry)?)
+    };
+    let priority = class.as_ref().and_then(|c| c["value"].as_i64()).unwrap_or(0);
+    if let Some(given) = spec.get("priority").and_then(Value::as_i64)
+        && given != priority
+    {
+        return Err(attributes.forbidden(format!(
+            "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {priority} from the given PriorityClass name"
+        )));
+    }
+    let policy = class.as_ref().and_then(|c| c["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
+    if let Some(given) = spec.get("preemptionPolicy").and_then(Value::as_str)
+        && given != policy
+    {
+        return Err(attributes.forbidden(format!(
+            "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+        )));
+    }
+    if named.is_empty()
+        && let Some(class) = &class
+    {
+        spec.insert("priorityClassName".to_owned(), meta::name(class).into());
+    }
+    spec.insert("priority".to_owned(), priority.into());
+    spec.insert("preemptionPolicy".to_owned(), policy.into());
+    Ok(())
 }
 
 /// The class for Pods that name none; of several the least important.

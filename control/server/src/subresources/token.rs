@@ -13,7 +13,7 @@ use wherry_api::field::{FieldError, Path};
 use wherry_api::meta;
 use wherry_api::status::{GroupResource, Status};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::negotiate::{Offers, accept};
 use crate::tokens::{Claims, Kubernetes, Reference, username};
@@ -41,15 +41,21 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     if !errors.is_empty() {
         return Err(Status::invalid(GROUP, KIND, "", &errors));
     }
+    let notes = Notes::default();
     let attributes = Attributes {
         engine: &call.engine,
+        user: &call.user,
         operation: Operation::Create,
         resource: &call.resource,
         subresource: "token",
         namespace: call.namespace(),
         name: call.name(),
+        old: None,
+        dry_run: false,
+        notes: &notes,
     };
     call.engine.admission.admit(&attributes, &mut request).await?;
+    call.engine.admission.validate(&attributes, &request).await?;
     let bound = bound(call, &request["spec"]["boundObjectRef"])?;
     let now = Timestamp::now().as_second();
     let claims = claims(&request, bound, now, call.engine.issuer.audiences());

@@ -1,7 +1,7 @@
 //! POST: a new object.
 //!
 //! ```text
-//! decode -> scope, system metadata -> default -> admit -> prepare -> allocate -> validate -> store
+//! decode -> scope, system metadata -> default -> admit -> prepare -> allocate -> validate (the kind, the plugins) -> store
 //! ```
 //!
 //! Nothing is stored unless all of it went well, and nothing at all with `dryRun=All`.
@@ -15,7 +15,7 @@ use wherry_api::meta;
 use wherry_api::status::Status;
 use wherry_store::Precondition;
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::input::{self, Decoded};
 use crate::objects::{self, Written};
@@ -80,13 +80,18 @@ pub(crate) async fn create(
         }
         let name = meta::name(&attempt).to_owned();
         call.stored.strategy.default(&mut attempt);
+        let notes = Notes::default();
         let attributes = Attributes {
             engine: &call.engine,
+            user: &call.user,
             operation: Operation::Create,
             resource,
             subresource: "",
             namespace: call.namespace(),
             name: &name,
+            old: None,
+            dry_run,
+            notes: &notes,
         };
         call.engine.admission.admit(&attributes, &mut attempt).await?;
         call.stored.strategy.prepare_create(&mut attempt);
@@ -96,7 +101,9 @@ pub(crate) async fn create(
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group, &resource.kind, &name, &errors));
         }
-        let new_warnings = call.stored.strategy.warnings(&attempt);
+        call.engine.admission.validate(&attributes, &attempt).await?;
+        let mut new_warnings = call.stored.strategy.warnings(&attempt);
+        new_warnings.append(&mut notes.take_warnings());
         let key = call.key_of(&name);
         let written = if dry_run {
             match call.engine.store.get(&key) {

@@ -20,7 +20,7 @@ use wherry_api::meta;
 use wherry_api::status::{MODIFIED, Status};
 use wherry_store::{Entry, Precondition};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::negotiate::Accepted;
 use crate::objects::{self, Written};
@@ -156,15 +156,21 @@ impl Options {
 pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result<Gone, Status> {
     let key = call.key_of(name);
     let missing = || Status::not_found(&call.group_resource(), name);
+    let notes = Notes::default();
     let attributes = Attributes {
         engine: &call.engine,
+        user: &call.user,
         operation: Operation::Delete,
         resource: &call.resource,
         subresource: "",
         namespace: call.namespace(),
         name,
+        old: None,
+        dry_run: options.dry_run,
+        notes: &notes,
     };
     call.engine.admission.admit(&attributes, &mut Value::Null).await?;
+    call.engine.admission.validate(&attributes, &Value::Null).await?;
     for _ in 0..TRIES {
         let entry = call.engine.store.get(&key).ok_or_else(missing)?;
         let old = objects::stored_tree(&entry)?;

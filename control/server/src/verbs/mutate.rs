@@ -1,9 +1,9 @@
 //! Read, change, check, write: what PUT, PATCH and the subresources share.
 //!
 //! ```text
-//! get -> change -> system metadata, version -> admit -> prepare -> allocate -> validate -> write if unchanged since
-//!  ^                                                                                          |
-//!  +------------------------------------- somebody was faster --------------------------------+
+//! get -> change -> system metadata, version -> admit -> prepare -> allocate -> validate (the kind, the
+//!  ^                                                                plugins) -> write if unchanged since -+
+//!  +------------------------------------- somebody was faster ---------------------------------------------+
 //! ```
 //!
 //! A change that names a resource version is refused if the object is at another; one that names none is applied to the
@@ -21,7 +21,7 @@ use wherry_api::status::{MODIFIED, Status};
 use wherry_api::strategy::Sub;
 use wherry_store::{Entry, Precondition};
 
-use crate::admission::{Attributes, Operation};
+use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, converts};
 use crate::input;
 use crate::negotiate::Accepted;
@@ -90,13 +90,18 @@ impl Mutation<'_> {
         let version = meta::resource_version(old).to_owned();
         meta::set(&mut new, "resourceVersion", &version);
         call.stored.strategy.default(&mut new);
+        let notes = Notes::default();
         let attributes = Attributes {
             engine: &call.engine,
+            user: &call.user,
             operation: Operation::Update,
             resource,
             subresource: self.subresource,
             namespace: call.namespace(),
             name: call.name(),
+            old: Some(old),
+            dry_run: self.dry_run,
+            notes: &notes,
         };
         call.engine.admission.admit(&attributes, &mut new).await?;
         call.stored.strategy.prepare_update(&mut new, old, self.sub);
@@ -107,6 +112,8 @@ impl Mutation<'_> {
         if !errors.is_empty() {
             return Err(Status::invalid(&resource.group, &resource.kind, call.name(), &errors));
         }
+        call.engine.admission.validate(&attributes, &new).await?;
+        warnings.append(&mut notes.take_warnings());
         if self.warns(&new, old) {
             warnings.extend(call.stored.strategy.warnings(&new));
         }

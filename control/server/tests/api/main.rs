@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(missing_docs, reason = "tests")]
 
+mod admission;
 mod bad_input;
 mod deletes;
 mod harness;
