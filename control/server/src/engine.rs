@@ -23,6 +23,7 @@ use crate::layers::authorize::Authorizer;
 use crate::layers::info::{RequestInfo, Verb};
 use crate::nodes::NodeConnector;
 use crate::options::Query;
+use crate::quota::Ledger;
 use crate::serving::Peer;
 use crate::tokens::Issuer;
 use crate::{User, respond, reviews, subresources, verbs};
@@ -39,6 +40,7 @@ pub(crate) struct Engine {
     pub(crate) registry: Arc<Registry>,
     pub(crate) admission: Chain,
     pub(crate) services: Arc<Services>,
+    pub(crate) quotas: Ledger,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) authenticators: Arc<Authenticators>,
     pub(crate) issuer: Arc<Issuer>,

@@ -31,6 +31,7 @@ mod nodes;
 mod objects;
 mod options;
 pub mod pki;
+mod quota;
 mod respond;
 mod reviews;
 mod server;

@@ -16,6 +16,7 @@ use wherry_store::{Entry, Key, Op, Precondition, Range, StoreError, Write};
 use crate::allocate::services::Reservation;
 use crate::engine::{Call, Engine, converts};
 use crate::negotiate::{Accepted, Format, Offers, View, accept};
+use crate::quota::Charge;
 use crate::{respond, tables};
 
 /// An entry as a tree, in the version that `resource` serves.
@@ -106,6 +107,19 @@ pub(crate) fn status_response(
     respond::value(code, status, accepted.format, headers)
 }
 
+/// What is kept until the outcome of a write is known.
+#[derive(Default)]
+pub(crate) struct Held {
+    reservation: Option<Reservation>,
+    charges: Vec<Charge>,
+}
+
+impl Held {
+    pub(crate) fn new(reservation: Option<Reservation>, charges: Vec<Charge>) -> Self {
+        Self { reservation, charges }
+    }
+}
+
 /// What a write came to.
 pub(crate) enum Written {
     Done(Arc<Entry>),
@@ -123,14 +137,28 @@ impl Engine {
         key: Key,
         precondition: Precondition,
         object: &Value,
-        reservation: Option<Reservation>,
+        held: Held,
     ) -> Result<Written, Status> {
         let op = Op::Put {
             object: Encoded::new(object)?,
             attributes: resource.attributes(object),
             uid: Arc::from(meta::uid(object)),
         };
-        self.write(Write { key, precondition, op, durable: resource.durable }, reservation).await
+        self.write(Write { key, precondition, op, durable: resource.durable }, held).await
+    }
+
+    /// Replaces an object of the stored resource `storage` as of `entry`, without waiting until that would survive a power cut.
+    pub(crate) async fn put_without_sync(
+        self: &Arc<Self>,
+        storage: &str,
+        entry: &Entry,
+        object: &Value,
+    ) -> Result<Written, Status> {
+        let row = self.registry.stored(storage).ok_or_else(|| Status::internal(format!("no resource {storage}")))?;
+        let op =
+            Op::Put { object: Encoded::new(object)?, attributes: row.attributes(object), uid: Arc::clone(&entry.uid) };
+        let precondition = Precondition::Revision(entry.revision);
+        self.write(Write { key: entry.key.clone(), precondition, op, durable: false }, Held::default()).await
     }
 
     /// Removes the object; `last` is what watchers see of it.
@@ -139,29 +167,33 @@ impl Engine {
         resource: &Resource,
         entry: &Entry,
         last: &Value,
-        reservation: Option<Reservation>,
+        held: Held,
     ) -> Result<Written, Status> {
         let op = Op::Delete { object: Encoded::new(last)? };
         let precondition = Precondition::Revision(entry.revision);
-        self.write(Write { key: entry.key.clone(), precondition, op, durable: resource.durable }, reservation).await
+        self.write(Write { key: entry.key.clone(), precondition, op, durable: resource.durable }, held).await
     }
 
-    async fn write(self: &Arc<Self>, write: Write, reservation: Option<Reservation>) -> Result<Written, Status> {
-        let Some(reservation) = reservation else {
+    async fn write(self: &Arc<Self>, write: Write, held: Held) -> Result<Written, Status> {
+        let Held { reservation, charges } = held;
+        if reservation.is_none() && charges.is_empty() {
             return outcome(self.store.write(write).await);
-        };
-        // A write may happen although its client has gone and this future with it; the numbers must follow the
+        }
+        // A write may happen although its client has gone and this future with it; what is held must follow the
         // write's outcome, so both are seen through in a task of their own.
         let store = Arc::clone(&self.store);
         let task = self.tasks.spawn(async move {
             let result = store.write(write).await;
-            match &result {
-                Ok(_) => reservation.commit(),
-                Err(StoreError::Conflict { .. } | StoreError::Exists { .. } | StoreError::NotFound) => {
-                    drop(reservation)
-                }
-                Err(_) => reservation.keep(),
+            match (reservation, &result) {
+                (None, _) => {}
+                (Some(reservation), Ok(_)) => reservation.commit(),
+                (
+                    Some(reservation),
+                    Err(StoreError::Conflict { .. } | StoreError::Exists { .. } | StoreError::NotFound),
+                ) => drop(reservation),
+                (Some(reservation), Err(_)) => reservation.keep(),
             }
+            drop(charges);
             result
         });
         outcome(task.await.map_err(Status::internal)?)

@@ -18,6 +18,7 @@ use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
 use crate::layers::info::RequestInfo;
 use crate::layers::limit::{self, Limits};
 use crate::layers::{authenticate, authorize, impersonate, rescue};
+use crate::quota::{self, Ledger};
 use crate::respond::Failure;
 use crate::tokens::{self, Issuer, KeyError, Keys, ServiceAccounts};
 use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
@@ -68,6 +69,7 @@ impl Server {
             registry,
             admission: Chain::builtin(),
             services: Arc::new(services),
+            quotas: Ledger::default(),
             authorizer: Arc::clone(&authorizer),
             authenticators: Arc::clone(&authenticators),
             issuer,
@@ -113,10 +115,11 @@ impl Server {
         Ok(())
     }
 
-    /// Does what must be done now and then, until `cancel` fires: events are deleted when their time
-    /// ([`Config::event_lifetime`]) has come. One call a store is enough.
+    /// Does what must be done beside answering, until `cancel` fires: events are deleted when their time
+    /// ([`Config::event_lifetime`]) has come, and the usage of quotas is counted. One call a store is enough.
     pub async fn maintain(&self, cancel: CancellationToken) {
-        expiry::run(Arc::clone(&self.engine), self.engine.event_lifetime, cancel).await;
+        let events = expiry::run(Arc::clone(&self.engine), self.engine.event_lifetime, cancel.clone());
+        tokio::join!(events, quota::run(Arc::clone(&self.engine), cancel));
     }
 
     /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service

@@ -48,7 +48,7 @@ impl Side {
     }
 }
 
-/// What the containers of a Pod ask for in all (upstream's PodRequests and PodLimits, of the spec alone, without
+/// What the containers of a Pod ask for in all (upstream's PodRequests and PodLimits, of the spec alone and without
 /// overhead): the sum of those that run together, or what the most demanding init container needs with the sidecars
 /// started before it; where the Pod itself says how much it wants, that.
 pub(crate) fn of_containers(pod: &Value, side: Side) -> Amounts {
@@ -75,6 +75,21 @@ pub(crate) fn of_containers(pod: &Value, side: Side) -> Amounts {
     for (name, quantity) in of(&spec["resources"][side.key()]) {
         if matches!(name.as_str(), "cpu" | "memory") || name.starts_with("hugepages-") {
             sum.insert(name, quantity);
+        }
+    }
+    sum
+}
+
+/// The same with the Pod's overhead, which counts towards a limit only where there is one.
+pub(crate) fn of_pod(pod: &Value, side: Side) -> Amounts {
+    let mut sum = of_containers(pod, side);
+    for (name, quantity) in of(&pod["spec"]["overhead"]) {
+        match (side, sum.get_mut(&name)) {
+            (_, Some(present)) if side == Side::Requests || !present.is_zero() => *present = *present + quantity,
+            (Side::Requests, _) => {
+                sum.insert(name, quantity);
+            }
+            (Side::Limits, _) => {}
         }
     }
     sum
@@ -108,11 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_pods_own_word_counts() {
+    fn the_pods_own_word_counts_and_overhead_comes_on_top() {
         let pod = json!({"spec": {
-            "containers": [{"resources": {"requests": {"cpu": "100m"}}}], "resources": {"requests": {"cpu": "2"}},
+            "containers": [{"resources": {"requests": {"cpu": "100m"}}}],
+            "resources": {"requests": {"cpu": "2"}},
+            "overhead": {"cpu": "1", "memory": "1Mi"},
         }});
-        assert_eq!(of_containers(&pod, Side::Requests)["cpu"].to_string(), "2");
-        assert!(of_containers(&pod, Side::Limits).is_empty());
+        assert_eq!(of_pod(&pod, Side::Requests)["cpu"].to_string(), "3");
+        assert_eq!(of_pod(&pod, Side::Requests)["memory"].to_string(), "1Mi");
+        assert!(of_pod(&pod, Side::Limits).is_empty());
     }
 }

@@ -8,7 +8,7 @@
 //! it adds is validated like what the client sent. What is refused by the kind's own validation never reaches `validate`, so
 //! nothing is charged for it.
 
-mod amounts;
+pub(crate) mod amounts;
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -16,6 +16,7 @@ mod node_taint;
 mod notes;
 mod pod_security;
 mod priority;
+mod resource_quota;
 mod runtime_class;
 mod service_account;
 mod storage;
@@ -29,6 +30,7 @@ use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 
 pub(crate) use notes::Notes;
+pub(crate) use storage::class as class_of_claim;
 
 use crate::User;
 use crate::engine::Engine;
@@ -119,6 +121,8 @@ impl Chain {
             Box::new(storage::PersistentVolumeClaimResize),
             Box::new(runtime_class::RuntimeClass),
             Box::new(default_class::DefaultIngressClass),
+            // Plugins that are configured at run time (policies, webhooks) belong here; the quota stays last.
+            Box::new(resource_quota::ResourceQuota),
         ];
         Self(plugins.into())
     }

@@ -77,7 +77,7 @@ fn size(claim: &Value) -> Quantity {
 }
 
 /// The claim's class; the old annotation wins, as upstream has it.
-pub(super) fn class(claim: &Value) -> &str {
+pub(crate) fn class(claim: &Value) -> &str {
     meta::annotation(claim, "volume.beta.kubernetes.io/storage-class")
         .or_else(|| claim["spec"]["storageClassName"].as_str())
         .unwrap_or_default()

@@ -18,7 +18,7 @@ use wherry_store::Precondition;
 use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::input::{self, Decoded};
-use crate::objects::{self, Written};
+use crate::objects::{self, Held, Written};
 use crate::{respond, times};
 
 /// How many names are tried for an object with generateName (upstream's figure).
@@ -104,6 +104,7 @@ pub(crate) async fn create(
         call.engine.admission.validate(&attributes, &attempt).await?;
         let mut new_warnings = call.stored.strategy.warnings(&attempt);
         new_warnings.append(&mut notes.take_warnings());
+        let held = Held::new(reservation, notes.take_charges());
         let key = call.key_of(&name);
         let written = if dry_run {
             match call.engine.store.get(&key) {
@@ -114,7 +115,7 @@ pub(crate) async fn create(
                 }
             }
         } else {
-            call.engine.put(&call.stored, key, Precondition::Absent, &attempt, reservation).await?
+            call.engine.put(&call.stored, key, Precondition::Absent, &attempt, held).await?
         };
         match written {
             Written::Done(entry) => {

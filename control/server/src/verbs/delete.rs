@@ -23,7 +23,7 @@ use wherry_store::{Entry, Precondition};
 use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::negotiate::Accepted;
-use crate::objects::{self, Written};
+use crate::objects::{self, Held, Written};
 use crate::options::{check_dry_run, invalid};
 use crate::{input, times};
 
@@ -186,14 +186,14 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
             Step::Keep => return Ok(Gone::Later(entry)),
             Step::Mark(marked) => {
                 let precondition = Precondition::Revision(entry.revision);
-                match call.engine.put(&call.stored, entry.key.clone(), precondition, &marked, None).await? {
+                match call.engine.put(&call.stored, entry.key.clone(), precondition, &marked, Held::default()).await? {
                     Written::Done(entry) => return Ok(Gone::Later(entry)),
                     other => other,
                 }
             }
             Step::Remove => {
                 let reservation = input::allocates(&call.resource).then(|| call.engine.services.release_all(&old));
-                match call.engine.remove(&call.resource, &entry, &old, reservation).await? {
+                match call.engine.remove(&call.resource, &entry, &old, Held::new(reservation, Vec::new())).await? {
                     Written::Done(_) => return Ok(Gone::Now(old)),
                     other => other,
                 }

@@ -25,7 +25,7 @@ use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, converts};
 use crate::input;
 use crate::negotiate::Accepted;
-use crate::objects::{self, Written};
+use crate::objects::{self, Held, Written};
 use crate::respond;
 
 /// How often a change is tried on a newer state. Each failure means that another writer succeeded.
@@ -130,7 +130,8 @@ impl Mutation<'_> {
             return Ok(Some(Outcome::Stored(Arc::clone(entry))));
         }
         let precondition = Precondition::Revision(entry.revision);
-        match call.engine.put(&call.stored, entry.key.clone(), precondition, &new, reservation).await? {
+        let held = Held::new(reservation, notes.take_charges());
+        match call.engine.put(&call.stored, entry.key.clone(), precondition, &new, held).await? {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),
@@ -154,7 +155,7 @@ impl Mutation<'_> {
         reservation: Option<crate::allocate::services::Reservation>,
     ) -> Result<Option<Outcome>, Status> {
         let call = self.call;
-        match call.engine.remove(&call.resource, entry, last, reservation).await? {
+        match call.engine.remove(&call.resource, entry, last, Held::new(reservation, Vec::new())).await? {
             Written::Done(entry) => Ok(Some(Outcome::Stored(entry))),
             Written::NotFound => Err(call.not_found()),
             Written::Conflict | Written::Exists => Ok(None),

@@ -8,6 +8,7 @@ mod deletes;
 mod harness;
 mod identity;
 mod lists;
+mod quotas;
 mod restart;
 mod services;
 mod subresources;
