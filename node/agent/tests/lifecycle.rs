@@ -3,8 +3,11 @@
 
 mod world;
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
@@ -255,4 +258,46 @@ async fn an_agent_that_restarts_adopts_what_runs_and_restarts_what_was_lost() {
     let spec = world.containers.running("c", 0).await;
     world.containers.exit(&spec.id, 1);
     world.containers.running("c", 1).await;
+}
+
+#[tokio::test]
+async fn a_pod_of_either_kind_has_its_token_which_is_renewed_in_time() {
+    let world = World::new(11).await;
+    for (name, image, runtime) in [("w", "wasm:1", &world.wasm), ("o", "oci:1", &world.containers)] {
+        let mut spec = one(image);
+        spec["securityContext"] = json!({ "fsGroup": 10000 });
+        let created = world.create(name, spec).await;
+        world.ready(name).await;
+        let spec = runtime.running("c", 0).await;
+        let place = Path::new("/var/run/secrets/kubernetes.io/serviceaccount");
+        let mount = spec.mounts.iter().find(|mount| mount.target == place).unwrap();
+        assert!(mount.read_only);
+        let read = |file: &str| std::fs::read_to_string(mount.source.join(file)).unwrap();
+        assert_eq!((read("namespace").as_str(), read("ca.crt").as_str()), ("default", "the root"));
+        let whose = async |token: &str| {
+            let review = json!({ "spec": { "token": token } });
+            let reviews: Api<TokenReview> = Api::all(world.client.clone());
+            let review =
+                reviews.create(&PostParams::default(), &serde_json::from_value(review).unwrap()).await.unwrap();
+            serde_json::to_value(review.status.unwrap().user).unwrap()
+        };
+        let user = whose(&read("token")).await;
+        assert_eq!(user["username"], "system:serviceaccount:default:default");
+        assert_eq!(user["extra"]["authentication.kubernetes.io/pod-uid"], json!([created.metadata.uid]));
+        let first = read("token");
+        // 80% of 3607 s.
+        world.clock.advance(Duration::from_secs(2886));
+        let renewed = async {
+            while read("token") == first {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("a new token", renewed).await;
+        assert_eq!(whose(&read("token")).await["username"], "system:serviceaccount:default:default");
+        let of = std::fs::metadata(mount.source.join("token")).unwrap();
+        assert_eq!(of.permissions().mode() & 0o777, 0o640);
+        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+            assert_eq!(of.gid(), 10000);
+        }
+    }
 }

@@ -132,7 +132,7 @@ pub(crate) async fn create(
 }
 
 /// `base` with a random end.
-fn generate(base: &str) -> String {
+pub(crate) fn generate(base: &str) -> String {
     let end = base.char_indices().map(|(i, _)| i).take_while(|i| *i <= MAX_BASE).last().unwrap_or(0);
     let mut name = if base.len() <= MAX_BASE { base.to_owned() } else { base[..end].to_owned() };
     let mut rng = rand::rng();

@@ -74,7 +74,11 @@ impl Api {
         let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();
         let client = server.client(User::admin());
-        Self { server, client }
+        let api = Self { server, client };
+        // A second server over the same store finds it there.
+        let accounts = "/api/v1/namespaces/default/serviceaccounts";
+        api.send("POST", accounts, &[("content-type", "application/json")], DEFAULT_ACCOUNT).await;
+        api
     }
 
     pub(crate) fn as_user(&self, user: User) -> Self {
@@ -105,8 +109,15 @@ impl Api {
         self.send("GET", path, &[], "").await
     }
 
+    /// Creates an object; a namespace with the account that its controller would give it.
     pub(crate) async fn post(&self, path: &str, object: &Value) -> Answer {
-        self.send("POST", path, &[("content-type", "application/json")], object.to_string()).await
+        let json = [("content-type", "application/json")];
+        let answer = self.send("POST", path, &json, object.to_string()).await;
+        if path == "/api/v1/namespaces" && answer.code == 201 {
+            let name = answer.value()["metadata"]["name"].as_str().unwrap().to_owned();
+            self.send("POST", &format!("{path}/{name}/serviceaccounts"), &json, DEFAULT_ACCOUNT).await;
+        }
+        answer
     }
 
     pub(crate) async fn put(&self, path: &str, object: &Value) -> Answer {
@@ -162,6 +173,7 @@ pub(crate) fn deployment(name: &str) -> Value {
     })
 }
 
+const DEFAULT_ACCOUNT: &str = r#"{"metadata": {"name": "default"}}"#;
 pub(crate) const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
 pub(crate) const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(missing_docs, reason = "tests")]
 
+mod accounts;
 mod admission;
 mod bad_input;
 mod deletes;

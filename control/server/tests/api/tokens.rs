@@ -108,7 +108,6 @@ async fn a_token_goes_with_what_it_is_bound_to() {
     let node = api.post("/api/v1/nodes", &json!({"metadata": {"name": "n"}})).await.expect(201);
     let mut other = pod("q");
     other["spec"]["serviceAccountName"] = "default".into();
-    api.post(ACCOUNTS, &json!({"metadata": {"name": "default"}})).await;
     api.post(PODS, &other).await.expect(201);
     let to = |kind: &str, name: &str, uid: &Value| {
         let mut reference = json!({"apiVersion": "v1", "kind": kind, "name": name});

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::ServiceAccount;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,6 +28,10 @@ impl Running {
         let tls = pki.server_tls(&pki.serving(&config.cluster.api_names([])).unwrap()).unwrap();
         let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();
+        let mut account = ServiceAccount::default();
+        account.metadata.name = Some("default".to_owned());
+        let accounts = kube::Api::<ServiceAccount>::namespaced(server.client(User::admin()), "default");
+        accounts.create(&kube::api::PostParams::default(), &account).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let cancel = CancellationToken::new();

@@ -12,14 +12,47 @@ use std::path::{Component, Path, PathBuf};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, SecretVolumeSource,
+    ServiceAccountTokenProjection,
 };
 
 use super::fields::{self, PodFacts};
 use super::{ConfigError, Objects};
+use crate::driver::tokens::Tokens;
 use crate::node::Capacity;
 
-/// Files of a volume: relative path → content and mode.
-pub(crate) type Payload = BTreeMap<PathBuf, (Vec<u8>, u32)>;
+/// Files of a volume, by relative path.
+pub(crate) type Payload = BTreeMap<PathBuf, File>;
+
+/// A file of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct File {
+    content: Vec<u8>,
+    mode: u32,
+    /// Whose it is; the agent's own user's, where nobody's.
+    owner: Option<u32>,
+}
+
+impl File {
+    fn new(content: Vec<u8>, mode: u32) -> Self {
+        Self { content, mode, owner: None }
+    }
+}
+
+/// Which token a volume asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct TokenAsk {
+    /// Whom it is for; the API server, where nobody.
+    pub(crate) audience: Option<String>,
+    /// How long it should be good.
+    pub(crate) seconds: i64,
+}
+
+impl TokenAsk {
+    pub(crate) fn of(source: &ServiceAccountTokenProjection) -> Self {
+        let audience = source.audience.clone().filter(|audience| !audience.is_empty());
+        Self { audience, seconds: source.expiration_seconds.unwrap_or(3600) }
+    }
+}
 
 /// What the values are taken from.
 pub(crate) struct Source<'a> {
@@ -27,6 +60,7 @@ pub(crate) struct Source<'a> {
     pub(crate) facts: &'a PodFacts,
     pub(crate) node: &'a Capacity,
     pub(crate) objects: &'a dyn Objects,
+    pub(crate) tokens: &'a Tokens,
 }
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -101,7 +135,7 @@ impl Source<'_> {
             };
             payload.insert(
                 safe(&item.path)?,
-                (value.into_bytes(), item.mode.map_or(mode(default_mode), |own| mode(Some(own)))),
+                File::new(value.into_bytes(), item.mode.map_or(mode(default_mode), |own| mode(Some(own)))),
             );
         }
         Ok(payload)
@@ -122,18 +156,41 @@ impl Source<'_> {
                 )?);
             } else if let Some(downward) = &source.downward_api {
                 payload.extend(self.downward(downward.items.as_deref(), volume.default_mode)?);
+            } else if let Some(token) = &source.service_account_token {
+                payload.insert(safe(&token.path)?, self.token(token, default)?);
             } else {
-                let kind =
-                    if source.service_account_token.is_some() { "serviceAccountToken" } else { "this kind of source" };
                 let field = format!("{field}.projected.sources[{n}]");
-                return Err(ConfigError::Unsupported {
-                    field,
-                    problem: format!("{kind} is not supported by this node yet"),
-                });
+                let problem = "this kind of source is not supported by this node yet".to_owned();
+                return Err(ConfigError::Unsupported { field, problem });
             }
         }
         Ok(payload)
     }
+
+    /// A token's file: for the containers' user alone where they have one, or for the Pod's group.
+    fn token(&self, source: &ServiceAccountTokenProjection, mode: u32) -> Result<File, ConfigError> {
+        let token = self.tokens.get(&TokenAsk::of(source));
+        let token =
+            token.ok_or_else(|| ConfigError::Invalid("the service account token was not fetched".to_owned()))?;
+        let owner = common_user(self.pod);
+        let grouped = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group).is_some();
+        let mode = if owner.is_some() || grouped { 0o600 } else { mode };
+        Ok(File { content: token.as_bytes().to_vec(), mode, owner })
+    }
+}
+
+/// The user that all containers of the Pod run as by its manifest, if it is one.
+fn common_user(pod: &Pod) -> Option<u32> {
+    let spec = pod.spec.as_ref()?;
+    let of_pod = spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let mut users = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .chain(&spec.containers)
+        .map(|container| container.security_context.as_ref().and_then(|context| context.run_as_user).or(of_pod));
+    let first = users.next()??;
+    users.all(|user| user == Some(first)).then(|| u32::try_from(first).ok())?
 }
 
 fn mode(mode: Option<i32>) -> u32 {
@@ -150,13 +207,14 @@ fn select(
     default: u32,
 ) -> Result<Payload, ConfigError> {
     let Some(items) = items.filter(|items| !items.is_empty()) else {
-        return data.iter().map(|(key, value)| Ok((safe(key)?, (value.clone(), default)))).collect();
+        return data.iter().map(|(key, value)| Ok((safe(key)?, File::new(value.clone(), default)))).collect();
     };
     let mut payload = Payload::new();
     for item in items {
         match data.get(&item.key) {
             Some(value) => {
-                payload.insert(safe(&item.path)?, (value.clone(), item.mode.map_or(default, |own| mode(Some(own)))));
+                let mode = item.mode.map_or(default, |own| mode(Some(own)));
+                payload.insert(safe(&item.path)?, File::new(value.clone(), mode));
             }
             None if optional => {}
             None => {
@@ -190,7 +248,7 @@ pub(crate) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
     let version = (0u64..).map(|n| format!("..{n}")).find(|name| !dir.join(name).exists()).unwrap_or_default();
     let fresh = dir.join(&version);
     fs::create_dir(&fresh)?;
-    for (path, (content, mode)) in payload {
+    for (path, File { content, mode, owner }) in payload {
         let target = fresh.join(path);
         if let Some(parent) = target.parent() {
             fs::create_dir_all(parent)?;
@@ -200,8 +258,8 @@ pub(crate) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
         // The mode at creation is cut by the umask.
         let mode = if group.is_some() { mode | 0o440 } else { *mode };
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        if group.is_some() {
-            std::os::unix::fs::fchown(&file, None, group)?;
+        if group.is_some() || owner.is_some() {
+            std::os::unix::fs::fchown(&file, *owner, group)?;
         }
     }
     let next = dir.join("..data_tmp");
@@ -243,7 +301,7 @@ fn holds(dir: &Path, payload: &Payload) -> bool {
         entries.map(|entry| if entry.path().is_dir() { files(&entry.path()) } else { 1 }).sum()
     }
     files(dir) == payload.len()
-        && payload.iter().all(|(path, (content, _))| fs::read(dir.join(path)).is_ok_and(|found| found == *content))
+        && payload.iter().all(|(path, file)| fs::read(dir.join(path)).is_ok_and(|found| found == file.content))
 }
 
 #[cfg(test)]
@@ -252,7 +310,7 @@ mod tests {
     use super::*;
 
     fn payload(files: &[(&str, &str)]) -> Payload {
-        files.iter().map(|(path, text)| (PathBuf::from(path), (text.as_bytes().to_vec(), 0o644))).collect()
+        files.iter().map(|(path, text)| (PathBuf::from(path), File::new(text.as_bytes().to_vec(), 0o644))).collect()
     }
 
     #[test]
@@ -270,6 +328,23 @@ mod tests {
             .filter(|name| !name.to_string_lossy().starts_with(".."))
             .collect();
         assert_eq!(visible, ["a"]);
+    }
+
+    #[test]
+    fn a_token_is_its_users_alone_where_all_containers_have_one() {
+        let user = |of_pod: Option<i64>, of_containers: [Option<i64>; 2]| {
+            let containers: Vec<_> = of_containers
+                .iter()
+                .map(|user| serde_json::json!({"name": "c", "securityContext": {"runAsUser": user}}))
+                .collect();
+            let spec = serde_json::json!({"securityContext": {"runAsUser": of_pod}, "containers": containers});
+            common_user(&serde_json::from_value(serde_json::json!({ "spec": spec })).unwrap())
+        };
+        assert_eq!(user(None, [None, None]), None);
+        assert_eq!(user(Some(7), [None, None]), Some(7));
+        assert_eq!(user(Some(7), [None, Some(8)]), None);
+        assert_eq!(user(None, [Some(8), Some(8)]), Some(8));
+        assert_eq!(user(None, [Some(8), None]), None);
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub(crate) type Volumes = HashMap<String, PathBuf>;
 pub(crate) fn set_up(dir: &Path, source: &Source<'_>) -> Result<Volumes, ConfigError> {
     let mut volumes = Volumes::new();
     let spec = source.pod.spec.as_ref();
-    let group = spec.and_then(|spec| spec.security_context.as_ref()).and_then(|context| context.fs_group);
-    let group = group.and_then(|group| u32::try_from(group).ok());
+    let group = group(source.pod);
     for (n, volume) in spec.and_then(|spec| spec.volumes.as_ref()).into_iter().flatten().enumerate() {
         let field = format!("spec.volumes[{n}]");
         let path = dir.join("volumes").join(&volume.name);
@@ -45,14 +44,21 @@ pub(crate) fn set_up(dir: &Path, source: &Source<'_>) -> Result<Volumes, ConfigE
     Ok(volumes)
 }
 
-/// Writes the volumes that follow ConfigMaps and Secrets again.
+/// The group that the Pod's volumes belong to.
+fn group(pod: &Pod) -> Option<u32> {
+    let group = pod.spec.as_ref()?.security_context.as_ref()?.fs_group?;
+    u32::try_from(group).ok()
+}
+
+/// Writes the volumes again that follow ConfigMaps, Secrets and tokens.
 pub(crate) fn refresh(dir: &Path, source: &Source<'_>) -> Result<(), ConfigError> {
+    let group = group(source.pod);
     for (n, volume) in source.pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).into_iter().flatten().enumerate()
     {
         if volume.empty_dir.is_none() && volume.host_path.is_none() {
             let payload = payload(volume, source, &format!("spec.volumes[{n}]"))?;
             let path = dir.join("volumes").join(&volume.name);
-            projection::write(&path, &payload, None)
+            projection::write(&path, &payload, group)
                 .map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))?;
         }
     }

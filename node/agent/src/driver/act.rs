@@ -61,10 +61,11 @@ impl Driver {
         let (shared, pod, reference, dir) =
             (self.shared.clone(), record.pod.clone(), record.reference.clone(), record.dir.clone());
         let before = ground::Before { ip: record.state.ips.first().copied(), in_use: record.state.is_live() };
+        let tokens = record.tokens.clone();
         let uid = uid.clone();
         let lost = Outcome::Ground { uid: uid.clone(), result: Err(ground::GroundError::Failed) };
         self.spawn(lost, async move {
-            let result = ground::set_up(&shared, &pod, &reference, &dir, before).await;
+            let result = ground::set_up(&shared, &pod, &reference, &dir, before, &tokens).await;
             Outcome::Ground { uid, result }
         });
     }
@@ -254,7 +255,7 @@ impl Driver {
     /// Drops what is left of a Pod.
     fn forget(&mut self, uid: &Uid) {
         let Some(record) = self.take(uid) else { return };
-        for timer in [Timer::Pod(uid.clone()), Timer::Write(uid.clone())] {
+        for timer in [Timer::Pod(uid.clone()), Timer::Write(uid.clone()), Timer::Tokens(uid.clone())] {
             self.timers.set(&timer, None);
         }
         let key = (record.reference.namespace.clone(), record.reference.name.clone());

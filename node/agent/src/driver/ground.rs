@@ -11,6 +11,7 @@ use wherry_runtime::{ImageKind, PodNetwork, PodRef};
 
 use super::shared::Shared;
 use super::start::pull_policy;
+use super::tokens::{self, Tokens};
 use crate::config::projection::Source;
 use crate::config::volumes::Volumes;
 use crate::config::{ConfigError, admit, files, volumes};
@@ -19,6 +20,7 @@ use crate::config::{ConfigError, admit, files, volumes};
 pub(super) struct Made {
     pub(super) network: Arc<dyn PodNetwork>,
     pub(super) volumes: Arc<Volumes>,
+    pub(super) tokens: Arc<Tokens>,
 }
 
 /// Why it could not be made.
@@ -44,6 +46,7 @@ pub(super) async fn set_up(
     reference: &PodRef,
     dir: &Path,
     before: Before,
+    known: &Tokens,
 ) -> Result<Made, GroundError> {
     if let Err(error) = admit::pod(pod) {
         return Err(refuse(shared, pod, &error));
@@ -70,7 +73,14 @@ pub(super) async fn set_up(
             return Err(GroundError::Failed);
         }
     };
-    let (shared_, pod_, dir) = (shared.clone(), pod.clone(), dir.to_owned());
+    let tokens = match tokens::fetch(shared, pod, reference, known).await {
+        Ok(tokens) => Arc::new(tokens),
+        Err(error) => {
+            shared.event(pod, EventType::Warning, "FailedMount", format!("MountVolume.SetUp failed : {error}"));
+            return Err(GroundError::Failed);
+        }
+    };
+    let (shared_, pod_, tokens_, dir) = (shared.clone(), pod.clone(), tokens.clone(), dir.to_owned());
     let ips = network.ips().to_vec();
     let made = tokio::task::spawn_blocking(move || {
         let facts = shared_.facts(&ips);
@@ -78,11 +88,12 @@ pub(super) async fn set_up(
             .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
         files::write(&dir.join("etc"), &pod_, &facts.pod_ips, &shared_.network.dns())
             .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
-        let source = Source { pod: &pod_, facts: &facts, node: &shared_.capacity, objects: &*shared_.objects };
+        let source =
+            Source { pod: &pod_, facts: &facts, node: &shared_.capacity, objects: &*shared_.objects, tokens: &tokens_ };
         volumes::set_up(&dir, &source)
     });
     match made.await {
-        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes) }),
+        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes), tokens }),
         Ok(Err(error @ ConfigError::Unsupported { .. })) => Err(refuse(shared, pod, &error)),
         Ok(Err(error)) => {
             shared.event(pod, EventType::Warning, "FailedMount", error.to_string());
@@ -171,12 +182,28 @@ pub(super) async fn tear_down(shared: &Shared, pod: &Arc<Pod>, uid: &str, dir: &
     volumes
 }
 
-/// Writes the volumes that follow ConfigMaps and Secrets again.
-pub(super) async fn refresh(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<IpAddr>, dir: &Path) {
-    let (shared, pod, dir) = (shared.clone(), pod.clone(), dir.to_owned());
+/// Writes the volumes again that follow ConfigMaps, Secrets and tokens, with new tokens where those of `known` are due. The
+/// tokens written; none where there was one that could not be had: then nothing is written.
+pub(super) async fn refresh(
+    shared: &Arc<Shared>,
+    pod: &Arc<Pod>,
+    reference: &PodRef,
+    ips: Vec<IpAddr>,
+    dir: &Path,
+    known: &Tokens,
+) -> Option<Arc<Tokens>> {
+    let tokens = match tokens::fetch(shared, pod, reference, known).await {
+        Ok(tokens) => Arc::new(tokens),
+        Err(error) => {
+            shared.event(pod, EventType::Warning, "FailedMount", format!("MountVolume.SetUp failed : {error}"));
+            return None;
+        }
+    };
+    let (shared, pod, dir, tokens_) = (shared.clone(), pod.clone(), dir.to_owned(), tokens.clone());
     let done = tokio::task::spawn_blocking(move || {
         let facts = shared.facts(&ips);
-        let source = Source { pod: &pod, facts: &facts, node: &shared.capacity, objects: &*shared.objects };
+        let source =
+            Source { pod: &pod, facts: &facts, node: &shared.capacity, objects: &*shared.objects, tokens: &tokens_ };
         if let Err(error) = volumes::refresh(&dir, &source) {
             shared.event(&pod, EventType::Warning, "FailedMount", error.to_string());
         }
@@ -184,4 +211,5 @@ pub(super) async fn refresh(shared: &Arc<Shared>, pod: &Arc<Pod>, ips: Vec<IpAdd
     if let Err(panic) = done.await {
         tracing::error!(%panic, "refreshing volumes panicked");
     }
+    Some(tokens)
 }

@@ -20,6 +20,7 @@ pub(crate) mod shared;
 mod start;
 mod status;
 mod stop;
+pub(crate) mod tokens;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -36,7 +37,7 @@ use wherry_reconcile::{Change, Informers, Subscription};
 use crate::lifecycle::{self, NodeFacts, Run, Slot, add};
 use crate::probe::ProbeKind;
 use outcome::Outcome;
-use record::{Record, Uid};
+use record::{Record, Refresh, Uid};
 use shared::{Seen, SeenContainer, Shared};
 
 /// A Pod's plan is made again at most so often for one event; more would mean that it never settles.
@@ -49,6 +50,7 @@ enum Timer {
     Pod(Uid),
     Write(Uid),
     Probe(Uid, Slot, u32, ProbeKind),
+    Tokens(Uid),
 }
 
 /// See the module's documentation.
@@ -179,16 +181,30 @@ impl Driver {
             let now = self.shared.clock.now();
             let Some(record) = self.pods.get_mut(&uid).filter(|record| !record.ending()) else { continue };
             record.retry_config(now);
-            if record.state.ground == lifecycle::Ground::Ready && !record.volumes.is_empty() {
-                let (shared, pod, ips, dir) =
-                    (self.shared.clone(), record.pod.clone(), record.state.ips.clone(), record.dir.clone());
-                self.spawn(Outcome::Nothing, async move {
-                    ground::refresh(&shared, &pod, ips, &dir).await;
-                    Outcome::Nothing
-                });
-            }
+            self.refresh(&uid);
             self.reconcile(&uid);
         }
+    }
+
+    /// Writes the Pod's volumes again; one task at a time.
+    fn refresh(&mut self, uid: &Uid) {
+        let Some(record) = self.pods.get_mut(uid).filter(|record| !record.ending()) else { return };
+        if record.state.ground != lifecycle::Ground::Ready || record.volumes.is_empty() {
+            return;
+        }
+        if record.refresh != Refresh::Idle {
+            record.refresh = Refresh::Again;
+            return;
+        }
+        record.refresh = Refresh::Running;
+        let (shared, uid) = (self.shared.clone(), uid.clone());
+        let (pod, reference, dir) = (record.pod.clone(), record.reference.clone(), record.dir.clone());
+        let (ips, known) = (record.state.ips.clone(), record.tokens.clone());
+        let lost = Outcome::Refreshed { uid: uid.clone(), tokens: None };
+        self.spawn(lost, async move {
+            let tokens = ground::refresh(&shared, &pod, &reference, ips, &dir, &known).await;
+            Outcome::Refreshed { uid, tokens }
+        });
     }
 
     fn fire(&mut self, now: Timestamp) {
@@ -197,6 +213,7 @@ impl Driver {
                 Timer::Pod(uid) => self.reconcile(&uid),
                 Timer::Write(uid) => self.write_status(&uid, true),
                 Timer::Probe(uid, slot, attempt, kind) => self.probe(&uid, slot, attempt, kind),
+                Timer::Tokens(uid) => self.refresh(&uid),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What tasks report, and what follows from it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -7,9 +8,10 @@ use serde_json::Value;
 use wherry_reconcile::EventType;
 
 use super::ground::{GroundError, Made};
-use super::record::Uid;
+use super::record::{Refresh, Uid};
 use super::start::{StartError, Started};
 use super::status::WriteError;
+use super::tokens::Tokens;
 use super::{Driver, Timer};
 use crate::lifecycle::{ContainerState, Ended, Ground, ProbeVerdict, Run, Slot, Why, add};
 use crate::probe::ProbeKind;
@@ -24,6 +26,7 @@ pub(super) enum Outcome {
     Probed { uid: Uid, slot: Slot, attempt: u32, kind: ProbeKind, found: Found },
     Written { uid: Uid, wanted: Value, result: Result<(), WriteError> },
     Deleted { uid: Uid, again: bool },
+    Refreshed { uid: Uid, tokens: Option<Arc<Tokens>> },
     Nothing,
 }
 
@@ -37,6 +40,7 @@ impl std::fmt::Debug for Outcome {
             Self::Probed { .. } => "Probed",
             Self::Written { .. } => "Written",
             Self::Deleted { .. } => "Deleted",
+            Self::Refreshed { .. } => "Refreshed",
             Self::Nothing => "Nothing",
         })
     }
@@ -89,6 +93,7 @@ impl Driver {
                 }
             }
             Outcome::Written { uid, wanted, result } => self.written(&uid, wanted, result, now),
+            Outcome::Refreshed { uid, tokens } => self.refreshed(&uid, tokens, now),
             Outcome::Deleted { uid, again } => {
                 if let Some(record) = self.pods.get_mut(&uid).filter(|_| again) {
                     record.state.delete_sent = false;
@@ -105,7 +110,9 @@ impl Driver {
                 record.state.ips = made.network.ips().to_vec();
                 record.network = Some(made.network);
                 record.volumes = made.volumes;
+                record.tokens = made.tokens;
                 record.state.ground = Ground::Ready;
+                self.timers.set(&Timer::Tokens(uid.clone()), record.tokens.until());
             }
             Err(GroundError::Failed) => record.state.ground = Ground::Failed { retry_at: add(now, RETRY) },
             Err(GroundError::Refused(message)) => {
@@ -117,6 +124,21 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// The volumes are written again, or the tokens for them could not be had.
+    fn refreshed(&mut self, uid: &Uid, tokens: Option<Arc<Tokens>>, now: Timestamp) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        let retry = if tokens.is_none() { Some(add(now, RETRY)) } else { None };
+        if let Some(tokens) = tokens {
+            record.tokens = tokens;
+        }
+        let again = record.refresh == Refresh::Again;
+        record.refresh = Refresh::Idle;
+        self.timers.set(&Timer::Tokens(uid.clone()), retry.or_else(|| record.tokens.until()));
+        if again {
+            self.refresh(uid);
         }
     }
 

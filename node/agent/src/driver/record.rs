@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wherry_runtime::{ContainerId, PodNetwork, PodRef, Runtime};
 
+use super::tokens::Tokens;
 use crate::config::volumes::Volumes;
 use crate::lifecycle::{Deletion, PodState, Slot, Want};
 use crate::probe::{ProbeKind, Tracker};
@@ -27,6 +28,8 @@ pub(super) struct Record {
     pub(super) gone: bool,
     pub(super) network: Option<Arc<dyn PodNetwork>>,
     pub(super) volumes: Arc<Volumes>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) refresh: Refresh,
     pub(super) runs: HashMap<Slot, RunHandle>,
     pub(super) starting: HashMap<Slot, CancellationToken>,
     pub(super) trackers: HashMap<(Slot, ProbeKind), Tracker>,
@@ -43,6 +46,17 @@ pub(super) struct RunHandle {
     pub(super) attempt: u32,
     /// The deadline of its stop, once it is being stopped.
     pub(super) stop: Option<watch::Sender<Timestamp>>,
+}
+
+/// Whether the Pod's volumes are being written again: one task at a time, or an older one could finish last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refresh {
+    /// No.
+    Idle,
+    /// A task is at it.
+    Running,
+    /// A task is at it, and began before the last change: once it is done, another follows.
+    Again,
 }
 
 /// Where the writing of a Pod's status is.
@@ -72,6 +86,8 @@ impl Record {
             gone: false,
             network: None,
             volumes: Arc::default(),
+            tokens: Arc::default(),
+            refresh: Refresh::Idle,
             runs: HashMap::new(),
             starting: HashMap::new(),
             trackers: HashMap::new(),

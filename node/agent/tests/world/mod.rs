@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Client};
@@ -286,8 +286,19 @@ impl World {
             dir: tempfile::tempdir().unwrap(),
             agent: None,
         };
+        world.namespace_defaults().await;
         world.start().await;
         world
+    }
+
+    /// What the controllers give every namespace.
+    async fn namespace_defaults(&self) {
+        let account = json!({ "metadata": { "name": "default" } });
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "default");
+        accounts.create(&PostParams::default(), &serde_json::from_value(account).unwrap()).await.unwrap();
+        let root = json!({ "metadata": { "name": "kube-root-ca.crt" }, "data": { "ca.crt": "the root" } });
+        let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), "default");
+        maps.create(&PostParams::default(), &serde_json::from_value(root).unwrap()).await.unwrap();
     }
 
     /// Starts the agent and waits for its Node.
