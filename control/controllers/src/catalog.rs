@@ -9,7 +9,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{Endpoints, Namespace, Node, Pod, Service},
+    core::v1::{
+        Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
+    },
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -117,6 +119,9 @@ pub(crate) async fn watch_all(
             ("", "Endpoints") => feeds.spawn(feed.run(informers.get::<Endpoints>())),
             ("", "Node") => feeds.spawn(feed.run(informers.get::<Node>())),
             ("", "Namespace") => feeds.spawn(feed.run(informers.get::<Namespace>())),
+            ("", "PersistentVolume") => feeds.spawn(feed.run(informers.get::<PersistentVolume>())),
+            ("", "PersistentVolumeClaim") => feeds.spawn(feed.run(informers.get::<PersistentVolumeClaim>())),
+            ("", "ReplicationController") => feeds.spawn(feed.run(informers.get::<ReplicationController>())),
             ("apps", "ReplicaSet") => feeds.spawn(feed.run(informers.get::<ReplicaSet>())),
             ("apps", "Deployment") => feeds.spawn(feed.run(informers.get::<Deployment>())),
             ("discovery.k8s.io", "EndpointSlice") => feeds.spawn(feed.run(informers.get::<EndpointSlice>())),

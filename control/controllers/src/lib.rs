@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use catalog::Observer;
 use context::Context;
+use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
 use kube::Client;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -56,7 +57,8 @@ pub async fn run(config: Config, cancel: CancellationToken) {
         };
     }
     start!(deployment::run);
-    start!(replicaset::run);
+    start!(replicaset::run::<ReplicaSet>);
+    start!(replicaset::run::<ReplicationController>);
     start!(endpoints::slices::run);
     start!(endpoints::legacy::run);
     start!(endpoints::mirror::run);

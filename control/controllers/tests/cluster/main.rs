@@ -10,7 +10,10 @@ use std::collections::BTreeSet;
 use harness::{Cluster, deployment, meta_name};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, Service, ServiceAccount},
+    core::v1::{
+        ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolumeClaim, Pod, ReplicationController, ResourceQuota,
+        Service, ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
 };
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -307,5 +310,65 @@ async fn a_claim_stays_while_a_pod_uses_it() {
     assert!(held.metadata.deletion_timestamp.is_some());
     cluster.api::<Pod>("default").delete("p", &DeleteParams::default()).await.unwrap();
     cluster.until_gone::<PersistentVolumeClaim>("default", "used").await;
+    cluster.stop().await;
+}
+
+fn controller(name: &str, replicas: i32) -> ReplicationController {
+    serde_json::from_value(json!({
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "app": name },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": { "containers": [{ "name": "c", "image": "i" }] },
+            },
+        },
+    }))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replication_controller_keeps_pods_and_says_when_it_cannot() {
+    let cluster = Cluster::start().await;
+    let quota: ResourceQuota =
+        serde_json::from_value(json!({ "metadata": { "name": "two" }, "spec": { "hard": { "pods": "2" } } })).unwrap();
+    cluster.api::<ResourceQuota>("default").create(&PostParams::default(), &quota).await.unwrap();
+    let api = cluster.api::<ReplicationController>("default");
+    api.create(&PostParams::default(), &controller("web", 3)).await.unwrap();
+    let failed = cluster
+        .until::<ReplicationController>("default", "web", |web| {
+            let status = web.status.clone().unwrap_or_default();
+            status.conditions.iter().flatten().any(|condition| condition.type_ == "ReplicaFailure")
+                && status.ready_replicas == Some(2)
+        })
+        .await;
+    let condition = failed.status.clone().unwrap().conditions.unwrap().remove(0);
+    assert_eq!(condition.reason.as_deref(), Some("FailedCreate"));
+    assert!(
+        condition.message.unwrap().contains("exceeded quota: two, requested: pods=1, used: pods=2, limited: pods=2")
+    );
+    cluster.patch(&api, "web", json!({ "spec": { "replicas": 2 } })).await;
+    cluster
+        .until::<ReplicationController>("default", "web", |web| {
+            let status = web.status.clone().unwrap_or_default();
+            status.conditions.is_none() && status.replicas == 2
+        })
+        .await;
+    // By default the Pods stay; another controller takes them.
+    api.delete("web", &DeleteParams::default()).await.unwrap();
+    cluster.until_gone::<ReplicationController>("default", "web").await;
+    let pods = cluster.api::<Pod>("default").list(&Default::default()).await.unwrap().items;
+    assert_eq!(pods.len(), 2);
+    assert!(pods.iter().all(|pod| pod.metadata.owner_references.is_none()));
+    api.create(&PostParams::default(), &controller("web", 2)).await.unwrap();
+    cluster
+        .until::<ReplicationController>("default", "web", |web| {
+            web.status.as_ref().is_some_and(|status| status.ready_replicas == Some(2))
+        })
+        .await;
+    let names = |pods: &[Pod]| pods.iter().map(|pod| pod.metadata.name.clone()).collect::<BTreeSet<_>>();
+    let adopted = cluster.api::<Pod>("default").list(&Default::default()).await.unwrap().items;
+    assert_eq!(names(&adopted), names(&pods));
     cluster.stop().await;
 }

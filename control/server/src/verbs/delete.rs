@@ -7,7 +7,10 @@
 //! | is a Namespace | phase Terminating; the namespace controller empties it and removes `spec.finalizers` |
 //! | else | it is gone |
 //!
-//! A later delete can shorten a grace period, never lengthen it.
+//! A later delete can shorten a grace period, never lengthen it, and while one runs it cannot change what becomes of the
+//! dependents. What is special to a resource is in [`policy`].
+
+mod policy;
 
 use std::sync::Arc;
 
@@ -17,7 +20,7 @@ use http::StatusCode;
 use serde_json::Value;
 use wherry_api::facts::Schema;
 use wherry_api::meta;
-use wherry_api::status::{MODIFIED, Status};
+use wherry_api::status::{GroupResource, MODIFIED, Status};
 use wherry_store::{Entry, Precondition};
 
 use crate::admission::{Attributes, Notes, Operation};
@@ -27,8 +30,6 @@ use crate::objects::{self, Held, Written};
 use crate::options::{check_dry_run, invalid};
 use crate::{input, times};
 
-const ORPHAN: &str = "orphan";
-const FOREGROUND: &str = "foregroundDeletion";
 const TRIES: usize = 32;
 
 pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
@@ -41,6 +42,9 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
 /// The answer of upstream: the object while it goes on existing, else a Status of success.
 pub(crate) fn answer(call: &Call, accepted: Accepted, gone: Gone, options: &Options) -> Result<Response, Status> {
     match gone {
+        Gone::Now(object) if policy::shows_what_it_deleted(&call.resource) => {
+            objects::tree_response(call, accepted, StatusCode::OK, input::from_storage(call, object))
+        }
         Gone::Now(object) => {
             let resource = &call.resource;
             let status = Status::success(&resource.group, &resource.plural, meta::name(&object), meta::uid(&object));
@@ -134,10 +138,15 @@ impl Options {
         if let Some(policy) = self.propagation.as_deref()
             && !matches!(policy, "Orphan" | "Background" | "Foreground")
         {
-            let supported = ["Background", "Foreground", "Orphan"];
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
             return failed(FieldError::not_supported(&Path::new("propagationPolicy"), policy, &supported));
         }
         Ok(self)
+    }
+
+    /// The seconds of grace; a negative number counts as one second, as upstream has it.
+    fn grace(&self) -> Option<i64> {
+        self.grace.map(|seconds| if seconds < 0 { 1 } else { seconds })
     }
 
     /// Whether the dependents shall be orphaned, or go first; `None` leaves it to what the object's finalizers say.
@@ -207,16 +216,19 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
 }
 
 fn check_preconditions(call: &Call, object: &Value, options: &Options) -> Result<(), Status> {
-    let failed = |what: &str, asked: &str, is: &str| {
-        let detail = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
-        Err(Status::conflict(&call.group_resource(), meta::name(object), detail))
+    let failed = |what: &str, asked: &str, is: &str, why: &str| {
+        let detail =
+            format!("the {what} in the precondition ({asked}) does not match the {what} in record ({is}). {why}");
+        // Upstream names the kind here, not the resource.
+        let kind = GroupResource::new(call.resource.group.as_str(), call.resource.kind.as_str());
+        Err(Status::conflict(&kind, meta::name(object), detail))
     };
     if let Some(uid) = options.uid.as_deref().filter(|u| *u != meta::uid(object)) {
-        return failed("UID", uid, meta::uid(object));
+        return failed("UID", uid, meta::uid(object), "The object might have been deleted and then recreated");
     }
     let version = meta::resource_version(object);
     if let Some(asked) = options.resource_version.as_deref().filter(|v| *v != version) {
-        return failed("ResourceVersion", asked, version);
+        return failed("ResourceVersion", asked, version, "The object might have been modified");
     }
     Ok(())
 }
@@ -231,68 +243,50 @@ enum Step {
 
 /// What is to be done with `old`, decided from it and the options alone.
 fn step(call: &Call, old: &Value, options: &Options) -> Step {
-    let strategy = call.stored.strategy;
+    let deleting = meta::deletion_timestamp(old).map(str::to_owned);
+    let before = meta::deletion_grace_period_seconds(old).unwrap_or(0);
     let mut new = old.clone();
-    set_finalizers(&mut new, options);
+    // How long it may take from now on, and when it ends; none for what does not get any time.
+    let running = match &deleting {
+        Some(at) if before > 0 => match options.grace().filter(|seconds| *seconds < before) {
+            Some(seconds) => Some(shortened(at, before, seconds)),
+            // It is on its way, and nothing about it changes.
+            None => return Step::Keep,
+        },
+        Some(_) => None,
+        None => Some(call.stored.strategy.grace(old, options.grace())).filter(|s| *s > 0).map(|s| (times::after(s), s)),
+    };
+    policy::set_finalizers(&call.resource, &mut new, options.dependents());
     let is_namespace = call.resource.group.is_empty() && call.resource.kind == "Namespace";
     let held = meta::finalizers(&new).next().is_some()
         || is_namespace && new["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
-    let deleting = meta::deletion_timestamp(old).map(str::to_owned);
-    let grace = strategy.grace(old, options.grace).max(0);
+    let (at, seconds) = match running {
+        Some((at, seconds)) if seconds > 0 || held => (at, seconds),
+        None if held => (deleting.clone().unwrap_or_else(times::now), 0),
+        _ => return Step::Remove,
+    };
     let metadata = meta::metadata_mut(&mut new);
-    match deleting {
-        None if grace > 0 => {
-            metadata.insert("deletionTimestamp".to_owned(), times::after(grace).into());
-            metadata.insert("deletionGracePeriodSeconds".to_owned(), grace.into());
-            count_generation(metadata);
-        }
-        None if held => {
-            metadata.insert("deletionTimestamp".to_owned(), times::now().into());
-            metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
-            count_generation(metadata);
-            if is_namespace {
-                meta::map_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
-            }
-        }
-        None => return Step::Remove,
-        Some(at) => {
-            let before = meta::deletion_grace_period_seconds(old).unwrap_or(0);
-            // Who names no period leaves the one that runs alone.
-            let asked = options.grace.map_or(before, |_| grace);
-            if asked < before {
-                metadata.insert("deletionTimestamp".to_owned(), times::shifted(&at, asked - before).into());
-                metadata.insert("deletionGracePeriodSeconds".to_owned(), asked.into());
-            }
-            if asked.min(before) == 0 && !held {
-                return Step::Remove;
-            }
+    metadata.insert("deletionTimestamp".to_owned(), at.into());
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), seconds.into());
+    if deleting.is_none() {
+        count_generation(metadata);
+        if is_namespace {
+            meta::map_mut(&mut new, "status").insert("phase".to_owned(), "Terminating".into());
         }
     }
     if new == *old { Step::Keep } else { Step::Mark(new) }
 }
 
+/// The end and the length of a grace period that was `before` seconds long, ended at `at` and is to be `seconds` long. It does not
+/// end in the past; whoever sees to a graceful end has a second left.
+fn shortened(at: &str, before: i64, seconds: i64) -> (String, i64) {
+    let (end, now) = (times::shifted(at, seconds - before), times::now());
+    // Times of this form are ordered as texts are.
+    if end < now { (now, seconds.min(1)) } else { (end, seconds) }
+}
+
 fn count_generation(metadata: &mut serde_json::Map<String, Value>) {
     if let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0) {
         metadata.insert("generation".to_owned(), (generation + 1).into());
-    }
-}
-
-/// Sets or removes the finalizers that tell the garbage collector what to do with the dependents.
-fn set_finalizers(object: &mut Value, options: &Options) {
-    let (orphan, foreground) = options.dependents();
-    let mut finalizers: Vec<Value> = meta::finalizers(object).map(Value::from).collect();
-    for (name, wanted) in [(ORPHAN, orphan), (FOREGROUND, foreground)] {
-        let present = finalizers.iter().any(|f| f == name);
-        match wanted {
-            Some(true) if !present => finalizers.push(name.into()),
-            Some(false) if present => finalizers.retain(|f| f != name),
-            _ => {}
-        }
-    }
-    let metadata = meta::metadata_mut(object);
-    if finalizers.is_empty() {
-        metadata.remove("finalizers");
-    } else {
-        metadata.insert("finalizers".to_owned(), finalizers.into());
     }
 }

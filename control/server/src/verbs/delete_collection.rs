@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use wherry_api::meta;
 use wherry_api::status::Status;
 
-use super::delete::{self, Gone, Options};
+use super::delete::{self, Options};
 use super::list;
 use super::selection::Selection;
 use crate::engine::Call;
-use crate::{input, objects, respond};
+use crate::{objects, respond};
 
 /// Deletes under way at the same time, so that they share syncs of the log.
 const AT_ONCE: usize = 64;
@@ -36,16 +36,17 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
             async move { delete::delete(call, &name, options).await }
         })
         .buffered(AT_ONCE);
-    let mut items: Vec<Value> = Vec::new();
     while let Some(result) = deletes.next().await {
         match result {
-            Ok(Gone::Now(object) | Gone::DryRun(object)) => items.push(input::from_storage(call, object)),
-            Ok(Gone::Later(entry)) => items.push(objects::tree(&call.resource, &entry)?),
+            Ok(_) => {}
             // Somebody else deleted it meanwhile: as asked.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
+    // The answer is what was there, as upstream's.
+    let items: Vec<Value> =
+        page.entries.iter().map(|entry| objects::tree(&call.resource, entry)).collect::<Result<_, _>>()?;
     tracing::debug!(resource = %call.resource.plural, count = items.len(), first = items.first().map(meta::name), "deleted a collection");
     let list = json!({
         "kind": call.resource.list_kind, "apiVersion": call.info.group_version(), "metadata": metadata, "items": items,

@@ -23,7 +23,14 @@ async fn preconditions_hold() {
     let given = |uid: &str, version: &str| Some(json!({"preconditions": {"uid": uid, "resourceVersion": version}}));
     let (uid, version) =
         (made["metadata"]["uid"].as_str().unwrap(), made["metadata"]["resourceVersion"].as_str().unwrap());
-    assert_eq!(api.delete(&path, given("other", version)).await.expect(409)["reason"], "Conflict");
+    let refused = api.delete(&path, given("other", version)).await.expect(409);
+    assert_eq!(refused["reason"], "Conflict");
+    assert_eq!(
+        refused["message"],
+        format!(
+            "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        )
+    );
     assert_eq!(api.delete(&path, given(uid, "1")).await.code, 409);
     api.delete(&path, given(uid, version)).await.expect(200);
 }
@@ -78,7 +85,8 @@ async fn propagation_is_a_finalizer() {
 async fn pods_get_their_grace_once_they_may_run() {
     let api = Api::new().await;
     api.post(PODS, &pod("unscheduled")).await.expect(201);
-    assert_eq!(api.delete(&format!("{PODS}/unscheduled"), None).await.expect(200)["status"], "Success");
+    // The answer to the delete of a Pod is the Pod.
+    assert_eq!(api.delete(&format!("{PODS}/unscheduled"), None).await.expect(200)["metadata"]["name"], "unscheduled");
 
     let mut running = pod("a");
     running["spec"]["nodeName"] = json!("n");
@@ -133,4 +141,50 @@ async fn namespaces_end_in_two_steps() {
     assert_eq!(api.get(&format!("{spaces}/team")).await.code, 404);
     assert_eq!(api.post(&maps, &config_map("c", json!({}))).await.code, 404);
     assert_eq!(api.delete(&format!("{spaces}/default"), None).await.code, 403);
+}
+
+#[tokio::test]
+async fn a_negative_grace_is_a_second_and_a_running_one_settles_the_rest() {
+    let api = Api::new().await;
+    let mut running = pod("a");
+    running["spec"]["nodeName"] = json!("n");
+    api.post(PODS, &running).await.expect(201);
+    let path = format!("{PODS}/a");
+    let held = api.delete(&path, Some(json!({"gracePeriodSeconds": -7}))).await.expect(200);
+    assert_eq!(held["metadata"]["deletionGracePeriodSeconds"], 1);
+    // While it runs, what becomes of the dependents is settled.
+    let again = api.delete(&path, Some(json!({"propagationPolicy": "Foreground"}))).await.expect(200);
+    assert!(again["metadata"].get("finalizers").is_none());
+}
+
+#[tokio::test]
+async fn some_kinds_leave_their_dependents_by_default() {
+    let api = Api::new().await;
+    let path = "/api/v1/namespaces/default/replicationcontrollers";
+    let controller = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"replicas": 0, "selector": {"a": "b"}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]},
+        }}})
+    };
+    api.post(path, &controller("a")).await.expect(201);
+    let held = api.delete(&format!("{path}/a"), None).await.expect(200);
+    assert_eq!(held["metadata"]["finalizers"], json!(["orphan"]));
+    api.post(path, &controller("b")).await.expect(201);
+    let gone = api.delete(&format!("{path}/b?propagationPolicy=Background"), None).await.expect(200);
+    assert_eq!(gone["status"], "Success");
+}
+
+#[tokio::test]
+async fn collections_can_be_tried_and_limited() {
+    let api = Api::new().await;
+    for name in ["a", "b", "c"] {
+        api.post(MAPS, &config_map(name, json!({}))).await.expect(201);
+    }
+    let left = async || api.get(MAPS).await.value()["items"].as_array().unwrap().len();
+    assert_eq!(api.delete(&format!("{MAPS}?dryRun=All"), None).await.expect(200)["items"].as_array().unwrap().len(), 3);
+    assert_eq!(left().await, 3);
+    let page = api.delete(&format!("{MAPS}?limit=2"), None).await.expect(200);
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+    assert!(page["metadata"]["continue"].is_string());
+    assert_eq!(left().await, 1);
 }
