@@ -10,6 +10,7 @@
 //! resource: one row a resource; discovery and openapi are written from the rows
 //! ```
 
+pub mod apply;
 pub mod columns;
 pub mod convert;
 pub mod decode;
