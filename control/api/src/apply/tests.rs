@@ -151,7 +151,7 @@ fn old_updaters_are_merged() {
 }
 
 fn configs() -> impl proptest::strategy::Strategy<Value = Value> {
-    let labels = proptest::collection::btree_map("[a-c]", "[x-z]", 0..3);
+    let labels = proptest::collection::btree_map("[a-c]", "[x-z]", 1..3);
     let names = proptest::collection::btree_set("[a-d]", 1..4);
     (labels, names, proptest::option::of(0..4_i64)).prop_map(|(labels, names, replicas)| {
         let containers: Vec<Value> = names.iter().map(|name| json!({"name": name, "image": name})).collect();
