@@ -12,9 +12,12 @@
 //!
 //! Guarantees: no hook fails or panics on an object of any shape; a kind's hooks touch only what they name.
 
+use std::sync::LazyLock;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::apply::FieldSet;
 use crate::columns::Column;
 use crate::defaults::Object;
 use crate::field::FieldError;
@@ -175,6 +178,19 @@ impl Strategy {
     /// The seconds an object is given before it is gone; 0 means at once. `asked` is what the delete options say.
     pub fn grace(&self, object: &Value, asked: Option<i64>) -> i64 {
         (self.grace)(object, asked)
+    }
+
+    /// What a client of the endpoint cannot change, and so does not manage by writing there (upstream: resetFields).
+    pub fn reset(&self, sub: Sub) -> &'static FieldSet {
+        static STATUS: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of(&[&["status"]]));
+        static SPEC: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of(&[&["spec"]]));
+        static SPEC_AND_LABELS: LazyLock<FieldSet> =
+            LazyLock::new(|| FieldSet::of(&[&["spec"], &["metadata", "labels"]]));
+        match sub {
+            Sub::Status if self.generation == Generation::WithAnnotations => &SPEC_AND_LABELS,
+            Sub::Status => &SPEC,
+            _ => &STATUS,
+        }
     }
 
     /// Whether the kind has a status that the main endpoint leaves alone.

@@ -49,11 +49,6 @@ pub(crate) fn check_namespace(call: &Call, object: &mut Value) -> Result<(), Sta
     Ok(())
 }
 
-/// Who manages which field is the server's to say; as long as it keeps no account, nobody does.
-pub(crate) fn drop_managed_fields(object: &mut Value) {
-    meta::metadata_mut(object).remove("managedFields");
-}
-
 /// The object's name is the path's.
 pub(crate) fn check_name(call: &Call, object: &mut Value) -> Result<(), Status> {
     let (in_path, in_body) = (call.name(), meta::name(object));

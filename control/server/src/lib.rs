@@ -30,6 +30,7 @@ mod negotiate;
 mod nodes;
 mod objects;
 mod options;
+mod ownership;
 pub mod pki;
 mod quota;
 mod respond;

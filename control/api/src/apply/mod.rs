@@ -7,7 +7,7 @@
 //! Upstream: structured-merge-diff `merge/update.go` and apimachinery `util/managedfields`. Sets are kept by version: an
 //! object is looked at in the version in which a manager wrote ([`Versions`]).
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::facts::Schema;
 use crate::meta;
@@ -181,9 +181,8 @@ pub fn apply(
     let mut live = live.clone();
     meta::metadata_mut(&mut live).remove("managedFields");
     let managers = if managers.0.is_empty() && !meta::uid(&live).is_empty() {
-        let empty = json!({"metadata": {}});
         let first = Writer { manager: BEFORE_FIRST_APPLY, ..writer };
-        updated(versions, managers, &empty, &live, first)
+        updated(versions, managers, &versions.schema().empty(), &live, first)
     } else {
         managers
     };

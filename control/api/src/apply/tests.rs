@@ -53,7 +53,7 @@ fn config(replicas: Option<i64>, image: &str) -> Value {
 }
 
 fn empty() -> Value {
-    json!({"metadata": {}})
+    deployments().0.empty()
 }
 
 fn stored(mut object: Value) -> Value {

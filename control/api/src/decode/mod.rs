@@ -137,6 +137,14 @@ pub(crate) fn conform(object: Value, schema: &Schema) -> Result<Decoded, Misfit>
     Ok(Decoded { object, warnings: context.strict })
 }
 
+/// As [`decode`], for a tree that the server itself put together. 400 if it is none of the type.
+pub fn conformed(object: Value, schema: &Schema) -> Result<Value, Status> {
+    conform(object, schema).map(|decoded| decoded.object).map_err(|misfit| match misfit {
+        Misfit::Type(problem) => cannot_handle(schema, &problem),
+        Misfit::Identity(status) => status,
+    })
+}
+
 /// Parses a patch or another body without a type: any JSON or YAML value, and the duplicate fields in it.
 pub fn decode_untyped(bytes: &[u8], content: ContentType) -> Result<Decoded, Status> {
     if bytes.len() > BODY_LIMIT {

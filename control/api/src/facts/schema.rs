@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{Facts, Type, TypeId};
 
 /// What objects of one resource, or one kind of request body, must look like.
@@ -46,6 +48,11 @@ impl Schema {
     /// The type of whole objects.
     pub fn root_type(&self) -> &Type {
         self.facts.get(self.root)
+    }
+
+    /// An object in which nothing is set: what Go writes of it.
+    pub fn empty(&self) -> Value {
+        Value::Object(self.root_type().empty(&self.facts))
     }
 
     /// The `apiVersion` objects must have; empty if any will do.

@@ -23,7 +23,7 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     if !matches!(meta::name(&binding), "") && meta::name(&binding) != call.name() {
         return Err(Status::bad_request("the name of the binding does not match the name of the pod"));
     }
-    let mutation = Mutation { call, sub: Sub::Other, subresource: "binding", dry_run };
+    let mutation = Mutation { call, sub: Sub::Other, subresource: "binding", dry_run, manager: None };
     let change = |pod: &Value, _: &mut Vec<String>| bind(call, pod, &binding, &node, &uid);
     mutation.run(&mut Vec::new(), change).await?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

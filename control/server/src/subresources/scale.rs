@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 use wherry_api::decode;
 use wherry_api::field::{FieldError, Path};
 use wherry_api::meta;
+use wherry_api::patch::PatchType;
 use wherry_api::selector::LabelSelector;
 use wherry_api::status::Status;
 use wherry_api::strategy::Sub;
 
 use crate::engine::{Call, read_body};
 use crate::layers::info::Verb;
-use crate::negotiate::{Offers, accept, body_format};
+use crate::negotiate::{Format, Offers, accept, body_format};
+use crate::ownership::{self, Manager};
 use crate::verbs::mutate::{Mutation, Outcome};
 use crate::verbs::patch::Patch;
-use crate::{input, objects, respond};
+use crate::{input, objects, respond, verbs};
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
@@ -28,7 +30,9 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
         return respond::value(StatusCode::OK, &scale, accepted.format, &call.headers);
     }
     let validation = input::field_validation(&query)?;
-    let mutation = Mutation { call, sub: Sub::Scale, subresource: "scale", dry_run: query.dry_run()? };
+    let manager = ownership::manager(call, &query)?;
+    let dry_run = query.dry_run()?;
+    let mutation = Mutation { call, sub: Sub::Scale, subresource: "scale", dry_run, manager: Some(&manager) };
     let schema = call.resource.subresource("scale").and_then(|s| s.schema.clone());
     let schema = schema.ok_or_else(Status::no_such_path)?;
     let outcome = if call.info.verb == Verb::Update {
@@ -39,6 +43,15 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
         mutation.run(&mut warnings, |object, _| apply(call, object, &scale)).await?
     } else {
         let patch = Patch::read(call, body).await?;
+        if patch.kind == PatchType::Apply {
+            let config = verbs::apply::configuration(call, &patch.body, &schema, validation, &mut warnings)?;
+            let config = of_parent(call, &config);
+            let manager = Manager { name: &manager, sub: Sub::Scale, subresource: "scale" };
+            let (force, applied) = (query.flag("force"), Mutation { manager: None, ..mutation });
+            let change = |object: &Value, _: &mut Vec<String>| ownership::apply(call, object, &config, manager, force);
+            let outcome = applied.run(&mut warnings, change).await?;
+            return answer(call, &outcome, accepted.format, &warnings);
+        }
         mutation
             .run(&mut warnings, |object, warnings| {
                 let scale = patch.apply(&schema, &of(object), validation, warnings)?;
@@ -46,13 +59,28 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
             })
             .await?
     };
+    answer(call, &outcome, accepted.format, &warnings)
+}
+
+fn answer(call: &Call, outcome: &Outcome, format: Format, warnings: &[String]) -> Result<Response, Status> {
     let scale = match outcome {
-        Outcome::Stored(entry) => of(&objects::tree(&call.resource, &entry)?),
-        Outcome::DryRun(object) => of(&input::from_storage(call, object)),
+        Outcome::Stored(entry) => of(&objects::tree(&call.resource, entry)?),
+        Outcome::DryRun(object) => of(&input::from_storage(call, object.clone())),
     };
-    let mut response = respond::value(StatusCode::OK, &scale, accepted.format, &call.headers)?;
-    respond::warn(&mut response, &warnings);
+    let mut response = respond::value(StatusCode::OK, &scale, format, &call.headers)?;
+    respond::warn(&mut response, warnings);
     Ok(response)
+}
+
+/// A Scale's configuration as one of the object that has the replicas.
+fn of_parent(call: &Call, scale: &Value) -> Value {
+    let mut config = json!({
+        "apiVersion": call.resource.api_version(), "kind": call.resource.kind, "metadata": scale["metadata"],
+    });
+    if let Some(replicas) = scale["spec"].get("replicas") {
+        config["spec"] = json!({"replicas": replicas});
+    }
+    config
 }
 
 /// The Scale of `object`.

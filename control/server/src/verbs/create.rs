@@ -13,12 +13,14 @@ use rand::Rng as _;
 use serde_json::Value;
 use wherry_api::meta;
 use wherry_api::status::Status;
+use wherry_api::strategy::Sub;
 use wherry_store::Precondition;
 
 use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::input::{self, Decoded};
 use crate::objects::{self, Held, Written};
+use crate::ownership::{self, Manager};
 use crate::{respond, times};
 
 /// How many names are tried for an object with generateName (upstream's figure).
@@ -38,7 +40,8 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let validation = input::field_validation(&query)?;
     let bytes = read_body(body).await?;
     let Decoded { object, mut warnings } = input::object(call, &bytes, validation)?;
-    let created = create(call, object, dry_run, &mut warnings).await?;
+    let manager = ownership::manager(call, &query)?;
+    let created = create(call, object, Some(&manager), dry_run, &mut warnings).await?;
     let mut response = match created {
         Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
         Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
@@ -53,10 +56,11 @@ pub(crate) enum Created {
     DryRun(Value),
 }
 
-/// Creates `object` (decoded, in the served version).
+/// Creates `object` (decoded, in the served version). `manager` is who manages its fields from now on; `None` if it says so itself.
 pub(crate) async fn create(
     call: &Call,
     mut object: Value,
+    manager: Option<&str>,
     dry_run: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Created, Status> {
@@ -65,7 +69,6 @@ pub(crate) async fn create(
     if !meta::resource_version(&object).is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
     }
-    input::drop_managed_fields(&mut object);
     meta::set(&mut object, "uid", &uuid::Uuid::new_v4().to_string());
     meta::set(&mut object, "creationTimestamp", &times::now());
     let mut object = input::to_storage(call, object);
@@ -80,6 +83,10 @@ pub(crate) async fn create(
         }
         let name = meta::name(&attempt).to_owned();
         call.stored.strategy.default(&mut attempt);
+        if let Some(name) = manager {
+            meta::metadata_mut(&mut attempt).remove("managedFields");
+            ownership::update(call, None, &mut attempt, Manager { name, sub: Sub::Main, subresource: "" });
+        }
         let notes = Notes::default();
         let attributes = Attributes {
             engine: &call.engine,

@@ -1,5 +1,6 @@
 //! One file a verb, the same for all resources.
 
+pub(crate) mod apply;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;

@@ -26,6 +26,7 @@ use crate::engine::{Call, converts};
 use crate::input;
 use crate::negotiate::Accepted;
 use crate::objects::{self, Held, Written};
+use crate::ownership::{self, Manager};
 use crate::respond;
 
 /// How often a change is tried on a newer state. Each failure means that another writer succeeded.
@@ -46,6 +47,8 @@ pub(crate) struct Mutation<'a> {
     /// The subresource's name for admission, empty for the object itself.
     pub(crate) subresource: &'a str,
     pub(crate) dry_run: bool,
+    /// Who manages what is changed from now on; `None` if the changed object says so itself.
+    pub(crate) manager: Option<&'a str>,
 }
 
 impl Mutation<'_> {
@@ -83,13 +86,20 @@ impl Mutation<'_> {
         let resource = &call.resource;
         input::check_name(call, &mut new)?;
         input::check_namespace(call, &mut new)?;
-        input::drop_managed_fields(&mut new);
         self.check_version(&new, old)?;
         self.check_uid(&mut new, old)?;
         let mut new = input::to_storage(call, new);
         let version = meta::resource_version(old).to_owned();
         meta::set(&mut new, "resourceVersion", &version);
         call.stored.strategy.default(&mut new);
+        if let Some(name) = self.manager {
+            ownership::update(
+                call,
+                Some(old),
+                &mut new,
+                Manager { name, sub: self.sub, subresource: self.subresource },
+            );
+        }
         let notes = Notes::default();
         let attributes = Attributes {
             engine: &call.engine,
@@ -126,7 +136,7 @@ impl Mutation<'_> {
             let reservation = input::allocates(resource).then(|| call.engine.services.release_all(old));
             return self.finish(entry, &new, reservation).await;
         }
-        if new == *old {
+        if ownership::is_unchanged(&new, old) {
             return Ok(Some(Outcome::Stored(Arc::clone(entry))));
         }
         let precondition = Precondition::Revision(entry.revision);

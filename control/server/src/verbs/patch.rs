@@ -11,22 +11,27 @@ use wherry_api::patch::{self, PatchType};
 use wherry_api::status::Status;
 use wherry_api::strategy::Sub;
 
+use super::apply;
 use super::mutate::{Mutation, answer};
 use crate::engine::{Call, read_body};
-use crate::{input, negotiate, objects};
+use crate::{input, negotiate, objects, ownership};
 
 pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
-    apply(call, body, Sub::Main, "").await
+    change(call, body, Sub::Main, "").await
 }
 
 /// Patches what the endpoint `sub` may change.
-pub(crate) async fn apply(call: &Call, body: Body, sub: Sub, subresource: &str) -> Result<Response, Status> {
+pub(crate) async fn change(call: &Call, body: Body, sub: Sub, subresource: &str) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
     let query = call.query();
     let dry_run = query.dry_run()?;
     let validation = input::field_validation(&query)?;
     let patch = Patch::read(call, body).await?;
-    let mutation = Mutation { call, sub, subresource, dry_run };
+    if patch.kind == PatchType::Apply {
+        return apply::run(call, &patch.body, sub, subresource).await;
+    }
+    let manager = ownership::manager(call, &query)?;
+    let mutation = Mutation { call, sub, subresource, dry_run, manager: Some(&manager) };
     let mut warnings = Vec::new();
     let outcome = mutation
         .run(&mut warnings, |current, warnings| {
@@ -43,8 +48,8 @@ pub(crate) async fn apply(call: &Call, body: Body, sub: Sub, subresource: &str) 
 
 /// A patch as it came.
 pub(crate) struct Patch {
-    kind: PatchType,
-    body: Bytes,
+    pub(crate) kind: PatchType,
+    pub(crate) body: Bytes,
 }
 
 impl Patch {
@@ -52,11 +57,7 @@ impl Patch {
     pub(crate) async fn read(call: &Call, body: Body) -> Result<Self, Status> {
         let kind = PatchType::parse(negotiate::content_type(&call.headers))
             .ok_or_else(|| Status::unsupported_media_type(PatchType::MEDIA_TYPES))?;
-        if kind == PatchType::Apply {
-            let mut status = Status::unsupported_media_type(&PatchType::MEDIA_TYPES[..3]);
-            status.message = format!("server-side apply is not supported yet: {}", status.message);
-            return Err(status);
-        }
+        ownership::check_patch(&call.query(), kind)?;
         Ok(Self { kind, body: read_body(body).await? })
     }
 

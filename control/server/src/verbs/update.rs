@@ -11,7 +11,7 @@ use super::create::{self, Created};
 use super::mutate::{Mutation, answer};
 use crate::engine::{Call, read_body};
 use crate::input::{self, Decoded};
-use crate::{objects, respond};
+use crate::{objects, ownership, respond};
 
 pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     replace(call, body, Sub::Main, "").await
@@ -23,11 +23,12 @@ pub(crate) async fn replace(call: &Call, body: Body, sub: Sub, subresource: &str
     let query = call.query();
     let dry_run = query.dry_run()?;
     let validation = input::field_validation(&query)?;
+    let manager = ownership::manager(call, &query)?;
     let bytes = read_body(body).await?;
     let Decoded { mut object, mut warnings } = input::object(call, &bytes, validation)?;
     input::check_name(call, &mut object)?;
     if sub == Sub::Main && creates(call, &object) {
-        let created = create::create(call, object, dry_run, &mut warnings).await?;
+        let created = create::create(call, object, Some(&manager), dry_run, &mut warnings).await?;
         let mut response = match created {
             Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
             Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
@@ -35,7 +36,7 @@ pub(crate) async fn replace(call: &Call, body: Body, sub: Sub, subresource: &str
         respond::warn(&mut response, &warnings);
         return Ok(response);
     }
-    let mutation = Mutation { call, sub, subresource, dry_run };
+    let mutation = Mutation { call, sub, subresource, dry_run, manager: Some(&manager) };
     let outcome = mutation.run(&mut warnings, |_, _| Ok(object.clone())).await?;
     answer(call, accepted, outcome, &warnings)
 }

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admission;
+mod apply;
 mod bad_input;
 mod deletes;
 mod harness;
