@@ -25,15 +25,16 @@ pub(crate) async fn run(call: &Call, body: &[u8], sub: Sub, subresource: &str) -
     let mut warnings = Vec::new();
     let config = configuration(call, body, &call.resource.schema, input::field_validation(&query)?, &mut warnings)?;
     let manager = Manager { name: &name, sub, subresource };
-    if sub == Sub::Main && call.engine.store.get(&call.key()).is_none() {
-        if let Some(created) = create(call, &config, manager, dry_run, &mut warnings).await? {
-            let mut response = match created {
-                Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
-                Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
-            };
-            respond::warn(&mut response, &warnings);
-            return Ok(response);
-        }
+    if sub == Sub::Main
+        && call.engine.store.get(&call.key()).is_none()
+        && let Some(created) = create(call, &config, manager, dry_run, &mut warnings).await?
+    {
+        let mut response = match created {
+            Created::Stored(entry) => objects::entry_response(call, accepted, StatusCode::CREATED, &entry)?,
+            Created::DryRun(object) => objects::tree_response(call, accepted, StatusCode::CREATED, object)?,
+        };
+        respond::warn(&mut response, &warnings);
+        return Ok(response);
     }
     let mutation = Mutation { call, sub, subresource, dry_run, manager: None };
     let outcome =
