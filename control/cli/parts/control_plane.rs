@@ -60,7 +60,12 @@ impl ControlPlane {
         let store = {
             let (dir, describe) = (dir.join("store"), wherry_server::describe(registry.clone()));
             // Recovery reads the whole state from the disk.
-            let open = move || wherry_store::open(dir, wherry_store::Options::new(describe));
+            // Beside the state, not in it: a backup of the store is worth nothing to who does not have the keys.
+            let keys = dir.with_file_name("encryption.keys");
+            let open = move || {
+                let vault = wherry_store::Vault::open(&keys, &["secrets"])?;
+                wherry_store::open(dir, wherry_store::Options::new(describe).encrypted(vault))
+            };
             Arc::new(tokio::task::spawn_blocking(open).await?.context("the cluster's state")?)
         };
         let mut config = Config::new(store.clone());

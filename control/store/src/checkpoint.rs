@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     OpenError,
     cache::State,
-    codec::{self, Cursor, Describe, Reader},
+    codec::{Codec, Cursor},
     files,
 };
 
@@ -44,9 +44,9 @@ impl<W: Write> Write for Hashing<W> {
 }
 
 /// Writes `state` to `path`, which then holds either nothing new or all of it.
-pub(crate) fn write(path: &Path, state: &State) -> io::Result<()> {
+pub(crate) fn write(path: &Path, state: &State, codec: &Codec) -> io::Result<()> {
     let beside = path.with_extension("tmp");
-    let result = write_file(&beside, state).and_then(|()| fs::rename(&beside, path));
+    let result = write_file(&beside, state, codec).and_then(|()| fs::rename(&beside, path));
     if result.is_err() {
         // The first error is the one to tell; a leftover is removed at the next start.
         let _ = fs::remove_file(&beside);
@@ -55,7 +55,7 @@ pub(crate) fn write(path: &Path, state: &State) -> io::Result<()> {
     path.parent().map_or(Ok(()), files::sync_dir)
 }
 
-fn write_file(path: &Path, state: &State) -> io::Result<()> {
+fn write_file(path: &Path, state: &State, codec: &Codec) -> io::Result<()> {
     let file = files::open_private(path)?;
     file.set_len(0)?;
     let mut out = Hashing { inner: BufWriter::with_capacity(1 << 20, file), hash: Sha256::new() };
@@ -66,7 +66,7 @@ fn write_file(path: &Path, state: &State) -> io::Result<()> {
     let mut bytes = Vec::new();
     for entry in state.entries() {
         bytes.clear();
-        codec::put_entry(&mut bytes, entry);
+        codec.put(&mut bytes, entry);
         let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         out.write_all(&length.to_le_bytes())?;
         out.write_all(&bytes)?;
@@ -78,7 +78,7 @@ fn write_file(path: &Path, state: &State) -> io::Result<()> {
 }
 
 /// Reads a checkpoint; the text says why it cannot be believed.
-pub(crate) fn read(path: &Path, describe: &Describe) -> Result<State, String> {
+pub(crate) fn read(path: &Path, codec: &Codec) -> Result<State, String> {
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
     let split = bytes.len().checked_sub(DIGEST).ok_or("it is cut off")?;
     let (body, digest) = bytes.split_at(split);
@@ -91,7 +91,7 @@ pub(crate) fn read(path: &Path, describe: &Describe) -> Result<State, String> {
     }
     let mut state = State { revision: cursor.u64()?, ..State::default() };
     let count = cursor.u64()?;
-    let mut reader = Reader::new(describe.clone());
+    let mut reader = codec.reader();
     for _ in 0..count {
         let length = cursor.u32()?;
         state.insert(Arc::new(reader.entry(cursor.take(length as usize)?)?));
@@ -105,9 +105,9 @@ pub(crate) fn path(dir: &Path, revision: u64) -> PathBuf {
 }
 
 /// The newest sound checkpoint. Unsound ones are set aside under another name.
-pub(crate) fn newest(dir: &Path, describe: &Describe) -> Result<Option<State>, OpenError> {
+pub(crate) fn newest(dir: &Path, codec: &Codec) -> Result<Option<State>, OpenError> {
     for (_, path) in files::at(dir, files::numbered(dir, "ckpt"))?.into_iter().rev() {
-        match read(&path, describe) {
+        match read(&path, codec) {
             Ok(state) => return Ok(Some(state)),
             Err(error) => {
                 tracing::warn!(path = %path.display(), error, "a checkpoint is damaged; an older one is used");

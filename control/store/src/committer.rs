@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     Entry, Event, Options, StoreError, Write, batch,
     cache::{Cache, State},
-    codec,
     files::Lock,
     index::Index,
     keeper::Keeper,
@@ -111,7 +110,7 @@ impl Committer {
     fn check(&self, state: &mut State, batch: &mut Batch, write: Write, answer: oneshot::Sender<Answer>) {
         let durable = write.durable;
         let event = match batch::decide(state, write, state.revision + 1) {
-            Ok(event) if codec::fits(&event.entry, record::MOST) => event,
+            Ok(event) if self.options.codec.fits(&event.entry, record::MOST) => event,
             Ok(_) => {
                 let text = "the object is too large for the store".into();
                 return batch.refused.push((answer, StoreError::Io(text)));
@@ -120,7 +119,7 @@ impl Committer {
         };
         let kind = if event.deleted { Kind::Delete } else { Kind::Put };
         record::put(&mut batch.records, event.revision, self.log.synced(), kind, |out| {
-            codec::put_entry(out, &event.entry);
+            self.options.codec.put(out, &event.entry);
         });
         state.apply(&event);
         batch.durable |= durable;

@@ -83,6 +83,14 @@ pub enum OpenError {
         /// What is wrong.
         detail: String,
     },
+    /// The keys do not fit. Nothing was changed.
+    #[error("{}: {detail}", path.display())]
+    Keys {
+        /// The key file, or the file that names the key.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
     /// The operating system refused.
     #[error("{}: {source}", path.display())]
     Io {

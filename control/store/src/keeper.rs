@@ -8,7 +8,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::{cache::State, checkpoint, recover::Layout};
+use crate::{cache::State, checkpoint, codec::Codec, recover::Layout};
 
 /// The handle to the keeper's thread.
 #[derive(Debug)]
@@ -18,9 +18,10 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    pub(crate) fn start(layout: Layout) -> std::io::Result<Self> {
+    pub(crate) fn start(layout: Layout, codec: Codec) -> std::io::Result<Self> {
         let (states, received) = sync_channel(1);
-        let thread = thread::Builder::new().name("store-keeper".into()).spawn(move || keep(&layout, &received))?;
+        let thread =
+            thread::Builder::new().name("store-keeper".into()).spawn(move || keep(&layout, &codec, &received))?;
         Ok(Self { states, thread })
     }
 
@@ -37,10 +38,11 @@ impl Keeper {
     }
 }
 
-fn keep(layout: &Layout, states: &Receiver<Arc<State>>) {
+fn keep(layout: &Layout, codec: &Codec, states: &Receiver<Arc<State>>) {
     while let Ok(state) = states.recv() {
         let path = checkpoint::path(&layout.checkpoints, state.revision);
-        let kept = checkpoint::write(&path, &state).and_then(|()| checkpoint::prune(&layout.checkpoints, &layout.log));
+        let kept =
+            checkpoint::write(&path, &state, codec).and_then(|()| checkpoint::prune(&layout.checkpoints, &layout.log));
         match kept {
             Ok(()) => tracing::debug!(revision = state.revision, "wrote a checkpoint"),
             // The log keeps all that no checkpoint holds, so the next one will do.

@@ -12,6 +12,7 @@
 //! - A durable write is on disk before it is published or acknowledged. Writes marked not durable (leases, events)
 //!   are in the log but may be lost to a power cut, never to the death of the process.
 //! - A reader sees committed state only, at one revision; a watcher sees every change of its range once, in order.
+//! - The objects that a [`Vault`] names are encrypted wherever they are written.
 //! - Damaged files lead to recovery from a sound copy or to a refusal that names file, offset and remedy. Nothing is
 //!   dropped in silence.
 //!
@@ -33,10 +34,12 @@ mod log_store;
 mod memory;
 mod options;
 mod recover;
+mod seal;
 mod store;
 #[cfg(test)]
 mod tests;
 mod types;
+mod vault;
 
 pub use cache::{Watch, Window};
 pub use codec::Describe;
@@ -46,3 +49,4 @@ pub use memory::MemoryStore;
 pub use options::Options;
 pub use store::Store;
 pub use types::{At, Entry, Event, Key, List, Op, Precondition, Range, Write};
+pub use vault::Vault;

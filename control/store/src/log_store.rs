@@ -16,6 +16,7 @@ use crate::{
     At, Entry, Key, List, OpenError, Options, Range, Store, StoreError, Watch, Write,
     cache::Cache,
     checkpoint,
+    codec::Codec,
     committer::{Committer, Refusal, Request},
     files::{self, Lock},
     keeper::Keeper,
@@ -34,6 +35,7 @@ pub struct LogStore {
     cache: Arc<Cache>,
     requests: mpsc::Sender<Request>,
     refusal: Refusal,
+    codec: Codec,
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -44,27 +46,28 @@ pub fn open(dir: impl AsRef<Path>, options: Options) -> Result<LogStore, OpenErr
     let cache = Arc::new(cache);
     let refusal = Refusal::default();
     let (requests, received) = mpsc::channel(QUEUE);
-    let keeper = files::at(dir, Keeper::start(layout))?;
+    let keeper = files::at(dir, Keeper::start(layout, options.codec.clone()))?;
+    let codec = options.codec.clone();
     let indexed = cache.revision();
     let committer =
         Committer { cache: cache.clone(), log, index, keeper, options, refusal: refusal.clone(), indexed, lock };
     let spawned = thread::Builder::new().name("store-committer".into()).spawn(move || committer.run(received));
     let committer = Mutex::new(Some(files::at(dir, spawned)?));
-    Ok(LogStore { cache, requests, refusal, committer })
+    Ok(LogStore { cache, requests, refusal, codec, committer })
 }
 
 impl LogStore {
     /// Writes a backup of the newest committed state to `file`: a checkpoint. Gives its revision. Blocks.
     pub fn backup(&self, file: &Path) -> io::Result<u64> {
         let state = self.cache.state();
-        checkpoint::write(file, &state)?;
+        checkpoint::write(file, &state, &self.codec)?;
         Ok(state.revision)
     }
 
     /// Makes an empty or missing `dir` hold what a backup holds. Its revisions go on far above all that were issued,
     /// so that whatever clients remember is answered with "too old" rather than with another history.
     pub fn restore(dir: &Path, backup: &Path, options: &Options) -> Result<u64, OpenError> {
-        let mut state = checkpoint::read(backup, &options.describe).map_err(|detail| OpenError::Damaged {
+        let mut state = checkpoint::read(backup, &options.codec).map_err(|detail| OpenError::Damaged {
             path: backup.to_path_buf(),
             offset: 0,
             detail,
@@ -80,7 +83,7 @@ impl LogStore {
         }
         state.revision += RESTORE_GAP;
         let path = checkpoint::path(&layout.checkpoints, state.revision);
-        files::at(&path, checkpoint::write(&path, &state))?;
+        files::at(&path, checkpoint::write(&path, &state, &options.codec))?;
         files::at(&layout.log, Log::create_segment(&layout.log, state.revision))?;
         Ok(state.revision)
     }

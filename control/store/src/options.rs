@@ -2,12 +2,15 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use crate::{Window, codec::Describe};
+use crate::{
+    Vault, Window,
+    codec::{Codec, Describe},
+};
 
 /// How to open a [`crate::LogStore`].
 #[derive(Clone)]
 pub struct Options {
-    pub(crate) describe: Describe,
+    pub(crate) codec: Codec,
     /// How much history watches and exact lists can reach back to.
     pub window: Window,
     /// At which size a log segment is followed by a new one and a checkpoint is written.
@@ -24,13 +27,20 @@ impl Options {
     /// The defaults; `describe` derives from a stored object what selectors look at.
     pub fn new(describe: Describe) -> Self {
         Self {
-            describe,
+            codec: Codec { describe, vault: None },
             window: Window::default(),
             segment_bytes: 64 << 20,
             index_lag: 4096,
             index_patience: Duration::from_secs(30),
             hook: Arc::new(|_| Ok(())),
         }
+    }
+
+    /// Writes the objects that `vault` names encrypted. A store that was written otherwise is written anew when it is opened.
+    #[must_use]
+    pub fn encrypted(mut self, vault: Vault) -> Self {
+        self.codec.vault = Some(Arc::new(vault));
+        self
     }
 }
 

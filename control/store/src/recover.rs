@@ -22,6 +22,7 @@ use crate::{
         record::{self, Kind, Record},
         scan::{self, Tail},
     },
+    seal,
 };
 
 /// How many revisions may be unsynced, and are skipped after a power cut.
@@ -61,13 +62,14 @@ pub(crate) struct Recovered {
 pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenError> {
     files::at(dir, files::create_dir(dir))?;
     let lock = Lock::take(dir)?;
+    let outdated = seal::is_outdated(dir, &options.codec)?;
     let layout = Layout::create(dir)?;
     files::at(&layout.checkpoints, checkpoint::sweep(&layout.checkpoints))?;
     let segments = files::at(&layout.log, files::numbered(&layout.log, "log"))?;
     let head_path = layout.log.join("head");
     let head = if head_path.exists() || !segments.is_empty() { Head::read(&head_path) } else { None };
 
-    let (index, indexed) = Index::start(&layout.index, options.describe.clone(), options.index_patience);
+    let (mut index, indexed) = Index::start(&layout.index, options.codec.clone(), options.index_patience);
     let from_index = match indexed {
         Some(base) if segments.first().is_some_and(|(first, _)| *first <= base.revision + 1) => {
             let revision = base.revision;
@@ -89,6 +91,17 @@ pub(crate) fn recover(dir: &Path, options: &Options) -> Result<Recovered, OpenEr
     if tail.is_some() && !head.as_ref().is_some_and(Head::is_exact) {
         skip(&layout, &mut log, &cache)?;
     }
+    if outdated {
+        if !segments.is_empty() {
+            tracing::info!("the state is written anew: what is encrypted, or with which key, has changed");
+            seal::renew(&layout, &mut log, &cache.state(), &options.codec)?;
+            index.take().into_iter().for_each(Index::close);
+            files::at(&layout.index, std::fs::remove_dir_all(&layout.index))?;
+            files::at(&layout.index, files::create_dir(&layout.index))?;
+            index = Index::start(&layout.index, options.codec.clone(), options.index_patience).0;
+        }
+        seal::note(dir, &options.codec)?;
+    }
     tracing::info!(revision = cache.revision(), dir = %dir.display(), "the store is open");
     Ok(Recovered { lock, layout, cache, log, index })
 }
@@ -98,7 +111,7 @@ fn from_checkpoint(
     head: Option<&Head>,
     options: &Options,
 ) -> Result<(Cache, Option<Tail>), OpenError> {
-    let base = checkpoint::newest(&layout.checkpoints, &options.describe)?;
+    let base = checkpoint::newest(&layout.checkpoints, &options.codec)?;
     let revision = base.as_ref().map(|base| base.revision);
     let (cache, tail) = replay(base.unwrap_or_default(), layout, head, options)?;
     match (revision, tail) {
@@ -120,7 +133,7 @@ fn replay(
 ) -> Result<(Cache, Option<Tail>), OpenError> {
     let mut state = base.clone();
     let cache = Cache::new(base, options.window);
-    let mut reader = Reader::new(options.describe.clone());
+    let mut reader = options.codec.reader();
     let mut events: Vec<Arc<Event>> = Vec::new();
     let tail = scan::replay(&layout.log, state.revision, head, &mut |record| {
         if let Some(event) = event(&state, &mut reader, record)? {

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     Entry, Key,
     cache::State,
-    codec::{self, Cursor, Describe, Reader},
+    codec::{Codec, Cursor, Reader},
 };
 
 const META: &[u8] = b"m";
@@ -29,6 +29,7 @@ const BATCH: usize = 1 << 20;
 /// An open sled and the state it holds.
 pub(super) struct Content {
     db: sled::Db,
+    codec: Codec,
     state: State,
     count: u64,
     sum: u128,
@@ -36,8 +37,8 @@ pub(super) struct Content {
 
 impl Content {
     /// An empty one.
-    pub(super) fn create(path: &Path) -> Result<Self, String> {
-        let content = Self { db: open(path)?, state: State::default(), count: 0, sum: 0 };
+    pub(super) fn create(path: &Path, codec: &Codec) -> Result<Self, String> {
+        let content = Self { db: open(path)?, codec: codec.clone(), state: State::default(), count: 0, sum: 0 };
         match content.db.is_empty() {
             true => Ok(content),
             false => Err("a new index is not empty".into()),
@@ -45,18 +46,19 @@ impl Content {
     }
 
     /// Reads all of it and proves it. Without a state if it holds nothing yet.
-    pub(super) fn load(path: &Path, describe: &Describe) -> Result<(Self, Option<State>), String> {
+    pub(super) fn load(path: &Path, codec: &Codec) -> Result<(Self, Option<State>), String> {
         let db = open(path)?;
         let Some(meta) = db.get(META).map_err(text)? else {
             if db.is_empty() {
                 let (state, count, sum) = (State::default(), 0, 0);
-                return Ok((Self { db, state, count, sum }, None));
+                return Ok((Self { db, codec: codec.clone(), state, count, sum }, None));
             }
             return Err("it was not finished".into());
         };
         let (revision, count, sum) = decode_meta(&meta)?;
-        let mut content = Self { db, state: State { revision, ..State::default() }, count: 0, sum: 0 };
-        let mut reader = Reader::new(describe.clone());
+        let mut content =
+            Self { db, codec: codec.clone(), state: State { revision, ..State::default() }, count: 0, sum: 0 };
+        let mut reader = codec.reader();
         let mut bytes = Vec::new();
         let mut place = Vec::new();
         for pair in content.db.scan_prefix(b"e") {
@@ -113,14 +115,14 @@ impl Content {
                     DiffItem::Remove(_, gone) => (Some(gone), None),
                     DiffItem::Update { old: (_, gone), new: (_, new) } => (Some(gone), Some(new)),
                 };
-                let chunks = gone.map_or(0, |entry| codec::entry_len(entry).div_ceil(CHUNK));
+                let chunks = gone.map_or(0, |entry| self.codec.length(entry).div_ceil(CHUNK));
                 if let Some(entry) = gone {
                     count -= 1;
-                    sum = sum.wrapping_sub(hash(&encode(entry)));
+                    sum = sum.wrapping_sub(hash(&encode(&self.codec, entry)));
                 }
                 let mut written = 0;
                 if let Some(entry) = new {
-                    let bytes = encode(entry);
+                    let bytes = encode(&self.codec, entry);
                     count += 1;
                     sum = sum.wrapping_add(hash(&bytes));
                     written = batch.put(&entry.key, &bytes)?;
@@ -198,9 +200,9 @@ fn chunk_key(prefix: &[u8], number: usize) -> Vec<u8> {
     [prefix, &number.to_be_bytes()].concat()
 }
 
-fn encode(entry: &Entry) -> Vec<u8> {
-    let mut out = Vec::with_capacity(codec::entry_len(entry));
-    codec::put_entry(&mut out, entry);
+fn encode(codec: &Codec, entry: &Entry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(codec.length(entry));
+    codec.put(&mut out, entry);
     out
 }
 

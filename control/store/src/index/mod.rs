@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{cache::State, codec::Describe, files};
+use crate::{cache::State, codec::Codec, files};
 use content::Content;
 
 /// How long a close waits for the index to finish what it does.
@@ -37,13 +37,13 @@ pub(crate) struct Index {
 
 impl Index {
     /// Opens the index and gives the state it holds, if it is sound and was read within `patience`.
-    pub(crate) fn start(dir: &Path, describe: Describe, patience: Duration) -> (Option<Self>, Option<State>) {
+    pub(crate) fn start(dir: &Path, codec: Codec, patience: Duration) -> (Option<Self>, Option<State>) {
         let (advance, states) = sync_channel(1);
         let (farewell, done) = sync_channel(1);
         let (found, loaded) = sync_channel(1);
         let dir = dir.to_path_buf();
         let run = move || {
-            Worker { dir, describe }.run(&found, &states);
+            Worker { dir, codec }.run(&found, &states);
             let _ = farewell.try_send(());
         };
         if let Err(error) = thread::Builder::new().name("store-index".into()).spawn(run) {
@@ -76,7 +76,7 @@ impl Index {
 
 struct Worker {
     dir: PathBuf,
-    describe: Describe,
+    codec: Codec,
 }
 
 impl Worker {
@@ -120,7 +120,7 @@ impl Worker {
             tracing::warn!("the index did not survive its last opening; it is rebuilt");
         } else if let Some(path) = self.newest() {
             fs::write(&opening, b"").map_err(|error| error.to_string())?;
-            let loaded = guard(|| Content::load(&path, &self.describe));
+            let loaded = guard(|| Content::load(&path, &self.codec));
             fs::remove_file(&opening).map_err(|error| error.to_string())?;
             match loaded {
                 Ok((content, state)) => return Ok((content, state)),
@@ -143,7 +143,7 @@ impl Worker {
                 tracing::warn!(path = %path.display(), %error, "an old index cannot be removed");
             }
         }
-        guard(|| Content::create(&self.dir.join(format!("{next}.sled"))))
+        guard(|| Content::create(&self.dir.join(format!("{next}.sled")), &self.codec))
     }
 
     fn newest(&self) -> Option<PathBuf> {

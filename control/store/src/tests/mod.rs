@@ -3,6 +3,7 @@
 
 mod conformance;
 mod damage;
+mod encryption;
 mod faults;
 mod kill;
 mod model;

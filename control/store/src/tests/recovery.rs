@@ -68,7 +68,7 @@ async fn a_sound_index_is_what_a_start_reads() {
     let (before, revision) = (content(&store), store.revision());
     drop(store);
     let (index, state) =
-        crate::index::Index::start(&dir.path().join("index"), options.describe.clone(), options.index_patience);
+        crate::index::Index::start(&dir.path().join("index"), options.codec.clone(), options.index_patience);
     let base = state.unwrap().revision;
     assert!(base > 1 && base + options.index_lag <= revision, "{base} of {revision}");
     index.unwrap().close();
