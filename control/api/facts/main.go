@@ -229,7 +229,8 @@ func main() {
 			g.want(t)
 		}
 	}
-	for _, meta := range []any{metav1.DeleteOptions{}, metav1.Status{}, metav1.PartialObjectMetadata{}, metav1.CreateOptions{}} {
+	for _, meta := range []any{metav1.DeleteOptions{}, metav1.Status{}, metav1.PartialObjectMetadata{}, metav1.PartialObjectMetadataList{},
+		metav1.CreateOptions{}} {
 		g.want(reflect.TypeOf(meta))
 	}
 	blocks := map[string]string{}

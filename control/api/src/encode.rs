@@ -1,5 +1,7 @@
 //! The stored form of an object: its JSON without `metadata.resourceVersion`, and where that belongs.
 //!
+//! (Answers in protobuf are made of it: [`protobuf`], with [`wire`] for the envelope.)
+//!
 //! The revision is only known at commit. The store splices `"resourceVersion":"N",` in at [`Encoded::rv_at`], so that
 //! no object is serialised a second time and every reader shares the bytes.
 
@@ -9,6 +11,9 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::status::Status;
+
+pub mod protobuf;
+pub mod wire;
 
 /// An object's JSON, ready for the store.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub mod discovery;
 pub mod encode;
 pub mod facts;
 pub mod field;
+#[cfg(test)]
+mod golden;
 pub mod meta;
 pub mod openapi;
 pub mod patch;

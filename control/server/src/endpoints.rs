@@ -107,7 +107,7 @@ async fn check(State(engine): State<Arc<Engine>>, Path(check): Path<String>) -> 
 
 /// Any other document.
 pub(crate) fn document(headers: &HeaderMap, value: &Value) -> Answer {
-    let accepted = accept(headers, Offers { transformable: false, watch: false });
+    let accepted = accept(headers, Offers::Plain);
     // Clients that only know the aggregated forms of other groups fall back to what they get.
     let format = accepted.map_or(Format::Json, |a| a.format);
     Ok(respond::value(StatusCode::OK, value, format, headers)?)

@@ -1,15 +1,16 @@
-//! Watch events on the wire: `{"type":"ADDED","object":...}`, one a line.
+//! Watch events on the wire: `{"type":"ADDED","object":...}`, one a line; in protobuf the same with its length before it.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use wherry_api::encode::{protobuf, wire};
 use wherry_api::meta;
 use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 use wherry_store::Entry;
 
 use crate::engine::Call;
-use crate::negotiate::View;
+use crate::negotiate::{Accepted, Format, View};
 use crate::objects;
 use crate::tables::{self, Include};
 
@@ -25,11 +26,11 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    fn head(self) -> &'static [u8] {
+    fn name(self) -> &'static str {
         match self {
-            Kind::Added => b"{\"type\":\"ADDED\",\"object\":",
-            Kind::Modified => b"{\"type\":\"MODIFIED\",\"object\":",
-            Kind::Deleted => b"{\"type\":\"DELETED\",\"object\":",
+            Kind::Added => "ADDED",
+            Kind::Modified => "MODIFIED",
+            Kind::Deleted => "DELETED",
         }
     }
 }
@@ -39,17 +40,19 @@ pub(crate) struct Encoder {
     resource: Arc<Resource>,
     api_version: String,
     view: View,
+    format: Format,
     include: Include,
     /// Whether a table's columns were sent: only the first table has them.
     columns_sent: bool,
 }
 
 impl Encoder {
-    pub(crate) fn new(call: &Call, view: View) -> Result<Self, Status> {
+    pub(crate) fn new(call: &Call, accepted: Accepted) -> Result<Self, Status> {
         Ok(Self {
             resource: Arc::clone(&call.resource),
             api_version: call.info.group_version(),
-            view,
+            view: accepted.view,
+            format: accepted.format,
             include: Include::parse(&call.query())?,
             columns_sent: false,
         })
@@ -57,13 +60,19 @@ impl Encoder {
 
     /// Appends an event about a stored object.
     pub(crate) fn event(&mut self, out: &mut Vec<u8>, kind: Kind, entry: &Entry) -> Result<(), Status> {
-        out.extend_from_slice(kind.head());
-        match self.view {
-            View::Whole => out.extend_from_slice(&objects::bytes(&self.resource, entry)?),
-            View::Metadata => out.extend_from_slice(objects::partial(entry)?.as_bytes()),
-            View::Table { .. } => self.write(out, &objects::tree(&self.resource, entry)?)?,
+        match (self.view, self.format) {
+            (View::Whole, Format::Protobuf) => {
+                let message = objects::message(&self.resource, entry)?;
+                wire::watch_frame(out, kind.name(), &self.api_version, &self.resource.kind, &message);
+            }
+            (View::Metadata { beta, .. }, Format::Protobuf) => {
+                let message = objects::partial_message(entry)?;
+                wire::watch_frame(out, kind.name(), objects::meta_version(beta), "PartialObjectMetadata", &message);
+            }
+            (View::Whole, _) => line(out, kind.name(), &objects::bytes(&self.resource, entry)?),
+            (View::Metadata { beta, .. }, _) => line(out, kind.name(), objects::partial(entry, beta)?.as_bytes()),
+            (View::Table { .. }, _) => self.tree(out, kind.name(), objects::tree(&self.resource, entry)?)?,
         }
-        out.extend_from_slice(b"}\n");
         Ok(())
     }
 
@@ -71,17 +80,7 @@ impl Encoder {
     pub(crate) fn left(&mut self, out: &mut Vec<u8>, previous: &Entry, revision: u64) -> Result<(), Status> {
         let mut object = objects::tree(&self.resource, previous)?;
         meta::set(&mut object, "resourceVersion", &revision.to_string());
-        out.extend_from_slice(Kind::Deleted.head());
-        match self.view {
-            View::Metadata => {
-                let partial = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
-                serde_json::to_writer(&mut *out, &partial).map_err(Status::internal)?;
-            }
-            View::Whole => serde_json::to_writer(&mut *out, &object).map_err(Status::internal)?,
-            View::Table { .. } => self.write(out, &object)?,
-        }
-        out.extend_from_slice(b"}\n");
-        Ok(())
+        self.tree(out, Kind::Deleted.name(), object)
     }
 
     /// Appends a bookmark.
@@ -94,33 +93,52 @@ impl Encoder {
             View::Whole => {
                 json!({"kind": self.resource.kind, "apiVersion": self.api_version, "metadata": metadata})
             }
-            View::Metadata => {
-                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-            }
+            View::Metadata { beta, .. } => objects::partial_tree(&json!({"metadata": metadata}), beta),
             // A row would be printed as an object: the table says its revision and no more.
             View::Table { beta } => {
-                json!({"kind": "Table", "apiVersion": tables::api_version(beta), "metadata": metadata, "columnDefinitions": [], "rows": []})
+                json!({"kind": "Table", "apiVersion": objects::meta_version(beta), "metadata": metadata, "columnDefinitions": [], "rows": []})
             }
         };
-        serde_json::to_writer(&mut *out, &json!({"type": "BOOKMARK", "object": object})).map_err(Status::internal)?;
-        out.push(b'\n');
+        self.document(out, "BOOKMARK", &object)
+    }
+
+    /// Appends an ERROR event.
+    pub(crate) fn error(&mut self, out: &mut Vec<u8>, status: &Status) -> Result<(), Status> {
+        self.document(out, "ERROR", &status.to_value())
+    }
+
+    /// Appends an event about a whole object, shown as the client asked for.
+    fn tree(&mut self, out: &mut Vec<u8>, event: &str, object: Value) -> Result<(), Status> {
+        let shown = match self.view {
+            View::Whole => object,
+            View::Metadata { beta, .. } => objects::partial_tree(&object, beta),
+            View::Table { beta } => {
+                let columns = !std::mem::replace(&mut self.columns_sent, true);
+                tables::of_one(&self.resource, &object, self.include, beta, columns)
+            }
+        };
+        self.document(out, event, &shown)
+    }
+
+    /// Appends an event that holds this very document.
+    fn document(&self, out: &mut Vec<u8>, event: &str, document: &Value) -> Result<(), Status> {
+        if self.format != Format::Protobuf {
+            line(out, event, document.to_string().as_bytes());
+            return Ok(());
+        }
+        let message = protobuf::message_of(document)
+            .unwrap_or_else(|| Err(Status::internal("a document of a watch has no type in protobuf")))?;
+        let text = |key: &str| document[key].as_str().unwrap_or_default();
+        wire::watch_frame(out, event, text("apiVersion"), text("kind"), &message);
         Ok(())
     }
+}
 
-    /// An ERROR event.
-    pub(crate) fn error(&mut self, status: &Status) -> Vec<u8> {
-        let mut line = json!({"type": "ERROR", "object": status.to_value()}).to_string().into_bytes();
-        line.push(b'\n');
-        line
-    }
-
-    /// Appends `object` as a table of one row.
-    fn write(&mut self, out: &mut Vec<u8>, object: &Value) -> Result<(), Status> {
-        let View::Table { beta } = self.view else {
-            return Ok(());
-        };
-        let columns = !std::mem::replace(&mut self.columns_sent, true);
-        let table = tables::of_one(&self.resource, object, self.include, beta, columns);
-        serde_json::to_writer(out, &table).map_err(Status::internal)
-    }
+/// Appends an event in JSON.
+fn line(out: &mut Vec<u8>, event: &str, object: &[u8]) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(event.as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    out.extend_from_slice(object);
+    out.extend_from_slice(b"}\n");
 }

@@ -1,26 +1,46 @@
 //! Which representation the client accepts, and how its body is written.
 //!
-//! Answers can be JSON or YAML; objects may be asked for as they are, as a `Table`, or as their metadata. A
+//! Answers can be JSON, YAML or protobuf; objects may be asked for as they are, as a `Table`, or as their metadata. A
 //! client names what it accepts in order of preference; the first that can be made is chosen, and if there is none the
-//! answer is 406. Protobuf in `Accept` is passed over as long as something else is acceptable.
+//! answer is 406. Where a range leaves the format open it is the first of [`FORMATS`], as upstream.
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use wherry_api::decode::ContentType;
 use wherry_api::status::Status;
 
-/// What bodies may be.
-const READ: [&str; 3] = ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
-/// What answers may be.
-const WRITTEN: [&str; 2] = ["application/json", "application/yaml"];
-/// What watches may be.
-const STREAMED: [&str; 2] = ["application/json", "application/json;stream=watch"];
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Json,
     Yaml,
+    Protobuf,
+}
+
+/// In the server's order of preference.
+const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Protobuf];
+
+impl Format {
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => JSON,
+            Self::Yaml => YAML,
+            Self::Protobuf => PROTOBUF,
+        }
+    }
+
+    /// The content type of a watch; none if its documents cannot be told apart in a stream.
+    pub(crate) fn stream_type(self) -> Option<&'static str> {
+        match self {
+            Self::Json => Some(JSON),
+            Self::Yaml => None,
+            Self::Protobuf => Some("application/vnd.kubernetes.protobuf;stream=watch"),
+        }
+    }
 }
 
 /// What of an object is shown.
@@ -30,8 +50,8 @@ pub(crate) enum View {
     Whole,
     /// A `meta.k8s.io/v1` Table (or v1beta1, which differs in nothing else).
     Table { beta: bool },
-    /// `PartialObjectMetadata`, in a list `PartialObjectMetadataList`.
-    Metadata,
+    /// `PartialObjectMetadata`, or `PartialObjectMetadataList` for lists.
+    Metadata { beta: bool, list: bool },
 }
 
 /// The representation of the answer.
@@ -39,8 +59,6 @@ pub(crate) enum View {
 pub(crate) struct Accepted {
     pub(crate) format: Format,
     pub(crate) view: View,
-    /// `;stream=watch` was asked for, which the content type of a watch repeats.
-    pub(crate) stream: bool,
 }
 
 /// A media range with its parameters: `application/json;as=Table;v=v1`.
@@ -68,6 +86,17 @@ impl<'a> MediaRange<'a> {
         range
     }
 
+    fn covers(&self, format: Format) -> bool {
+        matches!(self.media, "*/*" | "application/*") || self.media == format.media_type()
+    }
+
+    fn allows_stream(&self, format: Format) -> bool {
+        match self.parameter("stream") {
+            None | Some("") => true,
+            Some(stream) => stream == "watch" && format.stream_type().is_some(),
+        }
+    }
+
     pub(crate) fn parameter(&self, key: &str) -> Option<&'a str> {
         self.parameters.iter().find(|(k, _)| *k == key).map(|(_, v)| *v)
     }
@@ -93,49 +122,66 @@ pub(crate) fn ranges(headers: &HeaderMap) -> Vec<MediaRange<'_>> {
 
 /// What a kind of answer may be turned into.
 #[derive(Clone, Copy)]
-pub(crate) struct Offers {
-    /// Tables and metadata can be made of it.
-    pub(crate) transformable: bool,
-    /// It is a watch: YAML documents cannot be told apart in a stream.
-    pub(crate) watch: bool,
+pub(crate) enum Offers {
+    /// Objects and lists: also Tables and metadata can be made of them.
+    Objects,
+    /// Events: what can be made of objects, one after the other.
+    Watch,
+    /// Documents of a type that protobuf knows.
+    Documents,
+    /// Documents that are written as JSON and YAML alone.
+    Plain,
 }
 
 /// Chooses the representation, or says 406.
 pub(crate) fn accept(headers: &HeaderMap, offers: Offers) -> Result<Accepted, Status> {
-    for range in ranges(headers) {
-        let format = match range.media {
-            "application/json" | "*/*" | "application/*" => Format::Json,
-            "application/yaml" | "application/x-yaml" | "text/yaml" if !offers.watch => Format::Yaml,
-            _ => continue,
-        };
-        let version = range.parameter("v");
-        let meta = range.parameter("g").is_none_or(|g| g == "meta.k8s.io");
-        let view = match range.parameter("as") {
-            None => View::Whole,
-            Some("Table") if offers.transformable && meta => match version {
-                Some("v1") | None => View::Table { beta: false },
-                Some("v1beta1") => View::Table { beta: true },
-                Some(_) => continue,
-            },
-            Some("PartialObjectMetadata" | "PartialObjectMetadataList")
-                if offers.transformable && meta && matches!(version, Some("v1" | "v1beta1") | None) =>
-            {
-                View::Metadata
-            }
-            Some(_) => continue,
-        };
-        return Ok(Accepted { format, view, stream: range.parameter("stream") == Some("watch") });
+    let ranges = ranges(headers);
+    let candidates = ranges.iter().flat_map(|range| FORMATS.map(|format| (range, format)));
+    let allowed = candidates.filter(|(range, format)| range.covers(*format) && range.allows_stream(*format));
+    let chosen = allowed
+        .filter(|(_, format)| !matches!(offers, Offers::Plain) || *format != Format::Protobuf)
+        .find_map(|(range, format)| Some(Accepted { format, view: view(range, format, offers)? }));
+    match chosen {
+        Some(Accepted { format, .. }) if matches!(offers, Offers::Watch) && format.stream_type().is_none() => {
+            Err(Status::not_acceptable(&[
+                "application/json;stream=watch",
+                "application/vnd.kubernetes.protobuf;stream=watch",
+            ]))
+        }
+        Some(accepted) => Ok(accepted),
+        None => Err(Status::not_acceptable(&FORMATS.map(Format::media_type))),
     }
-    Err(Status::not_acceptable(if offers.watch { &STREAMED } else { &WRITTEN }))
+}
+
+/// What the range asks the object to be turned into; none if that cannot be.
+fn view(range: &MediaRange<'_>, format: Format, offers: Offers) -> Option<View> {
+    let [kind, group, version] = ["as", "g", "v"].map(|key| range.parameter(key));
+    if kind.is_none() && group.is_none() && version.is_none() {
+        return Some(View::Whole);
+    }
+    let beta = match version {
+        Some("v1") => false,
+        Some("v1beta1") => true,
+        _ => return None,
+    };
+    if group != Some("meta.k8s.io") || !matches!(offers, Offers::Objects | Offers::Watch) {
+        return None;
+    }
+    match kind {
+        Some("Table") if format != Format::Protobuf => Some(View::Table { beta }),
+        Some("PartialObjectMetadata") => Some(View::Metadata { beta, list: false }),
+        Some("PartialObjectMetadataList") => Some(View::Metadata { beta, list: true }),
+        _ => None,
+    }
 }
 
 /// How the request's body is written; 415 for what is not understood.
 pub(crate) fn body_format(headers: &HeaderMap) -> Result<ContentType, Status> {
     match content_type(headers) {
-        "" | "application/json" | "*/*" => Ok(ContentType::Json),
-        "application/yaml" | "application/x-yaml" | "text/yaml" => Ok(ContentType::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(ContentType::Protobuf),
-        _ => Err(Status::unsupported_media_type(&READ)),
+        "" | JSON => Ok(ContentType::Json),
+        YAML => Ok(ContentType::Yaml),
+        PROTOBUF => Ok(ContentType::Protobuf),
+        _ => Err(Status::unsupported_media_type(&FORMATS.map(Format::media_type))),
     }
 }
 
@@ -150,36 +196,57 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
-    fn chosen(accept_header: &str, transformable: bool, watch: bool) -> Option<(Format, View)> {
+    fn chosen(accept_header: &str, offers: Offers) -> Option<(Format, View)> {
         let mut headers = HeaderMap::new();
         if !accept_header.is_empty() {
             headers.insert(ACCEPT, accept_header.parse().unwrap());
         }
-        accept(&headers, Offers { transformable, watch }).ok().map(|a| (a.format, a.view))
+        accept(&headers, offers).ok().map(|a| (a.format, a.view))
     }
 
     #[test]
     fn representations() {
-        use Format::{Json, Yaml};
-        let table = View::Table { beta: false };
+        use Format::{Json, Protobuf, Yaml};
+        use View::{Metadata, Table, Whole};
+        let table = Table { beta: false };
         for (header, expected) in [
-            ("", Some((Json, View::Whole))),
-            ("*/*", Some((Json, View::Whole))),
-            ("application/json", Some((Json, View::Whole))),
-            ("application/yaml", Some((Yaml, View::Whole))),
-            ("application/vnd.kubernetes.protobuf", None),
-            ("application/vnd.kubernetes.protobuf,application/json", Some((Json, View::Whole))),
+            ("", Some((Json, Whole))),
+            ("*/*", Some((Json, Whole))),
+            ("application/*", Some((Json, Whole))),
+            ("application/json", Some((Json, Whole))),
+            ("application/yaml", Some((Yaml, Whole))),
+            ("application/vnd.kubernetes.protobuf", Some((Protobuf, Whole))),
+            ("application/vnd.kubernetes.protobuf,application/json", Some((Protobuf, Whole))),
+            ("application/json,application/vnd.kubernetes.protobuf", Some((Json, Whole))),
+            ("application/vnd.kubernetes.protobuf;stream=watch", Some((Protobuf, Whole))),
+            ("application/yaml;stream=watch", None),
+            ("application/json;stream=other", None),
             ("text/html", None),
+            ("text/html,*/*;q=0.1", Some((Json, Whole))),
             ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", Some((Json, table))),
-            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Json, View::Whole))),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", Some((Json, Table { beta: true }))),
+            ("application/json;as=Table;v=v9;g=meta.k8s.io,application/json", Some((Json, Whole))),
             ("application/json;as=Table;v=v1;g=other", None),
-            ("application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io", Some((Json, View::Metadata))),
-            ("application/json;q=0.1, application/yaml;q=0.9", Some((Yaml, View::Whole))),
+            ("application/json;as=Table;v=v1", None),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", None),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+                Some((Protobuf, Metadata { beta: false, list: false })),
+            ),
+            (
+                "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+                Some((Json, Metadata { beta: false, list: true })),
+            ),
+            ("application/json;q=0.1, application/yaml;q=0.9", Some((Yaml, Whole))),
+            ("application/json;q=0.5, application/vnd.kubernetes.protobuf", Some((Protobuf, Whole))),
             ("application/json;q=0", None),
         ] {
-            assert_eq!(chosen(header, true, false), expected, "{header}");
+            assert_eq!(chosen(header, Offers::Objects), expected, "{header}");
         }
-        assert_eq!(chosen("application/json;as=Table;v=v1;g=meta.k8s.io", false, false), None);
-        assert_eq!(chosen("application/yaml", true, true), None);
+        assert_eq!(chosen("application/json;as=Table;v=v1;g=meta.k8s.io", Offers::Documents), None);
+        assert_eq!(chosen("application/vnd.kubernetes.protobuf", Offers::Plain), None);
+        assert_eq!(chosen("application/vnd.kubernetes.protobuf,*/*", Offers::Plain), Some((Json, Whole)));
+        assert_eq!(chosen("application/yaml", Offers::Watch), None);
+        assert_eq!(chosen("application/yaml,application/json", Offers::Watch), None);
     }
 }

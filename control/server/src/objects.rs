@@ -7,10 +7,10 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use wherry_api::encode::Encoded;
+use wherry_api::encode::{Encoded, protobuf, wire};
 use wherry_api::meta;
 use wherry_api::resource::Resource;
-use wherry_api::status::Status;
+use wherry_api::status::{Reason, Status};
 use wherry_store::{Entry, Key, Op, Precondition, Range, StoreError, Write};
 
 use crate::allocate::services::Reservation;
@@ -51,15 +51,51 @@ pub(crate) fn raw_metadata(entry: &Entry) -> Result<&RawValue, Status> {
         .map_err(|e| Status::internal(format!("stored object {}: {e}", entry.key)))
 }
 
+/// An entry's message in protobuf, in the version that `resource` serves. It is kept with the entry where that is the
+/// stored version: objects are listed far more often than written.
+pub(crate) fn message(resource: &Resource, entry: &Entry) -> Result<Bytes, Status> {
+    if converts(resource) {
+        return protobuf::from_tree(&tree(resource, entry)?, &resource.schema).map(Bytes::from);
+    }
+    if let Some(message) = entry.message.get() {
+        return Ok(message.clone());
+    }
+    let message = Bytes::from(protobuf::from_json(&entry.json, &resource.schema)?.into_boxed_slice());
+    Ok(entry.message.get_or_init(|| message).clone())
+}
+
+/// The apiVersion of what metadata is shown as.
+pub(crate) fn meta_version(beta: bool) -> &'static str {
+    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
+}
+
 /// A stored object as `PartialObjectMetadata`.
-pub(crate) fn partial(entry: &Entry) -> Result<String, Status> {
+pub(crate) fn partial(entry: &Entry, beta: bool) -> Result<String, Status> {
     let metadata = raw_metadata(entry)?.get();
-    Ok(format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata}}}"))
+    let version = meta_version(beta);
+    Ok(format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":{metadata}}}"))
+}
+
+/// An object's tree as `PartialObjectMetadata`.
+pub(crate) fn partial_tree(object: &Value, beta: bool) -> Value {
+    serde_json::json!({
+        "kind": "PartialObjectMetadata", "apiVersion": meta_version(beta), "metadata": object["metadata"],
+    })
+}
+
+/// The message of a stored object's `PartialObjectMetadata`.
+pub(crate) fn partial_message(entry: &Entry) -> Result<Bytes, Status> {
+    let mut parser = serde_json::Deserializer::from_str(raw_metadata(entry)?.get());
+    let metadata = protobuf::metadata(&mut parser, "ObjectMeta")?;
+    let mut message = Vec::with_capacity(metadata.len() + 4);
+    wire::head(&mut message, 1, metadata.len());
+    message.extend_from_slice(&metadata);
+    Ok(message.into())
 }
 
 /// Whether somebody asked for a representation that exists; to be known before anything is written.
 pub(crate) fn negotiate(call: &Call) -> Result<Accepted, Status> {
-    accept(&call.headers, Offers { transformable: true, watch: false })
+    accept(&call.headers, Offers::Objects)
 }
 
 /// An object as the answer.
@@ -73,8 +109,13 @@ pub(crate) fn entry_response(
         (View::Whole, Format::Json) => {
             Ok(respond::written(code, bytes(&call.resource, entry)?, Format::Json, &call.headers))
         }
-        (View::Metadata, Format::Json) => {
-            Ok(respond::written(code, partial(entry)?.into(), Format::Json, &call.headers))
+        (View::Whole, Format::Protobuf) => {
+            let (api_version, kind) = (call.info.group_version(), &call.resource.kind);
+            let body = wire::envelope(&api_version, kind, &message(&call.resource, entry)?);
+            Ok(respond::written(code, body.into(), Format::Protobuf, &call.headers))
+        }
+        (View::Metadata { beta, list: false }, Format::Json) => {
+            Ok(respond::written(code, partial(entry, beta)?.into(), Format::Json, &call.headers))
         }
         _ => tree_response(call, accepted, code, tree(&call.resource, entry)?),
     }
@@ -89,12 +130,35 @@ pub(crate) fn tree_response(
 ) -> Result<Response, Status> {
     let shown = match accepted.view {
         View::Whole => object,
-        View::Metadata => serde_json::json!({
-            "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"],
-        }),
+        View::Metadata { beta, list: false } => partial_tree(&object, beta),
+        View::Metadata { list: true, .. } => return Err(not_a_list(call)),
         View::Table { beta } => tables::of_object(call, &object, beta)?,
     };
     respond::value(code, &shown, accepted.format, &call.headers)
+}
+
+/// 406: metadata of a list was asked for where there is one object.
+fn not_a_list(call: &Call) -> Status {
+    let kind = go_type(call, &call.resource.kind);
+    not_of_this_number(format!(
+        "you requested PartialObjectMetadataList, but the requested object is not a list ({kind})"
+    ))
+}
+
+/// 406: metadata of one object was asked for where there is a list.
+pub(crate) fn is_a_list(call: &Call) -> Status {
+    let kind = go_type(call, &call.resource.list_kind);
+    not_of_this_number(format!("you requested PartialObjectMetadata, but the requested object is a list ({kind})"))
+}
+
+fn not_of_this_number(message: String) -> Status {
+    Status::new(406, Reason::NotAcceptable, message)
+}
+
+/// A kind's internal type, as upstream names it.
+fn go_type(call: &Call, kind: &str) -> String {
+    let package = call.resource.group.split('.').next().filter(|p| !p.is_empty()).unwrap_or("core");
+    format!("*{package}.{kind}")
 }
 
 /// A Status object (of success) as the answer.

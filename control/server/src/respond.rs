@@ -1,6 +1,7 @@
 //! Answers: objects, failures, warnings, compression.
 
 use std::io::Write as _;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -10,6 +11,7 @@ use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, VARY, WARNING};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::Value;
+use wherry_api::encode::protobuf;
 use wherry_api::status::Status;
 
 use crate::negotiate::Format;
@@ -35,10 +37,20 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The answer that tells of a failure.
+/// A failure's document, kept with the answer until it is known in which format the client wants it.
+#[derive(Clone)]
+pub(crate) struct Told(pub(crate) Arc<Value>);
+
+/// The answer that tells of a failure: JSON, which [`layers::failures`](crate::layers::failures) may write anew.
 pub(crate) fn failure(status: &Status) -> Response {
+    failure_document(status, status.to_value())
+}
+
+/// The answer that tells of a failure in a document that says more than `status`.
+pub(crate) fn failure_document(status: &Status, document: Value) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json(code, Bytes::from(status.to_value().to_string()));
+    let mut response = json(code, Bytes::from(document.to_string()));
+    response.extensions_mut().insert(Told(Arc::new(document)));
     if let Some(seconds) = status.details.as_ref().map(|d| d.retry_after_seconds).filter(|s| *s > 0) {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
@@ -75,16 +87,15 @@ pub(crate) fn value(code: StatusCode, value: &Value, format: Format, headers: &H
     let bytes = match format {
         Format::Json => serde_json::to_vec(value).map_err(Status::internal)?,
         Format::Yaml => serde_yaml::to_string(value).map_err(Status::internal)?.into_bytes(),
+        Format::Protobuf => protobuf::document(value)
+            .unwrap_or_else(|| Err(Status::not_acceptable(&[Format::Json, Format::Yaml].map(Format::media_type))))?,
     };
     Ok(written(code, bytes.into(), format, headers))
 }
 
-/// Bytes that hold JSON or YAML already.
+/// Bytes that are in the format already.
 pub(crate) fn written(code: StatusCode, bytes: Bytes, format: Format, headers: &HeaderMap) -> Response {
-    let content_type = HeaderValue::from_static(match format {
-        Format::Json => "application/json",
-        Format::Yaml => "application/yaml",
-    });
+    let content_type = HeaderValue::from_static(format.media_type());
     if bytes.len() < COMPRESS_FROM || !accepts_gzip(headers) {
         return body(code, content_type, Body::from(bytes));
     }

@@ -27,7 +27,7 @@ pub(crate) fn is_review(resource: &Resource) -> bool {
 
 pub(crate) async fn dispatch(call: &Call, body: Body) -> Result<Response, Status> {
     // A table of a question has no meaning: 406 when only that is accepted.
-    let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
+    let accepted = accept(&call.headers, Offers::Documents)?;
     if call.info.verb != Verb::Create || call.info.name.is_some() {
         return Err(call.not_supported());
     }

@@ -17,7 +17,7 @@ use crate::engine::{self, Engine};
 use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
 use crate::layers::info::RequestInfo;
 use crate::layers::limit::{self, Limits};
-use crate::layers::{authenticate, authorize, impersonate, rescue};
+use crate::layers::{authenticate, authorize, failures, impersonate, rescue};
 use crate::quota::{self, Ledger};
 use crate::respond::Failure;
 use crate::tokens::{self, Issuer, KeyError, Keys, ServiceAccounts};
@@ -94,7 +94,8 @@ impl Server {
             .layer(middleware::from_fn_with_state(Limits::new(), limit::layer))
             .layer(middleware::from_fn_with_state(authenticators, authenticate::layer))
             .layer(middleware::from_fn(read_info))
-            .layer(middleware::from_fn(rescue::layer));
+            .layer(middleware::from_fn(rescue::layer))
+            .layer(middleware::from_fn(failures::layer));
         Ok(Self { engine, router })
     }
 

@@ -34,19 +34,13 @@ impl Include {
     }
 }
 
-/// The table's apiVersion.
-pub(crate) fn api_version(beta: bool) -> &'static str {
-    if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
-}
-
 /// The table of a list.
 pub(crate) fn of_page(call: &Call, page: &Page, beta: bool) -> Result<Value, Status> {
     let include = Include::parse(&call.query())?;
     let now = Timestamp::now();
-    let rows = page
-        .entries
-        .iter()
-        .map(|entry| objects::tree(&call.resource, entry).map(|object| row(&call.resource, &object, include, now)));
+    let rows = page.entries.iter().map(|entry| {
+        objects::tree(&call.resource, entry).map(|object| row(&call.resource, &object, include, beta, now))
+    });
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
     Ok(table(&call.resource, page.metadata(), rows, beta, true))
 }
@@ -63,7 +57,7 @@ pub(crate) fn of_one(resource: &Resource, object: &Value, include: Include, beta
     if !version.is_empty() {
         metadata.insert("resourceVersion".to_owned(), version.into());
     }
-    let rows = vec![row(resource, object, include, Timestamp::now())];
+    let rows = vec![row(resource, object, include, beta, Timestamp::now())];
     table(resource, metadata, rows, beta, columns)
 }
 
@@ -75,17 +69,17 @@ fn table(resource: &Resource, metadata: Map<String, Value>, rows: Vec<Value>, be
         Vec::new()
     };
     json!({
-        "kind": "Table", "apiVersion": api_version(beta), "metadata": metadata,
+        "kind": "Table", "apiVersion": objects::meta_version(beta), "metadata": metadata,
         "columnDefinitions": definitions, "rows": rows,
     })
 }
 
-fn row(resource: &Resource, object: &Value, include: Include, now: Timestamp) -> Value {
+fn row(resource: &Resource, object: &Value, include: Include, beta: bool, now: Timestamp) -> Value {
     let mut row = json!({"cells": resource.strategy.row(object, now)});
     match include {
         Include::None => {}
         Include::Metadata => {
-            row["object"] = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]});
+            row["object"] = objects::partial_tree(object, beta);
         }
         Include::Object => row["object"] = object.clone(),
     }

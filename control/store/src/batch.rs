@@ -1,6 +1,6 @@
 //! What a write makes of the state: a pure function, shared by every store of this crate.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{Entry, Event, Op, Precondition, StoreError, Write, cache::State};
 
@@ -23,13 +23,29 @@ pub(crate) fn decide(state: &State, write: Write, revision: u64) -> Result<Event
     let created = previous.as_ref().map_or(revision, |p| p.created);
     match (op, &previous) {
         (Op::Put { object, attributes, uid }, _) => {
-            let entry = Entry { key, revision, created, json: object.splice(revision), attributes, uid };
+            let entry = Entry {
+                key,
+                revision,
+                created,
+                json: object.splice(revision),
+                attributes,
+                uid,
+                message: OnceLock::new(),
+            };
             Ok(Event { revision, entry: Arc::new(entry), previous, deleted: false })
         }
         (Op::Delete { .. }, None) => Err(StoreError::NotFound),
         (Op::Delete { object }, Some(last)) => {
             let (attributes, uid) = (last.attributes.clone(), last.uid.clone());
-            let entry = Entry { key, revision, created, json: object.splice(revision), attributes, uid };
+            let entry = Entry {
+                key,
+                revision,
+                created,
+                json: object.splice(revision),
+                attributes,
+                uid,
+                message: OnceLock::new(),
+            };
             Ok(Event { revision, entry: Arc::new(entry), previous, deleted: true })
         }
     }

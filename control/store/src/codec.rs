@@ -4,7 +4,7 @@
 //! then the JSON to the end, encrypted if the resource's objects are ([`crate::Vault`]). Attributes are not written: they are derived again, so that a newer version may select
 //! by more.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -105,7 +105,7 @@ impl Reader {
         };
         let value: Value = serde_json::from_slice(&json).map_err(|_| "the object is not JSON")?;
         let attributes = (self.codec.describe)(&key, &value);
-        Ok(Entry { key, revision, created, json, attributes, uid: uid.into() })
+        Ok(Entry { key, revision, created, json, attributes, uid: uid.into(), message: OnceLock::new() })
     }
 
     fn share(&mut self, text: &str) -> Arc<str> {

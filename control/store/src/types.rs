@@ -1,6 +1,6 @@
 //! The plain data of the store: keys, entries, writes, ranges and events.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use wherry_api::{encode::Encoded, selector::Attributes};
@@ -48,6 +48,8 @@ pub struct Entry {
     pub attributes: Attributes,
     /// The object's `metadata.uid`.
     pub uid: Arc<str>,
+    /// The object's protobuf message, once a reader has made it; the store never does.
+    pub message: OnceLock<Bytes>,
 }
 
 // A revision belongs to one write, so key and revision name the content.

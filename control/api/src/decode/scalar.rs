@@ -61,11 +61,12 @@ pub(super) fn bytes(text: &str) -> Result<String, String> {
 
 /// A duration in Go's form (`1h2m3.5s`), canonical.
 pub(super) fn duration(text: &str) -> Result<String, String> {
-    let nanos = parse_duration(text).ok_or_else(|| format!("time: invalid duration {}", quote(text)))?;
+    let nanos = duration_nanos(text).ok_or_else(|| format!("time: invalid duration {}", quote(text)))?;
     Ok(print_duration(nanos))
 }
 
-fn parse_duration(text: &str) -> Option<i64> {
+/// The nanoseconds of a duration in Go's form.
+pub(crate) fn duration_nanos(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -198,6 +198,10 @@ pub struct Type {
     pub fields: Vec<Field>,
     /// The fields that are always there, by index.
     implied: Vec<u16>,
+    /// The fields that have a protobuf number, by index, in the order of their numbers.
+    order: Vec<u16>,
+    /// For each field its place in `order`.
+    ranks: Vec<Option<u16>>,
 }
 
 impl Type {
@@ -209,6 +213,16 @@ impl Type {
     /// The index of the field of this name.
     pub(crate) fn position(&self, name: &str) -> Option<usize> {
         self.fields.binary_search_by(|field| field.name.as_ref().cmp(name)).ok()
+    }
+
+    /// The indexes of the fields in the order of their protobuf numbers.
+    pub(crate) fn in_order(&self) -> &[u16] {
+        &self.order
+    }
+
+    /// The place of field `index` in the order of protobuf numbers; none if it has no number.
+    pub(crate) fn rank(&self, index: usize) -> Option<u16> {
+        self.ranks[index]
     }
 
     /// The Go struct's name: `PodSpec`.

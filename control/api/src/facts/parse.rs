@@ -49,6 +49,13 @@ impl Facts {
             let fields = (0u16..).zip(&facts.types[i].fields);
             let implied = fields.filter(|(_, field)| field.implied(&facts).is_some()).map(|(i, _)| i).collect();
             facts.types[i].implied = implied;
+            let ty = &mut facts.types[i];
+            ty.order = (0u16..).zip(&ty.fields).filter(|(_, f)| !f.numbers.is_empty()).map(|(i, _)| i).collect();
+            ty.order.sort_by(|a, b| ty.fields[usize::from(*a)].numbers.cmp(&ty.fields[usize::from(*b)].numbers));
+            ty.ranks = vec![None; ty.fields.len()];
+            for (rank, index) in (0u16..).zip(&ty.order) {
+                ty.ranks[usize::from(*index)] = Some(rank);
+            }
         }
         Ok(facts)
     }
@@ -64,7 +71,15 @@ fn parse_type(head: &str) -> Type {
             None => atomic = word == "atomic",
         }
     }
-    Type { name, api_version_kind, atomic, fields: Vec::new(), implied: Vec::new() }
+    Type {
+        name,
+        api_version_kind,
+        atomic,
+        fields: Vec::new(),
+        implied: Vec::new(),
+        order: Vec::new(),
+        ranks: Vec::new(),
+    }
 }
 
 fn parse_field(line: &str, names: &HashMap<&str, TypeId>) -> Result<Field, String> {

@@ -1,9 +1,10 @@
 //! What happens to every request before the engine sees it, one layer a concern, outermost first:
-//! [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`limit`] (how many at a
+//! [`failures`] (in which format they are told), [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`limit`] (how many at a
 //! time), [`impersonate`] (as whom), [`authorize`] (may they).
 
 pub mod authenticate;
 pub mod authorize;
+pub(crate) mod failures;
 pub(crate) mod impersonate;
 pub mod info;
 pub(crate) mod limit;

@@ -21,7 +21,7 @@ use crate::verbs::patch::Patch;
 use crate::{input, objects, respond, verbs};
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
-    let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
+    let accepted = accept(&call.headers, Offers::Documents)?;
     let query = call.query();
     let mut warnings = Vec::new();
     if call.info.verb == Verb::Get {

@@ -31,7 +31,7 @@ const WARNED_LIFE: i64 = 3607;
 const EXTENDED_LIFE: i64 = 365 * 24 * 3600;
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
-    let accepted = accept(&call.headers, Offers { transformable: false, watch: false })?;
+    let accepted = accept(&call.headers, Offers::Documents)?;
     call.query().dry_run()?;
     let schema = call.resource.subresource("token").and_then(|s| s.schema.clone());
     let mut request = input::document(call, &read_body(body).await?, schema)?;

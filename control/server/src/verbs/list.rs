@@ -52,14 +52,19 @@ impl Page {
 
 pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
     let accepted = objects::negotiate(call)?;
+    if matches!(accepted.view, View::Metadata { list: false, .. }) {
+        return Err(objects::is_a_list(call));
+    }
     let query = call.query();
     let selection = Selection::parse(call, &query)?;
     let page = match page(call, &query, &selection).await? {
         Ok(page) => page,
-        Err(expired) => return expired.response(),
+        Err(expired) => return Ok(expired.response()),
     };
     match (accepted.view, accepted.format) {
-        (View::Whole | View::Metadata, Format::Json) => stream::list(call, accepted.view, page),
+        (view @ (View::Whole | View::Metadata { .. }), format @ (Format::Json | Format::Protobuf)) => {
+            stream::list(call, view, format, page)
+        }
         (View::Table { beta }, format) => {
             respond::value(StatusCode::OK, &tables::of_page(call, &page, beta)?, format, &call.headers)
         }
@@ -70,7 +75,7 @@ pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
 /// The list as a tree, for YAML.
 fn tree(call: &Call, view: View, page: &Page) -> Result<Value, Status> {
     let items = page.entries.iter().map(|entry| match view {
-        View::Metadata => serde_json::from_str(&objects::partial(entry)?).map_err(Status::internal),
+        View::Metadata { beta, .. } => objects::tree(&call.resource, entry).map(|o| objects::partial_tree(&o, beta)),
         _ => objects::tree(&call.resource, entry),
     });
     let items = items.collect::<Result<Vec<Value>, Status>>()?;
@@ -81,7 +86,7 @@ fn tree(call: &Call, view: View, page: &Page) -> Result<Value, Status> {
 /// apiVersion and kind of the list.
 pub(crate) fn list_type(call: &Call, view: View) -> (String, &str) {
     match view {
-        View::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList"),
+        View::Metadata { beta, .. } => (objects::meta_version(beta).to_owned(), "PartialObjectMetadataList"),
         _ => (call.info.group_version(), &call.resource.list_kind),
     }
 }
@@ -90,7 +95,7 @@ pub(crate) fn list_type(call: &Call, view: View) -> (String, &str) {
 pub(crate) struct Expired(Continue);
 
 impl Expired {
-    fn response(&self) -> Result<Response, Status> {
+    fn response(&self) -> Response {
         let status = Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \
              without the continue parameter, or use the continue token in this response to retrieve the remainder of \
@@ -100,7 +105,7 @@ impl Expired {
         );
         let mut value = status.to_value();
         value["metadata"]["continue"] = self.0.inconsistent().encode().into();
-        Ok(respond::json(StatusCode::GONE, value.to_string().into()))
+        respond::failure_document(&status, value)
     }
 }
 

@@ -45,12 +45,12 @@ const CHUNK: usize = 64 << 10;
 const SHORTEST: u64 = 30 * 60;
 
 pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
-    let accepted = accept(&call.headers, Offers { transformable: true, watch: true })?;
+    let accepted = accept(&call.headers, Offers::Watch)?;
     let query = call.query();
     let selection = Selection::parse(call, &query)?;
     let options = Options::parse(&query)?;
-    let encoder = Encoder::new(call, accepted.view)?;
-    let content_type = if accepted.stream { "application/json;stream=watch" } else { "application/json" };
+    let encoder = Encoder::new(call, accepted)?;
+    let content_type = accepted.format.stream_type().unwrap_or_default();
     let body = match begin(call, selection, &options, encoder).await? {
         Ok(watcher) => Body::from_stream(futures::stream::unfold(watcher, |mut watcher| async move {
             watcher.next().await.map(|chunk| (chunk, watcher))
@@ -82,7 +82,9 @@ async fn begin(
     let watch = match store.watch(range, from) {
         Ok(watch) => watch,
         Err(StoreError::Compacted { oldest }) => {
-            return Ok(Err(encoder.error(&too_old(from, oldest)).into()));
+            let mut gone = Vec::new();
+            encoder.error(&mut gone, &too_old(from, oldest))?;
+            return Ok(Err(gone.into()));
         }
         Err(error) => return Err(objects::store_status(&error)),
     };
@@ -179,9 +181,9 @@ impl Watcher {
                 return Ok(true);
             }
             Some(Err(StoreError::Compacted { oldest })) => {
-                out.extend_from_slice(&self.encoder.error(&too_old(self.watch.progress(), oldest)));
+                self.encoder.error(out, &too_old(self.watch.progress(), oldest))?;
             }
-            Some(Err(error)) => out.extend_from_slice(&self.encoder.error(&objects::store_status(&error))),
+            Some(Err(error)) => self.encoder.error(out, &objects::store_status(&error))?,
             None => {}
         }
         self.ended = true;

@@ -7,6 +7,8 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 use serde_json::{Value, json};
+use wherry_api::decode::{ContentType, FieldValidation, decode_as};
+use wherry_api::facts::Schema;
 use wherry_server::{Config, Server, User};
 use wherry_store::MemoryStore;
 
@@ -18,10 +20,20 @@ pub(crate) struct Api {
 pub(crate) struct Answer {
     pub(crate) code: u16,
     pub(crate) headers: HeaderMap,
+    /// The body, decompressed.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) text: String,
 }
 
 impl Answer {
+    /// The document in a protobuf body, which must have come with `code`.
+    #[track_caller]
+    pub(crate) fn expect_protobuf(self, code: u16) -> Value {
+        assert_eq!(self.code, code, "{}", self.text);
+        assert_eq!(self.headers["content-type"], PROTOBUF, "{}", self.text);
+        from_protobuf(&self.bytes)
+    }
+
     pub(crate) fn value(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
@@ -32,6 +44,19 @@ impl Answer {
         assert_eq!(self.code, code, "{}", self.text);
         self.value()
     }
+}
+
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+
+/// Reads a protobuf body of the kind that it names.
+pub(crate) fn from_protobuf(bytes: &[u8]) -> Value {
+    // The envelope: magic, then the message that holds apiVersion and kind.
+    let text = |at: usize| String::from_utf8(bytes[at + 1..][..usize::from(bytes[at])].to_vec()).unwrap();
+    assert_eq!(bytes[..5], *b"k8s\0\x0a");
+    let api_version = text(7);
+    let kind = text(7 + 1 + api_version.len() + 1);
+    let schema = Schema::builtin(&api_version, &kind).or_else(|| Schema::machinery(&kind)).unwrap();
+    decode_as(bytes, ContentType::Protobuf, &schema, FieldValidation::Strict).unwrap().object
 }
 
 /// Collects the lines of a watch.
@@ -47,6 +72,24 @@ impl Events {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
                 return Some(serde_json::from_slice(&line).unwrap());
+            }
+            self.buffer.extend(self.stream.next().await?);
+        }
+    }
+
+    /// Type and object of the next event of a watch in protobuf.
+    pub(crate) async fn next_protobuf(&mut self) -> Option<(String, Value)> {
+        let ready = |buffer: &[u8]| {
+            let length = buffer.first_chunk().map(|head| 4 + u32::from_be_bytes(*head) as usize);
+            length.filter(|length| buffer.len() >= *length)
+        };
+        loop {
+            if let Some(length) = ready(&self.buffer) {
+                let frame: Vec<u8> = self.buffer.drain(..length).collect();
+                assert_eq!(frame[4], 0x0a);
+                let (kind, _) = frame[6..].split_at(usize::from(frame[5]));
+                let object = frame.windows(4).position(|w| w == b"k8s\0").unwrap();
+                return Some((String::from_utf8(kind.to_vec()).unwrap(), from_protobuf(&frame[object..])));
             }
             self.buffer.extend(self.stream.next().await?);
         }
@@ -95,14 +138,15 @@ impl Api {
         let response = self.client.send(request(method, path, headers, body.into())).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        let text = if parts.headers.get("content-encoding").is_some_and(|v| v == "gzip") {
-            let mut text = String::new();
-            std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(bytes.as_ref()), &mut text).unwrap();
-            text
+        let bytes = if parts.headers.get("content-encoding").is_some_and(|v| v == "gzip") {
+            let mut plain = Vec::new();
+            std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(bytes.as_ref()), &mut plain).unwrap();
+            plain
         } else {
-            String::from_utf8(bytes.to_vec()).unwrap()
+            bytes.to_vec()
         };
-        Answer { code: parts.status.as_u16(), headers: parts.headers, text }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Answer { code: parts.status.as_u16(), headers: parts.headers, bytes, text }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

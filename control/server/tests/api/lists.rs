@@ -130,13 +130,38 @@ async fn representations() {
     assert_eq!(partial["items"][0]["metadata"]["name"], "m000");
     let yaml = get(MAPS, "application/yaml").await;
     assert!(yaml.text.contains("kind: ConfigMapList"));
-    for accept in ["application/vnd.kubernetes.protobuf", "text/html"] {
-        assert_eq!(get(MAPS, accept).await.expect(406)["reason"], "NotAcceptable");
+    for (path, accept, message) in [
+        (
+            MAPS,
+            "text/html",
+            "only the following media types are accepted: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf",
+        ),
+        (
+            &format!("{MAPS}?watch=1"),
+            "application/yaml",
+            "only the following media types are accepted: application/json;stream=watch, \
+             application/vnd.kubernetes.protobuf;stream=watch",
+        ),
+        (
+            MAPS,
+            "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+            "you requested PartialObjectMetadata, but the requested object is a list (*core.ConfigMapList)",
+        ),
+        (
+            &format!("{MAPS}/m000"),
+            "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io",
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*core.ConfigMap)",
+        ),
+    ] {
+        let refused = get(path, accept).await;
+        // In YAML where that is what is accepted.
+        let told: serde_json::Value = serde_yaml::from_str(&refused.text).unwrap();
+        assert_eq!((refused.code, &told["reason"]), (406, &json!("NotAcceptable")), "{accept}");
+        assert_eq!(told["message"], message, "{accept}");
     }
-    assert_eq!(
-        get(MAPS, "application/vnd.kubernetes.protobuf,application/json").await.expect(200)["kind"],
-        "ConfigMapList"
-    );
+    let beta = get(MAPS, "application/json;as=PartialObjectMetadataList;v=v1beta1;g=meta.k8s.io").await.expect(200);
+    assert_eq!(beta["items"][0]["apiVersion"], "meta.k8s.io/v1beta1");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ mod deletes;
 mod harness;
 mod identity;
 mod lists;
+mod protobuf;
 mod quotas;
 mod restart;
 mod services;

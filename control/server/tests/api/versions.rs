@@ -68,22 +68,3 @@ async fn a_lease_is_made_by_put_too() {
     assert_eq!(api.put(path, &renewed).await.expect(200)["spec"]["holderIdentity"], "b");
     assert_eq!(api.put(path, &renewed).await.code, 409);
 }
-
-#[tokio::test]
-async fn protobuf_bodies_are_read() {
-    let api = Api::new().await;
-    // A ConfigMap `p` with data a=b, as a typed Go client writes it.
-    let body = b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x0d\x0a\x03\x0a\x01p\x12\x06\x0a\x01a\x12\x01b\x1a\0\"\0";
-    let headers = [
-        ("content-type", "application/vnd.kubernetes.protobuf"),
-        ("accept", "application/vnd.kubernetes.protobuf,application/json"),
-    ];
-    let made = api.send("POST", MAPS, &headers, body.to_vec()).await;
-    assert_eq!(made.headers["content-type"], "application/json");
-    assert_eq!(made.expect(201)["data"], json!({"a": "b"}));
-    let other = api.send("POST", PODS, &headers, body.to_vec()).await.expect(400);
-    assert!(other["message"].as_str().unwrap().contains("kind in the data does not match"));
-    // DeleteOptions with grace 0.
-    let options = b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dDeleteOptions\x12\x02\x08\0";
-    api.send("DELETE", &format!("{MAPS}/p"), &headers, options.to_vec()).await.expect(200);
-}
