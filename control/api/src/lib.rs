@@ -11,6 +11,7 @@
 //! ```
 
 pub mod apply;
+pub mod certificates;
 pub mod columns;
 pub mod convert;
 pub mod decode;

@@ -24,6 +24,7 @@ use crate::field::FieldError;
 use crate::validation::{self, Errors, Fixed, names};
 
 mod base;
+mod certificates;
 mod core;
 mod fields;
 mod pod;
@@ -42,6 +43,8 @@ pub enum Sub {
     Main,
     /// `status`: all but status (and most of metadata) stays as it was.
     Status,
+    /// `approval` of a certificate signing request: its conditions alone.
+    Approval,
     /// `scale`: as the object itself.
     Scale,
     /// Any other subresource: what it may change is up to its handler.

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::field::{FieldError, Path};
 use crate::strategy::{dig, same};
 
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod env;

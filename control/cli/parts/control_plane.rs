@@ -17,6 +17,7 @@ use wherry_scheduler::{ImageKinds, Kind};
 use wherry_server::pki::{Kubeconfig, Pki};
 use wherry_server::{Config, Issuer, Server, User};
 
+use super::authority::Keys;
 use super::connector::Agents;
 
 /// The addresses of every cluster.
@@ -43,7 +44,7 @@ pub(crate) struct ControlPlane {
     pub(crate) agents: Agents,
     pub(crate) informers: Informers,
     pub(crate) recorders: Recorders,
-    pki: Pki,
+    pki: Arc<Pki>,
     store: Arc<wherry_store::LogStore>,
     /// Controllers and scheduler: they end first.
     deciders: JoinSet<()>,
@@ -55,7 +56,7 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Opens the state below `dir` and starts everything but the listeners.
     pub(crate) async fn start(dir: &Path, pod_api: IpAddr, images: Arc<Images>) -> anyhow::Result<Self> {
-        let pki = Pki::open(dir).context("certificates")?;
+        let pki = Arc::new(Pki::open(dir).context("certificates")?);
         let registry = Arc::new(Registry::builtin());
         let store = {
             let (dir, describe) = (dir.join("store"), wherry_server::describe(registry.clone()));
@@ -72,7 +73,8 @@ impl ControlPlane {
         config.registry = registry;
         config.cluster.api_endpoints = vec![SocketAddr::new(pod_api, addresses::API_PORT)];
         let keys = pki.service_account_keys().context("service account keys")?;
-        config.issuer = Some(Arc::new(Issuer::of_cluster(&config.cluster.domain, keys)));
+        let issuer = Arc::new(Issuer::of_cluster(&config.cluster.domain, keys));
+        config.issuer = Some(issuer.clone());
         let agents = Agents::default();
         config.nodes = Arc::new(agents.clone());
         let server = Server::new(config)?;
@@ -88,6 +90,7 @@ impl ControlPlane {
             client: server.client(User::component("kube-controller-manager")),
             informers: informers.clone(),
             recorders: recorders.clone(),
+            authority: Arc::new(Keys { pki: pki.clone(), issuer }),
             root_ca_pem: pki.ca_certificate().to_owned(),
             cluster_cidr: addresses::CLUSTER_CIDR.to_owned(),
             node_mask: addresses::NODE_MASK,

@@ -1,6 +1,7 @@
 //! The parts of a cluster as one process joins them. `up` runs all of them; servers and agents on machines of their
 //! own will run one each.
 
+mod authority;
 mod connector;
 mod control_plane;
 mod node;

@@ -6,7 +6,10 @@
 //! All are driven by changes and by one timer heap a queue. There is no periodic resync: a cache that shows all
 //! of a controller's own writes, and events for everything else, make it unnecessary.
 
+mod account_tokens;
+mod authority;
 mod catalog;
+mod certificates;
 mod context;
 mod deployment;
 mod endpoints;
@@ -21,6 +24,7 @@ mod replicaset;
 
 use std::sync::Arc;
 
+pub use authority::Authority;
 use catalog::Observer;
 use context::Context;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::ReplicationController};
@@ -39,6 +43,8 @@ pub struct Config {
     pub informers: Informers,
     /// Where events go.
     pub recorders: Recorders,
+    /// The holder of the cluster's keys.
+    pub authority: Arc<dyn Authority>,
     /// The cluster's root certificate: the content of every namespace's ConfigMap `kube-root-ca.crt`.
     pub root_ca_pem: String,
     /// The addresses of all Pods, for example `10.128.0.0/9`.
@@ -63,7 +69,9 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     start!(endpoints::legacy::run);
     start!(endpoints::mirror::run);
     start!(protection::run);
-    start!(namespace_defaults::run, config.root_ca_pem);
+    start!(namespace_defaults::run, config.root_ca_pem.clone());
+    start!(account_tokens::run, config.root_ca_pem, config.authority.clone());
+    start!(certificates::run, config.authority);
     start!(node::ipam::run, config.cluster_cidr, config.node_mask);
     start!(node::lifecycle::run);
     start!(node::eviction::run);

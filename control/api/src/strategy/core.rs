@@ -69,13 +69,6 @@ pub(super) fn pending(object: &mut Object) {
     object.insert("status".into(), json!({"phase": "Pending"}));
 }
 
-/// A request to be signed is not changed after it was made.
-pub(super) fn keep_spec(new: &mut Object, old: &Value, sub: Sub) {
-    if sub == Sub::Main {
-        new.insert("spec".into(), old["spec"].clone());
-    }
-}
-
 fn new_namespace(namespace: &mut Object) {
     namespace.insert("status".into(), json!({"phase": "Active"}));
     if let Some(spec) = child_or_new(namespace, "spec") {
@@ -112,7 +105,7 @@ fn update_namespace(new: &mut Object, old: &Value, sub: Sub) {
         Sub::Other => {
             new.insert("status".into(), old["status"].clone());
         }
-        Sub::Status | Sub::Scale => {}
+        Sub::Status | Sub::Scale | Sub::Approval => {}
     }
 }
 

@@ -1,7 +1,7 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, core, fields, pod};
+use super::{Generation, Strategy, certificates, core, fields, pod};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
 use crate::validation::{Fixed, names, workload};
 use crate::{columns, defaults};
@@ -370,17 +370,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         },
     ),
     ("events.k8s.io", "Event", EVENT),
-    (
-        "certificates.k8s.io",
-        "CertificateSigningRequest",
-        Strategy {
-            update: super::core::keep_spec,
-            columns: columns::CSR,
-            row: columns::csr,
-            fields: fields::CSR,
-            ..UNCOUNTED
-        },
-    ),
+    ("certificates.k8s.io", "CertificateSigningRequest", certificates::REQUEST),
     ("certificates.k8s.io", "ClusterTrustBundle", VERSIONED_DATA),
     (ADMISSION, "MutatingWebhookConfiguration", WEBHOOKS),
     (ADMISSION, "ValidatingWebhookConfiguration", WEBHOOKS),

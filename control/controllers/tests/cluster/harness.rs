@@ -21,15 +21,33 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
-use wherry_controllers::Config;
+use wherry_api::certificates::Request;
+use wherry_controllers::{Authority, Config};
 use wherry_reconcile::{Informer, Informers, Recorders, informer::Kind};
-use wherry_server::{Server, User};
+use wherry_server::pki::Pki;
+use wherry_server::{Issuer, Server, User};
 use wherry_store::MemoryStore;
 
 pub(crate) const ROOT_CA: &str = "-----BEGIN CERTIFICATE-----";
 pub(crate) const NODE: &str = "node-1";
 /// Long enough that only something that will never happen takes longer.
 const NEVER: Duration = Duration::from_secs(60);
+
+/// The cluster's keys, as the binary joins them.
+struct Keys {
+    pki: Pki,
+    issuer: Arc<Issuer>,
+}
+
+impl Authority for Keys {
+    fn certificate(&self, request: &Request, usages: &[&str], seconds: i64) -> Result<String, String> {
+        self.pki.sign(request, usages, seconds).map_err(|error| error.to_string())
+    }
+
+    fn token(&self, namespace: &str, name: &str, uid: &str, secret: &str) -> Result<String, String> {
+        self.issuer.legacy_token(namespace, name, uid, secret).map_err(|error| error.to_string())
+    }
+}
 
 pub(crate) struct Cluster {
     client: Client,
@@ -42,7 +60,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        let server = Server::new(wherry_server::Config::new(Arc::new(MemoryStore::new()))).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let pki = Pki::open(dir.path()).unwrap();
+        let issuer = Arc::new(Issuer::of_cluster("cluster.local", pki.service_account_keys().unwrap()));
+        let mut config = wherry_server::Config::new(Arc::new(MemoryStore::new()));
+        config.issuer = Some(issuer.clone());
+        let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();
         let client = server.client(User::admin());
         let cancel = CancellationToken::new();
@@ -51,6 +74,7 @@ impl Cluster {
             client: server.client(User::component("kube-controller-manager")),
             informers: Informers::new(server.client(User::component("kube-controller-manager")), cancel.clone()),
             recorders: Recorders::new(client.clone(), cancel.clone()),
+            authority: Arc::new(Keys { pki, issuer }),
             root_ca_pem: ROOT_CA.into(),
             cluster_cidr: "10.128.0.0/9".into(),
             node_mask: 18,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
+mod keys;
 
 use std::collections::BTreeSet;
 

@@ -9,6 +9,7 @@
 //! nothing is charged for it.
 
 pub(crate) mod amounts;
+mod certificates;
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
@@ -120,6 +121,10 @@ impl Chain {
             Box::new(storage::StorageObjectInUseProtection),
             Box::new(storage::PersistentVolumeClaimResize),
             Box::new(runtime_class::RuntimeClass),
+            Box::new(certificates::CertificateRequester),
+            Box::new(certificates::CertificateApproval),
+            Box::new(certificates::CertificateSigning),
+            Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_class::DefaultIngressClass),
             // Plugins that are configured at run time (policies, webhooks) belong here; the quota stays last.
             Box::new(resource_quota::ResourceQuota),

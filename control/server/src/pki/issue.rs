@@ -187,7 +187,7 @@ pub(crate) fn identity(certificate: &X509Certificate<'_>) -> Option<(String, Vec
     (!name.is_empty()).then_some((name, groups))
 }
 
-fn subject_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
+pub(super) fn subject_key(certificate: &X509Certificate<'_>) -> Option<Vec<u8>> {
     certificate.extensions().iter().find_map(|e| match e.parsed_extension() {
         ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
         _ => None,

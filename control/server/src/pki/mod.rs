@@ -18,6 +18,7 @@
 mod files;
 mod issue;
 mod kubeconfig;
+mod sign;
 pub(crate) mod tls;
 
 pub use kubeconfig::{Kubeconfig, default_path};
@@ -25,6 +26,8 @@ pub use kubeconfig::{Kubeconfig, default_path};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use wherry_api::certificates::Request;
 
 use crate::{Keys, User};
 
@@ -73,6 +76,9 @@ pub enum PkiError {
     /// A client certificate can name one group only.
     #[error("user {0:?} has more than one group; a client certificate carries one")]
     TooManyGroups(String),
+    /// A certificate that was asked for could not be signed.
+    #[error("sign a certificate: {0}")]
+    Sign(String),
     /// The TLS library refused the material.
     #[error("TLS configuration: {0}")]
     Tls(String),
@@ -138,6 +144,12 @@ impl Pki {
     /// A client certificate for `user` (CN is the name, O the group), kept in `NAME.crt`.
     pub fn client(&self, name: &str, user: &User) -> Result<Credentials, PkiError> {
         issue::leaf(&self.dir, name, &self.ca, &issue::Purpose::Client(user))
+    }
+
+    /// Signs the certificate (PEM) that `request` asks for, good for `usages` and `seconds` from now. Whether it should be
+    /// signed is the caller's to know.
+    pub fn sign(&self, request: &Request, usages: &[&str], seconds: i64) -> Result<String, PkiError> {
+        sign::certificate(&self.ca, request, usages, seconds, jiff::Timestamp::now().as_second())
     }
 
     /// The administrator's client certificate: kubernetes-admin of system:masters.

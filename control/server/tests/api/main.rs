@@ -6,6 +6,7 @@ mod accounts;
 mod admission;
 mod apply;
 mod bad_input;
+mod certificates;
 mod deletes;
 mod harness;
 mod identity;
