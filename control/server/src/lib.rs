@@ -31,6 +31,7 @@ mod nodes;
 mod objects;
 mod options;
 mod ownership;
+mod patience;
 pub mod pki;
 mod quota;
 mod respond;

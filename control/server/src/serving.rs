@@ -1,7 +1,7 @@
 //! Connections: TLS, HTTP/1.1 and HTTP/2 by ALPN, limits and the end.
 //!
 //! One task a connection, all owned by [`serve`]. A client gets 10 s for the handshake and 75 s (between requests too) for the head of
-//! a request; a server holds [`MAX_CONNECTIONS`] at a time and accepts no more until one ends. When `cancel` fires,
+//! a request, and five minutes to read what it is sent; a server holds [`MAX_CONNECTIONS`] at a time and accepts no more until one ends. When `cancel` fires,
 //! nothing is accepted any more, watches end, requests under way have [`DRAIN`] to finish, and then what is left
 //! is dropped.
 
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Layer as _, ServiceExt as _};
 
 use crate::User;
+use crate::patience::Patient;
 
 /// Connections held at the same time; each costs a file descriptor, of which other parts need some.
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
@@ -28,11 +29,13 @@ pub(crate) const MAX_CONNECTIONS: usize = 4096;
 const DRAIN: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(75);
+/// How long what is sent may lie unread. Somebody may look at `kubectl logs -f` in a pager for a while.
+const UNREAD: Duration = Duration::from_secs(300);
 /// A pause after `accept` failed for want of resources, so that the loop does not spin until some are free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What is known about the connection that a request came in by, as a request extension.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(crate) struct Peer {
     /// The user of the client's certificate.
     pub(crate) user: Option<User>,
@@ -127,6 +130,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set TCP_NODELAY");
     }
+    let stream = Patient::new(stream, UNREAD);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
