@@ -43,6 +43,7 @@ const SCENARIOS: &[Scenario] = &[
     ("create", creating::generators),
     ("run", creating::run_and_expose),
     ("apply", writing::apply_and_replace),
+    ("apply-on-the-server", writing::apply_on_the_server),
     ("patch", writing::patch_label_annotate),
     ("edit", writing::edit),
     ("delete", deleting::cascades),

@@ -24,7 +24,7 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
                 "Ready:          True\n    Restart Count:  0\n",
                 "http-get http://:http/ delay=0s timeout=1s period=1s",
                 "PodScheduled                True",
-                "QoS Class:                    Burstable",
+                "QoS Class:                   Burstable",
                 "Successfully assigned",
                 "Container started",
             ],

@@ -131,3 +131,41 @@ pub(crate) fn edit(s: &Scene) -> Result<()> {
     ensure!(!output.success && output.stderr.contains("deployments.apps \"web\" is invalid"), "{output:?}");
     s.prints("get deployment web -o jsonpath={.spec.progressDeadlineSeconds}", "300")
 }
+
+/// The server merges what is applied, and knows who manages which field.
+pub(crate) fn apply_on_the_server(s: &Scene) -> Result<()> {
+    let manifest = deployment("served", HELLO, 0);
+    let apply = "apply --server-side -f -";
+    ensure!(s.kubectl.ok_with(apply, &manifest)? == "deployment.apps/served serverside-applied\n");
+    let version =
+        s.kubectl.ok("get deployment served -o jsonpath={.metadata.managedFields[?(@.operation=='Apply')].time}")?;
+    ensure!(s.kubectl.ok_with(apply, &manifest)? == "deployment.apps/served serverside-applied\n");
+    s.prints("get deployment served -o jsonpath={.metadata.managedFields[?(@.operation=='Apply')].time}", &version)?;
+    ensure!(s.kubectl.ok_with("diff --server-side -f -", &manifest)?.is_empty());
+    s.kubectl.ok("set env deployment/served COLOR=blue")?;
+    s.kubectl.ok("label deployment served app=other --overwrite")?;
+    s.refuses_input(
+        apply,
+        &manifest,
+        &[
+            "Apply failed with 1 conflict: conflict with \"kubectl-label\" using apps/v1: .metadata.labels.app",
+            "--force-conflicts",
+        ],
+    )?;
+    ensure!(
+        s.kubectl.ok_with("apply --server-side --force-conflicts -f -", &manifest)?
+            == "deployment.apps/served serverside-applied\n"
+    );
+    s.prints("get deployment served -o jsonpath={.metadata.labels.app}", "served")?;
+    // What others set and the manifest does not name stays.
+    s.prints("get deployment served -o jsonpath={.spec.template.spec.containers[0].env[0].value}", "blue")?;
+    s.says("get deployment served -o yaml --show-managed-fields", &["manager: kubectl-set", "operation: Apply"])?;
+
+    // From client-side apply to the server's, without a conflict.
+    let map = |value: &str| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: moved}}\ndata: {value}\n");
+    s.kubectl.apply(&map("{a: \"1\", b: \"2\"}"))?;
+    ensure!(s.kubectl.ok_with(apply, &map("{a: \"3\"}"))? == "configmap/moved serverside-applied\n");
+    s.prints("get configmap moved -o jsonpath={.data}", "{\"a\":\"3\"}")?;
+    s.kubectl.ok("delete deployment/served configmap/moved")?;
+    Ok(())
+}

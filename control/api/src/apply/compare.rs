@@ -125,9 +125,12 @@ fn map_changes(
     (old, new): (Option<&Entries>, Option<&Entries>),
     changes: &mut Changes,
 ) {
-    let keys: BTreeSet<&String> = old.into_iter().chain(new).flat_map(Map::keys).collect();
+    let mut keys: BTreeSet<&str> = old.into_iter().chain(new).flat_map(Map::keys).map(String::as_str).collect();
+    // What Go always writes is there, if only as null: it comes and goes with the struct.
+    if old.is_none() || new.is_none() {
+        keys.extend(place.implied());
+    }
     for key in keys {
-        // What Go always writes is there, if only as null.
         let implied = place.implies(key).then_some(&Value::Null);
         let before = old.and_then(|map| map.get(key).or(implied));
         let after = new.and_then(|map| map.get(key).or(implied));
@@ -216,6 +219,13 @@ mod tests {
         assert!(changes.added.paths().contains(&".spec.containers[name=\"c\"]".to_owned()));
         assert!(changes.removed.paths().contains(&".spec.containers[name=\"a\"].image".to_owned()));
         assert_eq!(compare(&pods(), &new, &new), Changes::default());
+    }
+
+    #[test]
+    fn what_go_writes_as_null_comes_with_its_struct() {
+        let new = json!({"status": {"conditions": [{"type": "X", "status": "True"}]}});
+        let added = compare(&pods(), &pods().empty(), &new).added.paths();
+        assert!(added.contains(&".status.conditions[type=\"X\"].lastProbeTime".to_owned()), "{added:?}");
     }
 
     #[test]

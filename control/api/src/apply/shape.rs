@@ -75,10 +75,16 @@ impl<'f> Place<'f> {
 
     /// Whether a missing field counts as null: Go writes it even if nothing is in it.
     pub(super) fn implies(self, name: &str) -> bool {
-        match self {
-            Self::Struct(ty) => ty.field(name).is_some_and(|field| !field.omitempty && !field.omitzero),
-            _ => false,
-        }
+        matches!(self, Self::Struct(ty) if ty.field(name).is_some_and(is_always_written))
+    }
+
+    /// The fields that Go always writes.
+    pub(super) fn implied(self) -> impl Iterator<Item = &'f str> {
+        let fields = match self {
+            Self::Struct(ty) => ty.fields.as_slice(),
+            _ => &[],
+        };
+        fields.iter().filter(|field| is_always_written(field)).map(|field| field.name.as_ref())
     }
 
     /// The map or list that `value` is to this place, if it is owned in parts.
@@ -111,6 +117,12 @@ impl<'f> Place<'f> {
         }
         format!("k:{}", Value::Object(keys))
     }
+}
+
+/// `omitempty` does not leave out a Go struct, such as a time held by value.
+fn is_always_written(field: &Field) -> bool {
+    let by_value = !field.pointer && matches!(field.shape, Shape::Time | Shape::MicroTime);
+    !field.omitzero && (!field.omitempty || by_value)
 }
 
 /// A value that is owned in parts.
