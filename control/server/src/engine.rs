@@ -140,6 +140,10 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
         return Err(Status::no_such_path());
     }
     let resource = engine.registry.find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    // Authorized like GET, but upstream's router has no such route.
+    if parts.method == http::Method::HEAD {
+        return Err(method_not_allowed());
+    }
     let closing = parts.extensions.get::<Peer>().map(|p| p.closing.clone());
     let stored = stored_row(&engine.registry, &resource);
     let call = Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing };
@@ -160,7 +164,7 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
         return Err(call.not_supported());
     }
     match call.info.verb {
-        Verb::Get => verbs::get::run(&call),
+        Verb::Get => verbs::get::run(&call).await,
         Verb::List => verbs::list::run(&call).await,
         Verb::Watch => verbs::watch::run(&call).await,
         Verb::Create => verbs::create::run(&call, body).await,

@@ -35,9 +35,7 @@ impl<'a> Query<'a> {
     pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, Status> {
         self.get(key)
             .map(|v| {
-                v.parse().map_err(|_| {
-                    Status::bad_request(format!("strconv.ParseInt: parsing {v:?}: invalid syntax (parameter {key})"))
-                })
+                v.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {v:?}: invalid syntax")))
             })
             .transpose()
     }
@@ -59,6 +57,11 @@ pub(crate) fn check_dry_run(value: &str) -> Result<(), Status> {
         return Ok(());
     }
     Err(invalid("DeleteOptions", FieldError::not_supported(&Path::new("dryRun"), value, &["All"])))
+}
+
+/// 422 about an options object if there is anything wrong with it.
+pub(crate) fn all_invalid(kind: &str, errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", kind, "", errors)) }
 }
 
 /// 422 about an options object.

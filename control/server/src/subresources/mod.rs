@@ -26,7 +26,7 @@ pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Resu
     }
     let core = call.resource.group.is_empty();
     match (subresource, call.resource.plural.as_str(), call.info.verb) {
-        ("status" | "approval", _, Verb::Get) => verbs::get::run(call),
+        ("status" | "approval", _, Verb::Get) => verbs::get::run(call).await,
         ("approval", _, Verb::Update) => verbs::update::replace(call, body, Sub::Approval, subresource).await,
         ("approval", _, Verb::Patch) => verbs::patch::change(call, body, Sub::Approval, subresource).await,
         ("status", _, Verb::Update) => verbs::update::replace(call, body, Sub::Status, subresource).await,

@@ -25,8 +25,9 @@ pub(crate) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let options = Options::read(call, body).await?;
     let query = call.query();
     let selection = Selection::parse(call, &query)?;
-    let Ok(page) = list::page(call, &query, &selection).await? else {
-        return Err(Status::expired("The provided continue parameter is too old."));
+    let page = match list::page(call, &query, &selection).await? {
+        Ok(page) => page,
+        Err(expired) => return Ok(expired.response()),
     };
     let metadata = page.metadata();
     let names: Vec<_> = page.entries.iter().map(|e| e.key.name.clone()).collect();

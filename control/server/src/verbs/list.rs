@@ -21,7 +21,7 @@ use super::paging::Continue;
 use super::selection::Selection;
 use crate::engine::Call;
 use crate::negotiate::{Format, View};
-use crate::options::{Query, invalid};
+use crate::options::{Query, all_invalid};
 use crate::{objects, respond, stream, tables};
 
 /// How long a read waits for a revision that another server has shown to the client.
@@ -95,7 +95,7 @@ pub(crate) fn list_type(call: &Call, view: View) -> (String, &str) {
 pub(crate) struct Expired(Continue);
 
 impl Expired {
-    fn response(&self) -> Response {
+    pub(crate) fn response(&self) -> Response {
         let status = Status::expired(
             "The provided continue parameter is too old to display a consistent list result. You can start a new list \
              without the continue parameter, or use the continue token in this response to retrieve the remainder of \
@@ -120,11 +120,9 @@ pub(crate) async fn page(
     // With selectors, how many objects make a page is not known before they are looked at.
     let fetched = if selection.is_everything() { limit } else { 0 };
     let mut range = selection.narrow(call, call.range()).limit(fetched);
-    let mut base = None;
     if let Some(token) = &options.token {
         let (namespace, name) = token.start();
         range = range.after(namespace, name);
-        base = Some(token.rv);
     }
     let list = match read(call, &range, options.at).await {
         Ok(list) => list,
@@ -145,8 +143,8 @@ pub(crate) async fn page(
             more = true;
         }
     }
-    // Pages of an inconsistent list go on being that.
-    let at = base.filter(|rv| *rv < 0).unwrap_or_else(|| i64::try_from(revision).unwrap_or(i64::MAX));
+    // What follows a page that was taken from the newest state is consistent with it.
+    let at = i64::try_from(revision).unwrap_or(i64::MAX);
     let token = if more { entries.last().map(|last| Continue::after(last, at)) } else { None };
     let remaining = (more && selection.is_everything()).then(|| count - entries.len());
     Ok(Ok(Page { revision, entries, token, remaining }))
@@ -201,15 +199,17 @@ impl Options {
         let matching = query.get("resourceVersionMatch");
         let token = query.get("continue");
         check(version, matching, token.is_some(), query.boolean("sendInitialEvents").is_some())?;
-        let revision = version.map(parse_revision).transpose()?;
         if let Some(token) = token {
             let token = Continue::decode(token)?;
-            if revision.is_some_and(|r| r != 0) {
+            if version.is_some_and(|version| version != "0") {
                 return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
             }
             let at = u64::try_from(token.rv).map_or(At::Latest, At::Exact);
             return Ok(Self { at, limit, token: Some(token) });
         }
+        let revision = version.map(parse_revision).transpose();
+        let revision =
+            revision.map_err(|error| Status::bad_request(format!("invalid resource version: {}", error.message)))?;
         let at = match (revision, matching) {
             // Reads at 0 may be answered from any state; ours is the newest.
             (None | Some(0), _) => At::Latest,
@@ -219,6 +219,8 @@ impl Options {
             (Some(revision), None) if limit > 0 => At::Exact(revision),
             (Some(revision), None) => At::NotOlderThan(revision),
         };
+        // What any state will do for comes whole.
+        let limit = if version == Some("0") { 0 } else { limit };
         Ok(Self { at, limit, token: None })
     }
 }
@@ -235,27 +237,29 @@ pub(crate) fn parse_revision(text: &str) -> Result<u64, Status> {
     })
 }
 
+/// Everything that is wrong with the combination of options.
 fn check(version: Option<&str>, matching: Option<&str>, paged: bool, initial_events: bool) -> Result<(), Status> {
     let path = Path::new("resourceVersionMatch");
-    let forbidden = |detail: &str| Err(invalid("ListOptions", FieldError::forbidden(&path, detail)));
+    let mut errors = Vec::new();
     if let Some(matching) = matching {
         if version.is_none() {
-            return forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided");
+            let detail = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            errors.push(FieldError::forbidden(&path, detail));
         }
         if paged {
-            return forbidden("resourceVersionMatch is forbidden when continue is provided");
+            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
         }
         if !matches!(matching, "Exact" | "NotOlderThan") {
-            let error = FieldError::not_supported(&path, matching, &["Exact", "NotOlderThan", ""]);
-            return Err(invalid("ListOptions", error));
+            errors.push(FieldError::not_supported(&path, matching, &["Exact", "NotOlderThan", ""]));
         }
         if matching == "Exact" && version == Some("0") {
-            return forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+            let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            errors.push(FieldError::forbidden(&path, detail));
         }
     }
     if initial_events {
         let path = Path::new("sendInitialEvents");
-        return Err(invalid("ListOptions", FieldError::forbidden(&path, "sendInitialEvents is forbidden for list")));
+        errors.push(FieldError::forbidden(&path, "sendInitialEvents is forbidden for list"));
     }
-    Ok(())
+    all_invalid("ListOptions", &errors)
 }

@@ -9,10 +9,11 @@ use wherry_store::Entry;
 const VERSION: &str = "meta.k8s.io/v1";
 
 /// Where the next page begins.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Continue {
     v: String,
-    /// The revision of the first page; -1 for the newest state, which makes an inconsistent list.
+    /// The revision of the first page; negative for the newest state, which makes an inconsistent list.
     pub(crate) rv: i64,
     /// `namespace/name` (the namespace empty for cluster-scoped objects) of the last object.
     start: String,
@@ -34,17 +35,23 @@ impl Continue {
     }
 
     pub(crate) fn decode(token: &str) -> Result<Self, Status> {
-        let invalid = |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
-        let json = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|e| invalid(&e))?;
-        let found: Self = serde_json::from_slice(&json).map_err(|e| invalid(&e))?;
+        let invalid =
+            |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+        let json = URL_SAFE_NO_PAD.decode(token).map_err(|e| invalid(&e.to_string()))?;
+        let found: Self = serde_json::from_slice(&json).map_err(|e| invalid(&e.to_string()))?;
         if found.v != VERSION {
-            return Err(invalid(&"server does not recognize this encoded version"));
+            return Err(invalid(&format!("server does not recognize this encoded version {}", found.v)));
         }
-        if found.rv == 0 || found.rv < -1 {
-            return Err(invalid(&"incorrect encoded start resourceVersion"));
+        if found.rv == 0 {
+            return Err(invalid("incorrect encoded start resourceVersion (version meta.k8s.io/v1)"));
         }
-        if !found.start.contains('/') {
-            return Err(invalid(&"invalid start key"));
+        if found.start.is_empty() {
+            return Err(invalid("encoded start key empty (version meta.k8s.io/v1)"));
+        }
+        let (namespace, name) = found.start();
+        let foreign = |part: &str| matches!(part, "." | "..") || part.contains('/');
+        if !found.start.contains('/') || name.is_empty() || foreign(namespace) || foreign(name) {
+            return Err(invalid(&found.start));
         }
         Ok(found)
     }
@@ -66,15 +73,23 @@ mod tests {
         assert_eq!(Continue::decode(&token.encode()).unwrap(), token);
         assert_eq!(token.start(), ("ns", "a"));
         assert_eq!(token.inconsistent().rv, -1);
-        let bad = |json: &str| Continue::decode(&URL_SAFE_NO_PAD.encode(json)).unwrap_err();
-        for json in [
-            "",
-            "{}",
-            r#"{"v":"x","rv":1,"start":"/a"}"#,
-            r#"{"v":"meta.k8s.io/v1","rv":0,"start":"/a"}"#,
-            r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a"}"#,
+        assert_eq!(Continue::decode(&token.inconsistent().encode()).unwrap().rv, -1);
+        for (json, text) in [
+            ("", "EOF while parsing a value at line 1 column 0"),
+            ("{}", "server does not recognize this encoded version "),
+            (r#"{"v":"x","rv":1,"start":"/a"}"#, "server does not recognize this encoded version x"),
+            (
+                r#"{"v":"meta.k8s.io/v1","rv":0,"start":"/a"}"#,
+                "incorrect encoded start resourceVersion (version meta.k8s.io/v1)",
+            ),
+            (r#"{"v":"meta.k8s.io/v1","rv":1}"#, "encoded start key empty (version meta.k8s.io/v1)"),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a"}"#, "a"),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"a/../b"}"#, "a/../b"),
+            (r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../b"}"#, "../b"),
         ] {
-            assert_eq!(bad(json).code, 400, "{json}");
+            let refused = Continue::decode(&URL_SAFE_NO_PAD.encode(json)).unwrap_err();
+            let expected = format!("invalid continue token: continue key is not valid: {text}");
+            assert_eq!((refused.code, refused.message), (400, expected), "{json}");
         }
         assert_eq!(Continue::decode("!").unwrap_err().code, 400);
     }

@@ -3,7 +3,7 @@
 //! | resourceVersion | sendInitialEvents | begins with |
 //! |---|---|---|
 //! | none or 0 | unset | an ADDED for each object there is |
-//! | N | unset | what happened after N |
+//! | N | unset | what happened after N, even if N is yet to come |
 //! | any | true | an ADDED for each object there is, then a BOOKMARK that says so |
 //! | any | false | what happens from now on (or after N) |
 //!
@@ -37,7 +37,7 @@ use crate::engine::Call;
 use crate::frames::{Encoder, Kind};
 use crate::negotiate::{Offers, accept};
 use crate::objects;
-use crate::options::{Query, invalid};
+use crate::options::{Query, all_invalid};
 use crate::respond;
 
 /// How much is gathered before it is handed to the connection.
@@ -65,27 +65,27 @@ async fn begin(
     call: &Call,
     selection: Selection,
     options: &Options,
-    mut encoder: Encoder,
+    encoder: Encoder,
 ) -> Result<Result<Watcher, Bytes>, Status> {
     let store = &call.engine.store;
     let range = selection.narrow(call, call.range());
-    if let Some(revision) = options.revision {
-        wait(call, revision).await?;
-    }
     let (initial, from) = if options.initial {
+        if let Some(revision) = options.revision
+            && let Err(future) = wait(call, revision).await
+        {
+            return refused(encoder, &future);
+        }
         let list = store.list(&range, At::Latest).map_err(|e| objects::store_status(&e))?;
         let initial = list.entries.into_iter().filter(|e| selection.matches(e)).collect();
         (initial, list.revision)
     } else {
-        (VecDeque::new(), options.revision.unwrap_or_else(|| store.revision()))
+        // Who begins in the future waits for it.
+        let newest = store.revision();
+        (VecDeque::new(), options.revision.map_or(newest, |revision| revision.min(newest)))
     };
     let watch = match store.watch(range, from) {
         Ok(watch) => watch,
-        Err(StoreError::Compacted { oldest }) => {
-            let mut gone = Vec::new();
-            encoder.error(&mut gone, &too_old(from, oldest))?;
-            return Ok(Err(gone.into()));
-        }
+        Err(StoreError::Compacted { oldest }) => return refused(encoder, &too_old(from, oldest)),
         Err(error) => return Err(objects::store_status(&error)),
     };
     let mut bookmarks = tokio::time::interval(call.engine.bookmark_interval);
@@ -97,11 +97,19 @@ async fn begin(
         initial,
         initial_end: (options.initial && options.bookmark_initial).then_some(from),
         watch,
+        after: options.revision.unwrap_or(0),
         bookmarks: options.bookmarks.then_some(bookmarks),
         deadline: Box::pin(tokio::time::sleep(options.timeout)),
         closing: call.closing.clone().unwrap_or_default(),
         ended: false,
     }))
+}
+
+/// Once the request was understood, what is wrong with it is told in the stream.
+fn refused(mut encoder: Encoder, why: &Status) -> Result<Result<Watcher, Bytes>, Status> {
+    let mut event = Vec::new();
+    encoder.error(&mut event, why)?;
+    Ok(Err(event.into()))
 }
 
 fn too_old(asked: u64, oldest: u64) -> Status {
@@ -116,6 +124,8 @@ struct Watcher {
     /// The revision of the bookmark that ends the initial events, until it is sent.
     initial_end: Option<u64>,
     watch: Watch,
+    /// What happened up to this revision is known to the client.
+    after: u64,
     bookmarks: Option<Interval>,
     deadline: Pin<Box<Sleep>>,
     closing: CancellationToken,
@@ -158,7 +168,9 @@ impl Watcher {
                 event = self.watch.next() => if !self.take(out, event)? { return Ok(()) },
                 () = tick(&mut self.bookmarks) => {
                     let revision = self.watch.progress();
-                    self.encoder.bookmark(out, revision, false)?;
+                    if revision >= self.after {
+                        self.encoder.bookmark(out, revision, false)?;
+                    }
                 }
             }
         }
@@ -177,7 +189,9 @@ impl Watcher {
     fn take(&mut self, out: &mut Vec<u8>, event: Option<Result<Arc<Event>, StoreError>>) -> Result<bool, Status> {
         match event {
             Some(Ok(event)) => {
-                self.write(out, &event)?;
+                if event.revision > self.after {
+                    self.write(out, &event)?;
+                }
                 return Ok(true);
             }
             Some(Err(StoreError::Compacted { oldest })) => {
@@ -243,26 +257,26 @@ impl Options {
     }
 }
 
+/// Everything that is wrong with the combination of options.
 fn check(query: &Query<'_>, send: Option<bool>) -> Result<(), Status> {
     let path = Path::new("resourceVersionMatch");
     let matching = query.get("resourceVersionMatch");
-    let failed = |error| Err(invalid("ListOptions", error));
+    let mut errors = Vec::new();
     if send.is_some() && matching != Some("NotOlderThan") {
         let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-        return failed(FieldError::forbidden(&path, detail));
+        errors.push(FieldError::forbidden(&path, detail));
     }
-    let Some(matching) = matching else {
-        return Ok(());
-    };
-    if send.is_none() {
-        let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-        return failed(FieldError::forbidden(&path, detail));
+    if let Some(matching) = matching {
+        if send.is_none() {
+            let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+        if matching != "NotOlderThan" {
+            errors.push(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
+        }
+        if query.get("continue").is_some() {
+            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
+        }
     }
-    if matching != "NotOlderThan" {
-        return failed(FieldError::not_supported(&path, matching, &["NotOlderThan"]));
-    }
-    if query.get("continue").is_some() {
-        return failed(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
-    }
-    Ok(())
+    all_invalid("ListOptions", &errors)
 }

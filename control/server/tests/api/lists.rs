@@ -63,8 +63,14 @@ async fn an_expired_page_leads_on() {
     let gone = api.get(&format!("{MAPS}?limit=1&continue={token}")).await.expect(410);
     assert_eq!(gone["reason"], "Expired");
     let token = gone["metadata"]["continue"].as_str().unwrap();
+    let second = api.get(&format!("{MAPS}?limit=1&continue={token}")).await.expect(200);
+    assert_eq!(names(&second), ["b"]);
+    // From here on the list is consistent again: as of this page.
+    api.delete(&format!("{MAPS}/c"), None).await.expect(200);
+    let token = second["metadata"]["continue"].as_str().unwrap();
     let rest = api.get(&format!("{MAPS}?continue={token}")).await.expect(200);
-    assert_eq!(names(&rest), ["b", "c", "d"]);
+    assert_eq!(names(&rest), ["c", "d"]);
+    assert_eq!(rest["metadata"]["resourceVersion"], second["metadata"]["resourceVersion"]);
     assert_eq!(api.get(&format!("{MAPS}?resourceVersion={old}&resourceVersionMatch=Exact")).await.code, 410);
 }
 
@@ -78,15 +84,84 @@ async fn versions_are_matched() {
     assert_eq!(count(&format!("resourceVersion={now}&resourceVersionMatch=NotOlderThan")).await, 3);
     assert_eq!(count(&format!("resourceVersion={now}")).await, 3);
     assert_eq!(count("resourceVersion=0").await, 3);
-    for (query, code) in [
-        ("resourceVersionMatch=Exact", 422),
-        ("resourceVersion=1&resourceVersionMatch=Bogus", 422),
-        ("resourceVersion=0&resourceVersionMatch=Exact", 422),
-        ("sendInitialEvents=true", 422),
-        ("resourceVersion=x", 400),
-        ("limit=x", 400),
+    // What any state will do for comes whole; a limited list at N without a match is exact.
+    assert_eq!(count("resourceVersion=0&limit=1").await, 3);
+    assert_eq!(count(&format!("resourceVersion={now}&limit=9")).await, 2);
+    assert_eq!(count(&format!("resourceVersion={now}&resourceVersionMatch=NotOlderThan&limit=9")).await, 3);
+    let one = api.get(&format!("{MAPS}/z?resourceVersion={now}")).await.expect(200);
+    assert_eq!(one["metadata"]["name"], "z");
+}
+
+#[tokio::test]
+async fn combinations_that_mean_nothing_are_refused() {
+    let api = with_maps(2).await;
+    let page = api.get(&format!("{MAPS}?limit=1")).await.value();
+    let token = page["metadata"]["continue"].as_str().unwrap();
+    let requires = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+    let unless = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+    let number = "resourceVersion: Invalid value: \"x\": strconv.ParseUint: parsing \"x\": invalid syntax";
+    for (query, code, text) in [
+        ("resourceVersionMatch=Exact", 422, format!("Forbidden: {unless}")),
+        (
+            "resourceVersion=1&resourceVersionMatch=Bogus",
+            422,
+            "Unsupported value: \"Bogus\": supported values: \"Exact\", \"NotOlderThan\", \"\"".to_owned(),
+        ),
+        (
+            "resourceVersion=0&resourceVersionMatch=Exact",
+            422,
+            "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"".to_owned(),
+        ),
+        (
+            &format!("resourceVersionMatch=Exact&continue={token}"),
+            422,
+            format!(
+                "ListOptions.meta.k8s.io \"\" is invalid: [resourceVersionMatch: Forbidden: {unless}, resourceVersionMatch: \
+                 Forbidden: resourceVersionMatch is forbidden when continue is provided]"
+            ),
+        ),
+        ("sendInitialEvents=true", 422, "sendInitialEvents is forbidden for list".to_owned()),
+        ("sendInitialEvents=false", 422, "sendInitialEvents is forbidden for list".to_owned()),
+        ("resourceVersion=x", 400, format!("invalid resource version: {number}")),
+        ("resourceVersion=-1", 400, "invalid resource version: resourceVersion: Invalid value: \"-1\"".to_owned()),
+        ("limit=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
+        (
+            &format!("resourceVersion=1&continue={token}"),
+            400,
+            "specifying resource version is not allowed when using continue".to_owned(),
+        ),
+        (
+            "continue=e30",
+            400,
+            "invalid continue token: continue key is not valid: server does not recognize".to_owned(),
+        ),
+        ("watch=1&sendInitialEvents=true", 422, requires.to_owned()),
+        ("watch=1&sendInitialEvents=false&resourceVersion=1", 422, requires.to_owned()),
+        (
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact&resourceVersion=1",
+            422,
+            format!(
+                "[resourceVersionMatch: Forbidden: {requires}, resourceVersionMatch: Unsupported value: \"Exact\": supported \
+                 values: \"NotOlderThan\"]"
+            ),
+        ),
+        (
+            "watch=1&resourceVersionMatch=NotOlderThan&resourceVersion=1",
+            422,
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided".to_owned(),
+        ),
+        ("watch=1&timeoutSeconds=x", 400, "strconv.ParseInt: parsing \"x\": invalid syntax".to_owned()),
     ] {
-        assert_eq!(api.get(&format!("{MAPS}?{query}")).await.code, code, "{query}");
+        let refused = api.get(&format!("{MAPS}?{query}")).await.expect(code);
+        assert!(refused["message"].as_str().unwrap().contains(&text), "{query}: {}", refused["message"]);
+    }
+    // A first page and 0 may be told together with a token.
+    api.get(&format!("{MAPS}?resourceVersion=0&continue={token}")).await.expect(200);
+    let future = api.get(&format!("{MAPS}?resourceVersion=99999")).await.expect(504);
+    assert_eq!(future["reason"], "Timeout");
+    assert!(future["message"].as_str().unwrap().starts_with("Timeout: Too large resource version: 99999, current: "));
+    for method in ["HEAD", "OPTIONS"] {
+        assert_eq!(api.send(method, MAPS, &[], "").await.code, 405, "{method}");
     }
 }
 

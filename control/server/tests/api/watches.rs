@@ -117,7 +117,8 @@ async fn a_lost_history_is_gone_and_a_future_one_too_large() {
     let store = store();
     let api = Api::over(wherry_server::Config::new(store.clone())).await;
     with_maps(&api, &["a", "b"]).await;
-    wherry_store::Store::compact(&*store, wherry_store::Store::revision(&*store)).unwrap();
+    let oldest = wherry_store::Store::revision(&*store);
+    wherry_store::Store::compact(&*store, oldest).unwrap();
     let mut events = api.watch(&format!("{MAPS}?watch=1&resourceVersion=1"), &[]).await;
     let error = events.next().await.unwrap();
     assert_eq!(
@@ -125,8 +126,38 @@ async fn a_lost_history_is_gone_and_a_future_one_too_large() {
         (&json!("ERROR"), &json!(410), &json!("Expired"))
     );
     assert!(events.next().await.is_none());
-    let future = api.get(&format!("{MAPS}?watch=1&resourceVersion=99999")).await.expect(504);
-    assert_eq!(future["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert_eq!(error["object"]["message"], format!("too old resource version: 1 ({oldest})"));
+    // What there is cannot be shown as of the future.
+    let query = "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion=99999";
+    let mut events = api.watch(&format!("{MAPS}?{query}"), &[]).await;
+    let error = events.next().await.unwrap();
+    assert_eq!((&error["type"], &error["object"]["code"]), (&json!("ERROR"), &json!(504)));
+    assert_eq!(error["object"]["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_begins_in_the_future_waits_for_it() {
+    let api = Api::new().await;
+    let now = version(&api.get(MAPS).await.value());
+    let mut events = api.watch(&format!("{MAPS}?watch=1&resourceVersion={}", now + 2), &[]).await;
+    with_maps(&api, &["a", "b", "c"]).await;
+    assert_eq!(events.brief().await, pair("ADDED", "c"));
+}
+
+#[tokio::test]
+async fn the_deprecated_form_of_a_watch_names_its_object_in_the_path() {
+    let api = Api::new().await;
+    with_maps(&api, &["a", "b"]).await;
+    let path = "/api/v1/watch/namespaces/default/configmaps";
+    let mut all = api.watch(path, &[]).await;
+    assert_eq!(all.brief().await, pair("ADDED", "a"));
+    for query in ["", "?fieldSelector=metadata.name%3Db"] {
+        let mut one = api.watch(&format!("{path}/b{query}"), &[]).await;
+        assert_eq!(one.brief().await, pair("ADDED", "b"));
+    }
+    let other = api.get(&format!("{path}/b?fieldSelector=metadata.name%3Da")).await.expect(400);
+    assert_eq!(other["message"], "fieldSelector metadata.name doesn't match requested name");
 }
 
 #[tokio::test]
