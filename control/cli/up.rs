@@ -44,6 +44,9 @@ pub(crate) struct Up {
     /// How many nodes, each in a network of its own
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
     nodes: u16,
+    /// Accept the bearer tokens in FILE: lines of `token,user,uid`, and optionally a quoted list of groups
+    #[arg(long, value_name = "FILE")]
+    token_auth_file: Option<PathBuf>,
     /// Use the containerd at SOCKET instead of starting one
     #[arg(long, value_name = "SOCKET")]
     containerd: Option<PathBuf>,
@@ -132,7 +135,8 @@ impl Up {
         }
 
         progress.set_message("starting the API server");
-        let mut control = ControlPlane::start(dir.path(), cluster.api_ip(), images.clone()).await?;
+        let mut control =
+            ControlPlane::start(dir.path(), cluster.api_ip(), images.clone(), self.token_auth_file.as_deref()).await?;
         let names = [cluster.api_ip()];
         control.listen(listener, &names)?;
         control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;

@@ -15,7 +15,7 @@ use wherry_reconcile::{Informers, Recorders};
 use wherry_runtime::ImageKind;
 use wherry_scheduler::{ImageKinds, Kind};
 use wherry_server::pki::{Kubeconfig, Pki};
-use wherry_server::{Config, Issuer, Server, User};
+use wherry_server::{Config, Issuer, Server, StaticTokens, User};
 
 use super::authority::Keys;
 use super::connector::Agents;
@@ -54,8 +54,13 @@ pub(crate) struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Opens the state below `dir` and starts everything but the listeners.
-    pub(crate) async fn start(dir: &Path, pod_api: IpAddr, images: Arc<Images>) -> anyhow::Result<Self> {
+    /// Opens the state below `dir` and starts everything but the listeners. `token_file` holds further bearer tokens.
+    pub(crate) async fn start(
+        dir: &Path,
+        pod_api: IpAddr,
+        images: Arc<Images>,
+        token_file: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let pki = Arc::new(Pki::open(dir).context("certificates")?);
         let registry = Arc::new(Registry::builtin());
         let store = {
@@ -75,6 +80,9 @@ impl ControlPlane {
         let keys = pki.service_account_keys().context("service account keys")?;
         let issuer = Arc::new(Issuer::of_cluster(&config.cluster.domain, keys));
         config.issuer = Some(issuer.clone());
+        if let Some(file) = token_file {
+            config.tokens.push(Arc::new(StaticTokens::read(file).context("the token file")?));
+        }
         let agents = Agents::default();
         config.nodes = Arc::new(agents.clone());
         let server = Server::new(config)?;

@@ -8,6 +8,7 @@
 
 mod account_tokens;
 mod authority;
+mod bootstrap_tokens;
 mod catalog;
 mod certificates;
 mod context;
@@ -72,6 +73,7 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     start!(namespace_defaults::run, config.root_ca_pem.clone());
     start!(account_tokens::run, config.root_ca_pem, config.authority.clone());
     start!(certificates::run, config.authority);
+    start!(bootstrap_tokens::run);
     start!(node::ipam::run, config.cluster_cidr, config.node_mask);
     start!(node::lifecycle::run);
     start!(node::eviction::run);

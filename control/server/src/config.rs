@@ -27,7 +27,7 @@ pub struct Config {
     pub authorizer: Arc<dyn Authorizer>,
     /// Who vouches for service accounts; without one, a key that is kept nowhere.
     pub issuer: Option<Arc<Issuer>>,
-    /// Recognisers of bearer tokens, asked in order after that of service accounts.
+    /// Further recognisers of bearer tokens, asked in order after those of service accounts and bootstrap tokens.
     pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
     /// The cluster's addresses.
     pub cluster: Cluster,

@@ -49,5 +49,5 @@ mod verbs;
 pub use config::{Cluster, Config, describe};
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
 pub use server::{Server, ServerError};
-pub use tokens::{Issuer, KeyError, Keys};
+pub use tokens::{Issuer, KeyError, Keys, StaticTokens, TokenFileError};
 pub use user::User;

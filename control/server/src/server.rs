@@ -20,7 +20,7 @@ use crate::layers::limit::{self, Limits};
 use crate::layers::{authenticate, authorize, failures, impersonate, rescue};
 use crate::quota::{self, Ledger};
 use crate::respond::Failure;
-use crate::tokens::{self, Issuer, KeyError, Keys, ServiceAccounts};
+use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
 use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
 
 /// Why a server could not be put together or served.
@@ -136,14 +136,16 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// All authenticators of tokens: that of service accounts, then `others`.
+/// All authenticators of tokens: those whose tokens the cluster keeps, then `others`.
 fn authenticators(
     issuer: &Arc<Issuer>,
     store: &Arc<dyn wherry_store::Store>,
     others: Vec<Arc<dyn TokenAuthenticator>>,
 ) -> Arc<Authenticators> {
     let accounts = ServiceAccounts::new(Arc::clone(issuer), Arc::clone(store));
-    let list = std::iter::once(Arc::new(accounts) as Arc<dyn TokenAuthenticator>).chain(others).collect();
+    let bootstrap = BootstrapTokens::new(Arc::clone(store));
+    let own: [Arc<dyn TokenAuthenticator>; 2] = [Arc::new(accounts), Arc::new(bootstrap)];
+    let list = own.into_iter().chain(others).collect();
     Arc::new(Authenticators::new(list, Arc::clone(issuer.audiences())))
 }
 

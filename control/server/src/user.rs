@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
 /// The group of requests that proved none.
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
+/// The user of requests that proved no identity.
+pub(crate) const ANONYMOUS: &str = "system:anonymous";
 /// The group that may do everything.
 pub(crate) const MASTERS: &str = "system:masters";
 
@@ -59,7 +61,7 @@ impl User {
 
     /// A request without an identity.
     pub fn anonymous() -> Self {
-        Self::new("system:anonymous", [UNAUTHENTICATED])
+        Self::new(ANONYMOUS, [UNAUTHENTICATED])
     }
 
     /// Whether the user belongs to `group`.

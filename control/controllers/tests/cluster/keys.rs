@@ -60,6 +60,21 @@ async fn certificates_are_approved_signed_and_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bootstrap_tokens_go_when_their_time_is_over() {
+    let cluster = Cluster::start().await;
+    let secrets = cluster.api::<Secret>("kube-system");
+    for (name, end) in [("old", "2020-01-01T00:00:00Z"), ("new", "2099-01-01T00:00:00Z")] {
+        let secret = json!({
+            "metadata": { "name": name }, "type": "bootstrap.kubernetes.io/token", "stringData": { "expiration": end },
+        });
+        secrets.create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    }
+    cluster.until_gone::<Secret>("kube-system", "old").await;
+    assert!(secrets.get("new").await.is_ok());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_secret_that_names_an_account_is_given_its_token_and_goes_with_it() {
     let cluster = Cluster::start().await;
     let accounts = cluster.api::<ServiceAccount>("default");

@@ -6,6 +6,7 @@ use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::{Credentials, PkiError};
@@ -43,5 +44,6 @@ pub(super) fn server(credentials: &Credentials, ca: &str) -> Result<Arc<rustls::
 pub(crate) fn peer_user(certificates: &[CertificateDer<'_>]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
     let (name, groups) = super::issue::identity(&certificate)?;
-    Some(User::new(name, groups))
+    let digest = hex::encode(Sha256::digest(certificates.first()?));
+    Some(User::new(name, groups).with_extra(crate::user::CREDENTIAL_ID, &format!("X509SHA256={digest}")))
 }

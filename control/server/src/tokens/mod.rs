@@ -1,4 +1,4 @@
-//! Tokens: service accounts' own (signed here), and where they are recognised.
+//! Bearer tokens: service accounts' own (signed here), bootstrap tokens (Secrets), and those of a file.
 //!
 //! ```text
 //! serviceaccounts/token -> Issuer -> JWT -> Pod -> Authorization: Bearer ... -> ServiceAccounts -> User
@@ -8,17 +8,21 @@
 //! (account; Pod, Secret or Node) is there with the uid it had. All of that is looked up in the store at each request:
 //! nothing has to expire from a cache when an object goes.
 
+mod bootstrap;
 mod claims;
 mod discovery;
 mod keys;
 mod service_accounts;
+mod static_file;
 
 use std::sync::Arc;
 
+pub(crate) use bootstrap::BootstrapTokens;
 pub(crate) use claims::{Claims, Kubernetes, LegacyClaims, Reference};
 pub(crate) use discovery::{PATHS, router};
 pub use keys::{KeyError, Keys};
 pub(crate) use service_accounts::ServiceAccounts;
+pub use static_file::{StaticTokens, TokenFileError};
 
 /// The issuer of tokens that lie in Secrets, whoever signs the others.
 pub(crate) const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";

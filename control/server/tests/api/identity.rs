@@ -56,7 +56,19 @@ async fn impersonation_is_asked_for_and_authorized() {
     api.send("GET", PODS, &as_system, "").await.expect(200);
     assert_eq!(api.send("GET", PODS, &[("impersonate-user", "jane")], "").await.code, 403);
     assert_eq!(api.send("GET", PODS, &[("impersonate-group", "system:masters")], "").await.code, 400);
-    assert_eq!(api.send("GET", PODS, &[("impersonate-user", "x"), ("impersonate-extra-a", "b")], "").await.code, 400);
+    let reviews = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let full = [
+        ("impersonate-user", "system:serviceaccount:default:robot"),
+        ("impersonate-uid", "7"),
+        ("impersonate-extra-scopes", "view"),
+        ("content-type", "application/json"),
+    ];
+    let robot = api.send("POST", reviews, &full, "{}").await.expect(201)["status"]["userInfo"].clone();
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"];
+    assert_eq!((&robot["uid"], &robot["groups"]), (&json!("7"), &json!(groups)));
+    assert_eq!(robot["extra"], json!({"scopes": ["view"]}));
+    let refused = jane.send("POST", reviews, &full[2..], "{}").await.expect(400);
+    assert!(refused["message"].as_str().unwrap().ends_with("without impersonating a user"), "{refused}");
 }
 
 #[tokio::test]

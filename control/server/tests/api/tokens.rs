@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use wherry_server::{Issuer, Keys, User};
+use wherry_server::{Issuer, Keys, StaticTokens, User};
 
 use crate::harness::*;
 
@@ -172,6 +172,31 @@ async fn a_token_in_a_secret_is_good_while_the_secret_holds_it() {
     assert_eq!(review(&api, &token, json!(["vault"])).await["authenticated"], Value::Null);
     api.merge(&format!("{secrets}/old"), &json!({"data": {"token": "b3RoZXI="}})).await.expect(200);
     assert_eq!(review(&api, &token, json!([])).await["error"], "Token does not match server's copy");
+}
+
+#[tokio::test]
+async fn bootstrap_tokens_and_those_of_a_file_are_known() {
+    let mut config = wherry_server::Config::new(store());
+    config.tokens = vec![std::sync::Arc::new(StaticTokens::parse("file-token,jane,7,\"dev,ops\"").unwrap())];
+    let api = Api::over(config).await;
+    let jane = review(&api, "file-token", json!([])).await;
+    assert_eq!(jane["user"], json!({"username": "jane", "uid": "7", "groups": ["dev", "ops", "system:authenticated"]}));
+    assert_eq!(jane["audiences"], json!([ISSUER]));
+    assert_eq!(review(&api, "file-token", json!(["vault"])).await["error"], "invalid bearer token");
+    let secret = json!({
+        "metadata": {"name": "bootstrap-token-abcdef"}, "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": "abcdef", "token-secret": "0123456789abcdef", "usage-bootstrap-authentication": "true",
+            "auth-extra-groups": "system:bootstrappers:nodes",
+        },
+    });
+    let token = "abcdef.0123456789abcdef";
+    assert_eq!(review(&api, token, json!([])).await["error"], "invalid bearer token");
+    api.post("/api/v1/namespaces/kube-system/secrets", &secret).await.expect(201);
+    let node = review(&api, token, json!([])).await;
+    assert_eq!(node["user"]["username"], "system:bootstrap:abcdef");
+    let groups = ["system:bootstrappers", "system:bootstrappers:nodes", "system:authenticated"];
+    assert_eq!(node["user"]["groups"], json!(groups));
 }
 
 #[tokio::test]
