@@ -96,6 +96,10 @@ impl ControlPlane {
         let recorders = Recorders::new(server.client(User::component("kube-controller-manager")), decide.clone());
         let controllers = wherry_controllers::Config {
             client: server.client(User::component("kube-controller-manager")),
+            clients: {
+                let server = server.clone();
+                Arc::new(move |account| server.client(User::controller(account)))
+            },
             informers: informers.clone(),
             recorders: recorders.clone(),
             authority: Arc::new(Keys { pki: pki.clone(), issuer }),

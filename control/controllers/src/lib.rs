@@ -22,6 +22,7 @@ mod node;
 mod pods;
 mod protection;
 mod replicaset;
+mod role_aggregation;
 
 use std::sync::Arc;
 
@@ -35,11 +36,17 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 use wherry_reconcile::{Informers, Recorders};
 
+/// The API as a service account of the namespace `kube-system`, by its name.
+pub type Clients = Arc<dyn Fn(&str) -> Client + Send + Sync>;
+
 /// What the controllers need to run.
 #[derive(Clone)]
 pub struct Config {
     /// The API as `system:kube-controller-manager`.
     pub client: Client,
+    /// The API as each controller's own service account (upstream's `--use-service-account-credentials`): a controller can do
+    /// no more than the default role of its name allows.
+    pub clients: Clients,
     /// The process's informers.
     pub informers: Informers,
     /// Where events go.
@@ -56,29 +63,32 @@ pub struct Config {
 
 /// Runs all controllers until `cancel`, and returns once all have ended.
 pub async fn run(config: Config, cancel: CancellationToken) {
-    let context = Context { client: config.client, informers: config.informers, recorders: config.recorders };
+    let Config { client, clients, informers, recorders, .. } = config;
+    let root = Context { client, clients, informers, recorders };
     let mut controllers = JoinSet::new();
     macro_rules! start {
-        ($run:path $(, $argument:expr)*) => {
-            controllers.spawn($run(context.clone() $(, $argument)*, cancel.clone()))
+        ($account:literal, $run:path $(, $argument:expr)*) => {
+            controllers.spawn($run(root.acting_as($account) $(, $argument)*, cancel.clone()))
         };
     }
-    start!(deployment::run);
-    start!(replicaset::run::<ReplicaSet>);
-    start!(replicaset::run::<ReplicationController>);
-    start!(endpoints::slices::run);
-    start!(endpoints::legacy::run);
-    start!(endpoints::mirror::run);
-    start!(protection::run);
-    start!(namespace_defaults::run, config.root_ca_pem.clone());
-    start!(account_tokens::run, config.root_ca_pem, config.authority.clone());
-    start!(certificates::run, config.authority);
-    start!(bootstrap_tokens::run);
-    start!(node::ipam::run, config.cluster_cidr, config.node_mask);
-    start!(node::lifecycle::run);
-    start!(node::eviction::run);
-    start!(node::podgc::run);
-    start!(run_catalog);
+    start!("clusterrole-aggregation-controller", role_aggregation::run);
+    start!("deployment-controller", deployment::run);
+    start!("replicaset-controller", replicaset::run::<ReplicaSet>);
+    start!("replication-controller", replicaset::run::<ReplicationController>);
+    start!("endpointslice-controller", endpoints::slices::run);
+    start!("endpoint-controller", endpoints::legacy::run);
+    start!("endpointslicemirroring-controller", endpoints::mirror::run);
+    start!("pvc-protection-controller", protection::run);
+    start!("service-account-controller", namespace_defaults::run, config.root_ca_pem.clone());
+    // Upstream's token controller has no account of its own either.
+    controllers.spawn(account_tokens::run(root.clone(), config.root_ca_pem, config.authority.clone(), cancel.clone()));
+    start!("certificate-controller", certificates::run, config.authority);
+    start!("token-cleaner", bootstrap_tokens::run);
+    start!("node-controller", node::ipam::run, config.cluster_cidr, config.node_mask);
+    start!("node-controller", node::lifecycle::run);
+    start!("node-controller", node::eviction::run);
+    start!("pod-garbage-collector", node::podgc::run);
+    start!("generic-garbage-collector", run_catalog);
     while let Some(ended) = controllers.join_next().await {
         // A controller's reconcilers are guarded one by one; a panic here is one of its feeds.
         if let Err(error) = ended {
@@ -93,7 +103,7 @@ async fn run_catalog(context: Context, cancel: CancellationToken) {
         return;
     };
     let garbage = garbage::Collector::new(context.clone(), resources.clone());
-    let namespaces = namespace::Controller::new(context.clone(), resources.clone());
+    let namespaces = namespace::Controller::new(context.acting_as("namespace-controller"), resources.clone());
     let observers: Vec<Arc<dyn Observer>> = vec![garbage.clone(), namespaces.clone()];
     let watch = catalog::watch_all(&context, &resources, observers, &cancel);
     tokio::join!(watch, garbage.run(cancel.clone()), namespaces.run(cancel.clone()));

@@ -5,10 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::{
-    Api,
-    api::{ObjectMeta, Patch, PatchParams, PostParams},
+    Api, Client,
+    api::{ObjectMeta, PostParams},
 };
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{Filter, Informer, ObjectKey, Outcome, Queue, Reconciler};
 
@@ -28,7 +27,10 @@ const DESCRIPTION: (&str, &str) = (
 );
 
 struct Controller {
+    /// For the service accounts.
     context: Context,
+    /// For the certificates.
+    publisher: Client,
     namespaces: Informer<Namespace>,
     accounts: Informer<ServiceAccount>,
     certificates: Informer<ConfigMap>,
@@ -43,6 +45,7 @@ pub(crate) async fn run(context: Context, root_ca_pem: String, cancel: Cancellat
         accounts: context.informers.get_filtered(named(ACCOUNT)),
         certificates: context.informers.get_filtered(named(ROOT_CA)),
         root_ca_pem,
+        publisher: context.acting_as("root-ca-cert-publisher").client,
         context,
     });
     let synced = async {
@@ -90,18 +93,14 @@ impl Controller {
     }
 
     async fn ensure_certificate(&self, namespace: &str) -> Result<(), kube::Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.publisher.clone(), namespace);
         let data = BTreeMap::from([(CERTIFICATE.to_owned(), self.root_ca_pem.clone())]);
         match self.certificates.get(namespace, ROOT_CA) {
             Some(known) if known.data.as_ref() == Some(&data) => Ok(()),
             Some(known) => {
-                // A merge patch removes a key by null: keys that do not belong here go too.
-                let mut patch = json!({ "data": data });
-                for key in known.data.iter().flat_map(|data| data.keys()).filter(|key| *key != CERTIFICATE) {
-                    patch["data"][key] = serde_json::Value::Null;
-                }
-                let patched = api.patch(ROOT_CA, &PatchParams::default(), &Patch::Merge(patch)).await;
-                error::gone_is_fine(patched).map(drop)
+                // Keys that do not belong here go too.
+                let map = ConfigMap { data: Some(data), ..ConfigMap::clone(&known) };
+                error::gone_is_fine(api.replace(ROOT_CA, &PostParams::default(), &map).await).map(drop)
             }
             None => {
                 let map = ConfigMap {

@@ -31,6 +31,8 @@ const WORKERS: usize = 2;
 trait Protected: Kind<DynamicType = ()> {
     /// The controller's name.
     const NAME: &'static str;
+    /// The controller's service account.
+    const ACCOUNT: &'static str;
     /// What keeps the object.
     const FINALIZER: &'static str;
     /// The API for objects of a namespace (empty for those of the cluster).
@@ -41,6 +43,7 @@ trait Protected: Kind<DynamicType = ()> {
 
 impl Protected for PersistentVolumeClaim {
     const NAME: &'static str = "persistentvolumeclaim-protection-controller";
+    const ACCOUNT: &'static str = "pvc-protection-controller";
     const FINALIZER: &'static str = "kubernetes.io/pvc-protection";
 
     fn api(client: &Client, namespace: &str) -> Api<Self> {
@@ -56,6 +59,7 @@ impl Protected for PersistentVolumeClaim {
 
 impl Protected for PersistentVolume {
     const NAME: &'static str = "persistentvolume-protection-controller";
+    const ACCOUNT: &'static str = "pv-protection-controller";
     const FINALIZER: &'static str = "kubernetes.io/pv-protection";
 
     fn api(client: &Client, _: &str) -> Api<Self> {
@@ -69,6 +73,7 @@ impl Protected for PersistentVolume {
 
 impl Protected for VolumeAttributesClass {
     const NAME: &'static str = "volumeattributesclass-protection-controller";
+    const ACCOUNT: &'static str = "volumeattributesclass-protection-controller";
     const FINALIZER: &'static str = "kubernetes.io/vac-protection";
 
     fn api(client: &Client, _: &str) -> Api<Self> {
@@ -185,7 +190,8 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
 }
 
 async fn protect<K: Protected>(context: &Context, queue: Queue<ObjectKey>, cancel: &CancellationToken) {
-    let controller = Arc::new(Controller { client: context.client.clone(), objects: context.informers.get::<K>() });
+    let controller =
+        Arc::new(Controller { client: context.acting_as(K::ACCOUNT).client, objects: context.informers.get::<K>() });
     let changes = feed(controller.objects.subscribe(), cancel, |change| queue.add(change.key()));
     let work = wherry_reconcile::run(K::NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
     tokio::join!(changes, work);

@@ -10,7 +10,6 @@ use wherry_api::resource::Registry;
 use wherry_store::Store;
 
 use crate::layers::authenticate::TokenAuthenticator;
-use crate::layers::authorize::{Authorizer, ComponentsOnly};
 use crate::nodes::{NoNodes, NodeConnector};
 use crate::tokens::Issuer;
 
@@ -23,8 +22,6 @@ pub struct Config {
     pub registry: Arc<Registry>,
     /// The way to the agents.
     pub nodes: Arc<dyn NodeConnector>,
-    /// Who may do what.
-    pub authorizer: Arc<dyn Authorizer>,
     /// Who vouches for service accounts; without one, a key that is kept nowhere.
     pub issuer: Option<Arc<Issuer>>,
     /// Further recognisers of bearer tokens, asked in order after those of service accounts and bootstrap tokens.
@@ -44,7 +41,6 @@ impl Config {
             store,
             registry: Arc::new(Registry::builtin()),
             nodes: Arc::new(NoNodes),
-            authorizer: Arc::new(ComponentsOnly),
             issuer: None,
             tokens: Vec::new(),
             cluster: Cluster::default(),

@@ -24,6 +24,7 @@ use crate::layers::info::{RequestInfo, Verb};
 use crate::nodes::NodeConnector;
 use crate::options::Query;
 use crate::quota::Ledger;
+use crate::rbac::Rbac;
 use crate::serving::Peer;
 use crate::tokens::Issuer;
 use crate::{User, respond, reviews, subresources, verbs};
@@ -41,7 +42,10 @@ pub(crate) struct Engine {
     pub(crate) admission: Chain,
     pub(crate) services: Arc<Services>,
     pub(crate) quotas: Ledger,
+    /// Who may do what, by all that is asked.
     pub(crate) authorizer: Arc<dyn Authorizer>,
+    /// The part of it that roles and bindings decide.
+    pub(crate) rbac: Arc<Rbac>,
     pub(crate) authenticators: Arc<Authenticators>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) nodes: Arc<dyn NodeConnector>,

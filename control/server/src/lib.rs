@@ -11,6 +11,8 @@
 //! [`strategy`](wherry_api::strategy), an admission plugin or a subresource. Reads are the store's bytes as they are; trees
 //! are parsed by writes, tables and YAML only.
 //!
+//! Who may do what is for `rbac` (roles and bindings) and `node_authorizer` (the agents) to say.
+//!
 //! Guarantees: every failure is a `Status`; a failed request has stored nothing; what a handler does wrong ends
 //! its request alone. This crate alone knows axum.
 
@@ -23,10 +25,12 @@ mod documents;
 mod endpoints;
 mod engine;
 mod expiry;
+mod follow;
 mod frames;
 mod input;
 pub mod layers;
 mod negotiate;
+mod node_authorizer;
 mod nodes;
 mod objects;
 mod options;
@@ -34,6 +38,7 @@ mod ownership;
 mod patience;
 pub mod pki;
 mod quota;
+mod rbac;
 mod respond;
 mod reviews;
 mod server;

@@ -15,9 +15,10 @@ use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 
 use crate::engine::{Call, read_body};
-use crate::layers::authorize::{Attributes, Decision, Rule};
+use crate::layers::authorize::{Attributes, Decision, Rule, Rules};
 use crate::layers::info::Verb;
 use crate::negotiate::{Offers, accept};
+use crate::rbac::aggregate;
 use crate::{User, input, respond, times};
 
 /// Whether objects of this resource are questions.
@@ -129,11 +130,12 @@ fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
         namespace: &namespace,
         name: &name,
         path: &path,
+        fields: "",
     };
     let (allowed, denied, reason) = match call.engine.authorizer.authorize(user, &attributes) {
         Decision::Allow { reason } => (true, false, reason),
         Decision::Deny { reason } => (false, true, reason),
-        Decision::NoOpinion => (false, false, String::new()),
+        Decision::NoOpinion { reason } => (false, false, reason),
     };
     let mut status = json!({"allowed": allowed});
     if denied {
@@ -150,20 +152,17 @@ fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
     if namespace.is_empty() {
         return Err(Status::bad_request("no namespace on request"));
     }
-    let (rules, incomplete) = call.engine.authorizer.rules(&call.user, namespace);
-    let (paths, objects): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|r| !r.paths.is_empty());
-    let objects: Vec<Value> = objects
-        .iter()
-        .map(|r| {
-            let mut rule = json!({"verbs": r.verbs, "apiGroups": r.groups, "resources": r.resources});
-            if !r.names.is_empty() {
-                rule["resourceNames"] = json!(r.names);
-            }
-            rule
-        })
-        .collect();
-    let paths: Vec<Value> = paths.iter().map(|r| json!({"verbs": r.verbs, "nonResourceURLs": r.paths})).collect();
-    Ok(json!({"resourceRules": objects, "nonResourceRules": paths, "incomplete": incomplete}))
+    let Rules { rules, incomplete, errors } = call.engine.authorizer.rules(&call.user, namespace);
+    let about = |keep: fn(&Rule) -> bool| rules.iter().filter(|r| keep(r)).map(Rule::to_value).collect::<Vec<_>>();
+    let mut status = json!({
+        "resourceRules": about(|rule| !rule.resources.is_empty()),
+        "nonResourceRules": about(|rule| !rule.paths.is_empty()),
+        "incomplete": incomplete,
+    });
+    if !errors.is_empty() {
+        status["evaluationError"] = aggregate(errors).into();
+    }
+    Ok(status)
 }
 
 async fn token(call: &Call, review: &Value) -> Result<Value, Status> {

@@ -15,10 +15,14 @@ use crate::allocate::services::Services;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
+use crate::layers::authorize::Authorizer;
 use crate::layers::info::RequestInfo;
 use crate::layers::limit::{self, Limits};
+use crate::layers::union::{Masters, Union};
 use crate::layers::{authenticate, authorize, failures, impersonate, rescue};
+use crate::node_authorizer::NodeAuthorizer;
 use crate::quota::{self, Ledger};
+use crate::rbac::{self, Rbac};
 use crate::respond::Failure;
 use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
 use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
@@ -55,13 +59,18 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, authorizer, issuer, tokens, cluster, bookmark_interval, event_lifetime } =
-            config;
+        let Config { store, registry, nodes, issuer, tokens, cluster, bookmark_interval, event_lifetime } = config;
         let issuer = match issuer {
             Some(issuer) => issuer,
             None => Arc::new(Issuer::of_cluster(&cluster.domain, Keys::generate()?)),
         };
         let authenticators = authenticators(&issuer, &store, tokens);
+        let rbac = Arc::new(Rbac::new(Arc::clone(&store)));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union(vec![
+            Arc::new(Masters),
+            Arc::new(NodeAuthorizer::new(Arc::clone(&store), rbac::defaults::node_rules())),
+            Arc::<Rbac>::clone(&rbac),
+        ]));
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
         let engine = Arc::new(Engine {
@@ -71,6 +80,7 @@ impl Server {
             services: Arc::new(services),
             quotas: Ledger::default(),
             authorizer: Arc::clone(&authorizer),
+            rbac,
             authenticators: Arc::clone(&authenticators),
             issuer,
             nodes,
@@ -124,9 +134,12 @@ impl Server {
     }
 
     /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service
-    /// `kubernetes` and where it leads, the system's priority classes, the Wasm runtime classes.
+    /// `kubernetes` and where it leads, the system's priority classes, the Wasm runtime classes, the default roles and
+    /// bindings. Nobody but the group `system:masters` may do anything before.
     pub async fn bootstrap(&self) -> Result<(), ServerError> {
-        bootstrap::run(&self.client(User::admin()), &self.engine.cluster).await
+        let client = self.client(User::admin());
+        bootstrap::run(&client, &self.engine.cluster).await?;
+        rbac::defaults::ensure(&self.engine, &client).await
     }
 }
 

@@ -59,6 +59,17 @@ impl User {
         Self::new(format!("system:{name}"), Vec::<String>::new())
     }
 
+    /// A Pod's or controller's identity: the service account `name` of `namespace`.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        let groups = ["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+        Self::new(format!("system:serviceaccount:{namespace}:{name}"), groups)
+    }
+
+    /// A controller, as the service account of its name that its default role is bound to.
+    pub fn controller(name: &str) -> Self {
+        Self::service_account("kube-system", name)
+    }
+
     /// A request without an identity.
     pub fn anonymous() -> Self {
         Self::new(ANONYMOUS, [UNAUTHENTICATED])

@@ -72,6 +72,10 @@ impl Cluster {
         let informers = Informers::new(client.clone(), cancel.clone());
         let config = Config {
             client: server.client(User::component("kube-controller-manager")),
+            clients: {
+                let server = server.clone();
+                Arc::new(move |account| server.client(User::controller(account)))
+            },
             informers: Informers::new(server.client(User::component("kube-controller-manager")), cancel.clone()),
             recorders: Recorders::new(client.clone(), cancel.clone()),
             authority: Arc::new(Keys { pki, issuer }),

@@ -35,6 +35,7 @@ pub(crate) use storage::class as class_of_claim;
 
 use crate::User;
 use crate::engine::Engine;
+use crate::rbac::escalation::NoEscalation;
 
 /// What is being done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ impl Chain {
             Box::new(certificates::CertificateSigning),
             Box::new(certificates::CertificateSubjectRestriction),
             Box::new(default_class::DefaultIngressClass),
+            Box::new(NoEscalation),
             // Plugins that are configured at run time (policies, webhooks) belong here; the quota stays last.
             Box::new(resource_quota::ResourceQuota),
         ];

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use wherry_api::status::{GroupResource, Reason, Status};
+use wherry_api::status::{GroupResource, Status};
 
-use super::authenticate::PUBLIC;
 use super::info::RequestInfo;
 use crate::User;
 use crate::respond::Failure;
-use crate::user::MASTERS;
 
 /// What somebody wants to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,6 +30,8 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The path of a request that is not about objects.
     pub path: &'a str,
+    /// The field selector of a list, watch or deletecollection, as text.
+    pub fields: &'a str,
 }
 
 impl<'a> From<&'a RequestInfo> for Attributes<'a> {
@@ -45,6 +45,7 @@ impl<'a> From<&'a RequestInfo> for Attributes<'a> {
             namespace: info.namespace.as_deref().unwrap_or_default(),
             name: info.name.as_deref().unwrap_or_default(),
             path: &info.path,
+            fields: &info.fields,
         }
     }
 }
@@ -63,10 +64,25 @@ pub enum Decision {
         reason: String,
     },
     /// This authorizer does not know; what nobody allows is refused.
-    NoOpinion,
+    NoOpinion {
+        /// What was missing, if that is known; mostly empty.
+        reason: String,
+    },
 }
 
-/// A rule as SelfSubjectRulesReview shows it.
+impl Decision {
+    /// Nothing to say, and no reason for it.
+    pub fn none() -> Self {
+        Self::NoOpinion { reason: String::new() }
+    }
+
+    /// Whether it may be done.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow { .. })
+    }
+}
+
+/// What may be done: a rule of a role, and of SelfSubjectRulesReview.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// Verbs, `*` for all.
@@ -81,69 +97,32 @@ pub struct Rule {
     pub paths: Vec<String>,
 }
 
-/// Decides who may do what.
+/// What a user may do in a namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The rules that were found.
+    pub rules: Vec<Rule>,
+    /// Whether there may be more that cannot be listed.
+    pub incomplete: bool,
+    /// What went wrong on the way, each once.
+    pub errors: Vec<String>,
+}
+
+/// Decides who may do what. A decision is asked for with every request: it is quick and does no I/O.
 pub trait Authorizer: Send + Sync + 'static {
     /// Whether `user` may do what `attributes` say.
     fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Decision;
 
-    /// What `user` may do in `namespace`, and whether that list is known to be incomplete.
-    fn rules(&self, user: &User, namespace: &str) -> (Vec<Rule>, bool);
+    /// What `user` may do in `namespace`.
+    fn rules(&self, user: &User, namespace: &str) -> Rules;
 }
 
-/// Administrators and the cluster's own components may do everything, nobody else anything but read public paths
-/// and review themselves.
-#[derive(Debug, Default)]
-pub struct ComponentsOnly;
-
-/// The components that run the cluster; nodes are recognised by their group.
-const COMPONENTS: [&str; 2] = ["system:kube-controller-manager", "system:kube-scheduler"];
-/// What every authenticated user may create about itself.
-const SELF_REVIEWS: [&str; 3] = ["selfsubjectaccessreviews", "selfsubjectrulesreviews", "selfsubjectreviews"];
-
-impl ComponentsOnly {
-    fn all_powerful(user: &User) -> bool {
-        user.in_group(MASTERS) || user.in_group("system:nodes") || COMPONENTS.contains(&user.name.as_str())
+/// Nothing if `user` may do what `attributes` say, else the refusal.
+pub(crate) fn check(authorizer: &dyn Authorizer, user: &User, attributes: &Attributes<'_>) -> Result<(), Status> {
+    match authorizer.authorize(user, attributes) {
+        Decision::Allow { .. } => Ok(()),
+        Decision::Deny { reason } | Decision::NoOpinion { reason } => Err(forbidden(user, attributes, &reason)),
     }
-}
-
-impl Authorizer for ComponentsOnly {
-    fn authorize(&self, user: &User, attributes: &Attributes<'_>) -> Decision {
-        let allow = |reason: &str| Decision::Allow { reason: reason.to_owned() };
-        if Self::all_powerful(user) {
-            return allow("");
-        }
-        let public = !attributes.is_resource && attributes.verb == "get" && is_public(attributes.path);
-        let about_self = attributes.is_resource
-            && attributes.verb == "create"
-            && SELF_REVIEWS.contains(&attributes.resource)
-            && user.in_group(crate::user::AUTHENTICATED);
-        if public || about_self { allow("") } else { Decision::NoOpinion }
-    }
-
-    fn rules(&self, user: &User, _namespace: &str) -> (Vec<Rule>, bool) {
-        let any = || vec!["*".to_owned()];
-        if Self::all_powerful(user) {
-            let objects = Rule { verbs: any(), groups: any(), resources: any(), ..Rule::default() };
-            return (vec![objects, Rule { verbs: any(), paths: any(), ..Rule::default() }], false);
-        }
-        let create = |group: &str, resources: &[&str]| Rule {
-            verbs: vec!["create".to_owned()],
-            groups: vec![group.to_owned()],
-            resources: resources.iter().map(|r| (*r).to_owned()).collect(),
-            ..Rule::default()
-        };
-        let paths = PUBLIC.iter().map(|p| (*p).to_owned()).collect();
-        let rules = vec![
-            create("authorization.k8s.io", &SELF_REVIEWS[..2]),
-            create("authentication.k8s.io", &SELF_REVIEWS[2..]),
-            Rule { verbs: vec!["get".to_owned()], paths, ..Rule::default() },
-        ];
-        (rules, false)
-    }
-}
-
-fn is_public(path: &str) -> bool {
-    PUBLIC.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// Lets the request through, or answers 403.
@@ -152,13 +131,10 @@ pub(crate) async fn layer(State(authorizer): State<Arc<dyn Authorizer>>, request
     else {
         return Failure(Status::unauthorized()).into_response();
     };
-    let attributes = Attributes::from(info.as_ref());
-    let reason = match authorizer.authorize(user, &attributes) {
-        Decision::Allow { .. } => return next.run(request).await,
-        Decision::Deny { reason } => reason,
-        Decision::NoOpinion => String::new(),
-    };
-    Failure(forbidden(user, &attributes, &reason)).into_response()
+    match check(authorizer.as_ref(), user, &Attributes::from(info.as_ref())) {
+        Ok(()) => next.run(request).await,
+        Err(status) => Failure(status).into_response(),
+    }
 }
 
 /// Upstream's words for a refusal.
@@ -166,8 +142,8 @@ pub(crate) fn forbidden(user: &User, attributes: &Attributes<'_>, reason: &str) 
     let who = &user.name;
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
     if !attributes.is_resource {
-        let message = format!("forbidden: User {who:?} cannot {} path {:?}{because}", attributes.verb, attributes.path);
-        return Status::new(403, Reason::Forbidden, message);
+        let why = format!("User {who:?} cannot {} path {:?}{because}", attributes.verb, attributes.path);
+        return Status::forbidden(&GroupResource::new("", ""), "", why);
     }
     let resource = match attributes.subresource {
         "" => attributes.resource.to_owned(),
@@ -187,30 +163,6 @@ pub(crate) fn forbidden(user: &User, attributes: &Attributes<'_>, reason: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn allowed(user: &User, verb: &str, resource: &str, path: &str) -> bool {
-        let attributes = Attributes { is_resource: path.is_empty(), verb, resource, path, ..Attributes::default() };
-        matches!(ComponentsOnly.authorize(user, &attributes), Decision::Allow { .. })
-    }
-
-    #[test]
-    fn components_may_and_others_may_not() {
-        for user in [
-            User::admin(),
-            User::node("a"),
-            User::component("kube-scheduler"),
-            User::component("kube-controller-manager"),
-        ] {
-            assert!(allowed(&user, "delete", "nodes", ""), "{}", user.name);
-        }
-        let jane = User::new("jane", ["dev"]);
-        assert!(!allowed(&jane, "get", "pods", ""));
-        assert!(allowed(&jane, "create", "selfsubjectaccessreviews", ""));
-        assert!(allowed(&User::anonymous(), "get", "", "/livez/ping"));
-        assert!(!allowed(&User::anonymous(), "create", "selfsubjectaccessreviews", ""));
-        assert!(!allowed(&User::anonymous(), "get", "", "/versions"));
-        assert!(!allowed(&User::component("kube-proxy"), "list", "pods", ""));
-    }
 
     #[test]
     fn refusals_read_as_upstream() {

@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use wherry_api::status::Status;
 use wherry_api::validation::names;
 
-use super::authorize::{Attributes, Authorizer, Decision, forbidden};
+use super::authorize::{Attributes, Authorizer, check};
 use crate::User;
 use crate::respond::Failure;
 use crate::tokens::{USER_PREFIX, groups as account_groups};
@@ -128,11 +128,7 @@ impl Asked {
                 name: identity.name,
                 ..Attributes::default()
             };
-            match authorizer.authorize(user, &attributes) {
-                Decision::Allow { .. } => {}
-                Decision::Deny { reason } => return Err(forbidden(user, &attributes, &reason)),
-                Decision::NoOpinion => return Err(forbidden(user, &attributes, "")),
-            }
+            check(authorizer, user, &attributes)?;
         }
         Ok(self.into_user())
     }

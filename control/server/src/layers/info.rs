@@ -78,6 +78,8 @@ pub struct RequestInfo {
     pub subresource: Option<String>,
     /// Path segments after the subresource.
     pub rest: Vec<String>,
+    /// The field selector of a list, watch or deletecollection, as text; mostly empty.
+    pub fields: String,
 }
 
 /// Subresources of Namespace: what follows `namespaces/NS/` and is no resource in it.
@@ -98,6 +100,7 @@ impl RequestInfo {
             name: None,
             subresource: None,
             rest: Vec::new(),
+            fields: String::new(),
         };
         // Segments are split before they are decoded: a name may hold an encoded slash.
         let mut segments = uri.path().split('/').filter(|s| !s.is_empty()).map(decoded);
@@ -141,13 +144,16 @@ impl RequestInfo {
         info.subresource = rest.next();
         info.rest = rest.collect();
         info.verb = resource_verb(method, info.name.is_some());
+        let query = uri.query().unwrap_or_default();
+        if matches!(info.verb, Verb::List | Verb::DeleteCollection) {
+            info.fields = field_selector(query);
+        }
         if info.verb == Verb::List {
-            let query = uri.query().unwrap_or_default();
             if forced_watch || asks_to_watch(query) {
                 info.verb = Verb::Watch;
             }
             // A list of one name is authorized like that name.
-            info.name = single_name(query);
+            info.name = single_name(&info.fields);
         } else if forced_watch && info.verb == Verb::Get {
             info.verb = Verb::Watch;
         }
@@ -197,8 +203,12 @@ fn asks_to_watch(query: &str) -> bool {
         .is_some_and(|(_, v)| !matches!(v.as_ref(), "0" | "false" | "False" | "FALSE"))
 }
 
-fn single_name(query: &str) -> Option<String> {
-    let (_, selector) = form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "fieldSelector")?;
+fn field_selector(query: &str) -> String {
+    let found = form_urlencoded::parse(query.as_bytes()).find(|(k, _)| k == "fieldSelector");
+    found.map(|(_, selector)| selector.into_owned()).unwrap_or_default()
+}
+
+fn single_name(selector: &str) -> Option<String> {
     selector.split(',').find_map(|term| {
         let name = term.strip_prefix("metadata.name=")?;
         let name = name.strip_prefix('=').unwrap_or(name);

@@ -9,3 +9,4 @@ pub(crate) mod impersonate;
 pub mod info;
 pub(crate) mod limit;
 pub(crate) mod rescue;
+pub(crate) mod union;

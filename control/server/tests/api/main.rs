@@ -13,6 +13,7 @@ mod identity;
 mod lists;
 mod protobuf;
 mod quotas;
+mod rbac;
 mod restart;
 mod services;
 mod subresources;

@@ -305,7 +305,9 @@ impl World {
     pub async fn start(&mut self) {
         let cancel = CancellationToken::new();
         let client = self.server.client(User::node(NODE));
-        let informers = Informers::new(client.clone(), cancel.clone());
+        // As in `wherry up`: the informers are shared with the control plane. The agent itself is a node.
+        let watcher = self.server.client(User::component("kube-controller-manager"));
+        let informers = Informers::new(watcher, cancel.clone());
         let agent = Agent::new(Config {
             node_name: NODE.to_owned(),
             client: client.clone(),
