@@ -24,6 +24,7 @@ use crate::field::FieldError;
 use crate::validation::{self, Errors, Fixed, names};
 
 mod base;
+mod batch_hooks;
 mod certificates;
 mod core;
 mod fields;

@@ -11,17 +11,24 @@ use serde_json::Value;
 use crate::field::{FieldError, Path};
 use crate::strategy::{dig, same};
 
+pub(crate) mod autoscaling;
+pub(crate) mod batch;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod env;
 pub(crate) mod meta;
 pub mod names;
+pub(crate) mod networking;
 pub(crate) mod pod;
+pub(crate) mod policy;
 pub(crate) mod probe;
+pub(crate) mod rbac;
 pub(crate) mod resources;
+mod schedule;
 pub(crate) mod scheduling;
 pub(crate) mod service;
+pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;
 
@@ -114,6 +121,17 @@ impl Errors {
 
     pub(crate) fn too_long(&mut self, at: &At, max: usize) {
         self.0.push(FieldError::too_long(&at.path(), max));
+    }
+
+    pub(crate) fn too_many(&mut self, at: &At, actual: usize, max: usize) {
+        self.0.push(FieldError::too_many(&at.path(), actual, max));
+    }
+
+    /// An invalid value that is too large to be shown.
+    pub(crate) fn invalid_because(&mut self, at: &At, detail: &str) {
+        let mut error = FieldError::invalid(&at.path(), Value::Null, detail);
+        error.bad_value = None;
+        self.0.push(error);
     }
 
     pub(crate) fn not_found(&mut self, at: &At, value: impl Into<Value>) {

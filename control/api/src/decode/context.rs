@@ -83,7 +83,9 @@ impl<'f> Context<'f> {
     pub(super) fn mismatch(&mut self, found: &str, shape: &str) {
         let place = match self.owner {
             Some(owner) => {
-                let names: Vec<&str> = self.path.iter().map(Step::name).filter(|name| !name.is_empty()).collect();
+                // Go names the fields of structs, not the keys of maps.
+                let fields = self.path.iter().filter(|step| matches!(step, Step::Field(_)));
+                let names: Vec<&str> = fields.map(Step::name).collect();
                 format!("struct field {}.{}", self.facts.get(owner).short_name(), names.join("."))
             }
             None => "value".to_owned(),

@@ -83,7 +83,7 @@ fn wrong_types_are_named() {
         (r#"{"spec":[]}"#, "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec"),
         (
             r#"{"metadata":{"labels":{"a":true}}}"#,
-            "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels.a of type string",
+            "json: cannot unmarshal bool into Go struct field ObjectMeta.metadata.labels of type string",
         ),
         (r#"[]"#, "json: cannot unmarshal array into Go value of type v1.Pod"),
         (

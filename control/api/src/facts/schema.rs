@@ -55,6 +55,13 @@ impl Schema {
         Value::Object(self.root_type().empty(&self.facts))
     }
 
+    /// Puts in what Go always writes of an object, such as an empty status.
+    pub fn complete(&self, object: &mut Value) {
+        if let Some(map) = object.as_object_mut() {
+            self.root_type().complete(&self.facts, map);
+        }
+    }
+
     /// The `apiVersion` objects must have; empty if any will do.
     pub fn api_version(&self) -> &str {
         &self.api_version

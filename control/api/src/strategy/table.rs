@@ -1,9 +1,9 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, certificates, core, fields, pod};
+use super::{Generation, Strategy, batch_hooks, certificates, core, fields, pod};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
-use crate::validation::{Fixed, names, workload};
+use crate::validation::{Fixed, autoscaling, batch, names, networking, policy, rbac, storage, workload};
 use crate::{columns, defaults};
 
 const APPS: &str = "apps";
@@ -40,6 +40,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PodTemplate",
         Strategy {
+            check: policy::pod_template,
             columns: columns::POD_TEMPLATE,
             row: columns::pod_template,
             default: defaults::pod_template,
@@ -82,6 +83,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "LimitRange",
         Strategy {
+            check: policy::limit_range,
             columns: columns::LIMIT_RANGE,
             row: columns::created_at,
             default: defaults::limit_range,
@@ -93,6 +95,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ResourceQuota",
         Strategy {
+            check: policy::quota,
             columns: columns::RESOURCE_QUOTA,
             row: columns::resource_quota,
             default: defaults::resource_quota,
@@ -103,6 +106,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolume",
         Strategy {
+            check: storage::volume,
             columns: columns::PV,
             row: columns::pv,
             default: defaults::persistent_volume,
@@ -115,6 +119,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolumeClaim",
         Strategy {
+            check: storage::claim,
+            check_update: storage::claim_update,
             columns: columns::PVC,
             row: columns::pvc,
             default: defaults::persistent_volume_claim,
@@ -160,7 +166,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         Strategy {
             name: names::label,
             warn: pod::template_warnings,
-            check: workload::set,
+            check: workload::stateful_set,
             check_update: workload::stateful_set_update,
             columns: columns::STATEFUL_SET,
             row: columns::stateful_set,
@@ -173,7 +179,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "DaemonSet",
         Strategy {
             warn: pod::template_warnings,
-            check: workload::set,
+            check: workload::daemon_set,
             fixed: SELECTOR,
             check_update: workload::status,
             columns: columns::DAEMON_SET,
@@ -186,6 +192,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ControllerRevision",
         Strategy {
+            check: policy::revision,
             fixed: &[Immutable("data")],
             columns: columns::CONTROLLER_REVISION,
             row: columns::controller_revision,
@@ -196,9 +203,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "Job",
         Strategy {
+            create: batch_hooks::new_job,
             warn: pod::job_warnings,
-            check: workload::job,
-            check_update: workload::job_update,
+            check: batch::job,
+            check_update: batch::job_update,
             columns: columns::JOB,
             row: columns::job,
             default: defaults::job,
@@ -210,7 +218,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "CronJob",
         Strategy {
-            check: workload::cron_job,
+            check: batch::cron_job,
             columns: columns::CRON_JOB,
             row: columns::cron_job,
             default: defaults::cron_job,
@@ -221,6 +229,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "autoscaling",
         "HorizontalPodAutoscaler",
         Strategy {
+            check: autoscaling::autoscaler,
+            check_update: autoscaling::status,
             columns: columns::HPA,
             row: columns::hpa,
             default: defaults::horizontal_pod_autoscaler,
@@ -230,13 +240,25 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         "policy",
         "PodDisruptionBudget",
-        Strategy { columns: columns::PDB, row: columns::pdb, allow_unconditional_update: false, ..SPEC_STATUS },
+        Strategy {
+            name: names::path_segment,
+            check: policy::budget,
+            columns: columns::PDB,
+            row: columns::pdb,
+            allow_unconditional_update: false,
+            ..SPEC_STATUS
+        },
     ),
-    (NETWORKING, "Ingress", Strategy { columns: columns::INGRESS, row: columns::ingress, ..SPEC_STATUS }),
+    (
+        NETWORKING,
+        "Ingress",
+        Strategy { check: networking::ingress, columns: columns::INGRESS, row: columns::ingress, ..SPEC_STATUS },
+    ),
     (
         NETWORKING,
         "IngressClass",
         Strategy {
+            check: networking::ingress_class,
             fixed: &[Immutable("spec.controller")],
             columns: columns::INGRESS_CLASS,
             row: columns::ingress_class,
@@ -248,22 +270,28 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         NETWORKING,
         "NetworkPolicy",
         Strategy {
+            check: networking::network_policy,
             columns: columns::NETWORK_POLICY,
             row: columns::network_policy,
             default: defaults::network_policy,
             ..COUNTED
         },
     ),
-    (NETWORKING, "IPAddress", Strategy { columns: columns::IP_ADDRESS, row: columns::ip_address, ..DATA }),
+    (
+        NETWORKING,
+        "IPAddress",
+        Strategy { check: policy::ip_address, columns: columns::IP_ADDRESS, row: columns::ip_address, ..DATA },
+    ),
     (NETWORKING, "ServiceCIDR", Strategy { columns: columns::SERVICE_CIDR, row: columns::service_cidr, ..UNCOUNTED }),
-    (RBAC, "Role", ROLE),
-    (RBAC, "ClusterRole", ROLE),
-    (RBAC, "RoleBinding", BINDING),
-    (RBAC, "ClusterRoleBinding", BINDING),
+    (RBAC, "Role", Strategy { check: rbac::role, ..ROLE }),
+    (RBAC, "ClusterRole", Strategy { check: rbac::cluster_role, ..ROLE }),
+    (RBAC, "RoleBinding", Strategy { check: rbac::role_binding, ..BINDING }),
+    (RBAC, "ClusterRoleBinding", Strategy { check: rbac::cluster_role_binding, ..BINDING }),
     (
         STORAGE,
         "StorageClass",
         Strategy {
+            check: storage::storage_class,
             fixed: &[
                 Forbidden("parameters", "updates to parameters are forbidden."),
                 Forbidden("provisioner", "updates to provisioner are forbidden."),
@@ -280,6 +308,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "VolumeAttachment",
         Strategy {
+            check: storage::volume_attachment,
             columns: columns::VOLUME_ATTACHMENT,
             row: columns::volume_attachment,
             allow_unconditional_update: false,
@@ -295,6 +324,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "CSIDriver",
         Strategy {
+            check: storage::csi_driver,
             columns: columns::CSI_DRIVER,
             row: columns::csi_driver,
             default: defaults::csi_driver,
@@ -305,7 +335,13 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         STORAGE,
         "CSINode",
-        Strategy { columns: columns::CSI_NODE, row: columns::csi_node, allow_unconditional_update: false, ..DATA },
+        Strategy {
+            check: storage::csi_node,
+            columns: columns::CSI_NODE,
+            row: columns::csi_node,
+            allow_unconditional_update: false,
+            ..DATA
+        },
     ),
     (
         STORAGE,
@@ -321,6 +357,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "scheduling.k8s.io",
         "PriorityClass",
         Strategy {
+            check: policy::priority_class,
             fixed: &[Forbidden("value", "may not be changed in an update."), Immutable("preemptionPolicy")],
             columns: columns::PRIORITY_CLASS,
             row: columns::priority_class,
@@ -333,6 +370,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "node.k8s.io",
         "RuntimeClass",
         Strategy {
+            check: policy::runtime_class,
             fixed: &[Immutable("handler")],
             columns: columns::RUNTIME_CLASS,
             row: columns::runtime_class,
@@ -345,6 +383,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "coordination.k8s.io",
         "Lease",
         Strategy {
+            check: policy::lease,
             columns: columns::LEASE,
             row: columns::lease,
             allow_unconditional_update: false,
@@ -361,6 +400,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "discovery.k8s.io",
         "EndpointSlice",
         Strategy {
+            check: policy::endpoint_slice,
             fixed: &[Immutable("addressType")],
             columns: columns::ENDPOINT_SLICE,
             row: columns::endpoint_slice,

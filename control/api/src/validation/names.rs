@@ -50,7 +50,7 @@ pub fn any(_: &str) -> Vec<String> {
 
 /// RFC 1123 label: Namespaces, Services, containers, volumes.
 pub fn label(text: &str) -> Vec<String> {
-    let mut errors: Vec<_> = too_long(text, 63, "bytes").into_iter().collect();
+    let mut errors: Vec<_> = too_long(text, 63, "characters").into_iter().collect();
     if !is_label(text) {
         errors.push(if is_subdomain(text) {
             "must not contain dots".to_owned()
@@ -67,7 +67,7 @@ pub fn label(text: &str) -> Vec<String> {
 
 /// RFC 1123 subdomain: most objects.
 pub fn subdomain(text: &str) -> Vec<String> {
-    let mut errors: Vec<_> = too_long(text, 253, "bytes").into_iter().collect();
+    let mut errors: Vec<_> = too_long(text, 253, "characters").into_iter().collect();
     if !is_subdomain(text) {
         errors.push(pattern(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
@@ -223,6 +223,41 @@ pub fn ip(text: &str) -> Vec<String> {
     }
 }
 
+/// A network: an address and the length of its prefix.
+pub fn cidr(text: &str) -> Vec<String> {
+    if network(text).is_some() {
+        return Vec::new();
+    }
+    vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+}
+
+/// Address and prefix length of a network.
+pub fn network(text: &str) -> Option<(std::net::IpAddr, u32)> {
+    let (address, length) = text.split_once('/')?;
+    let (address, length): (std::net::IpAddr, u32) = (address.parse().ok()?, length.parse().ok()?);
+    (length <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, length))
+}
+
+/// A subdomain whose first part is a star.
+pub fn wildcard(text: &str) -> Vec<String> {
+    if text.strip_prefix("*.").is_some_and(is_subdomain) {
+        return Vec::new();
+    }
+    vec![pattern(
+        "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character",
+        &format!(r"\*\.{SUBDOMAIN}"),
+        &["*.example.com"],
+    )]
+}
+
+/// A domain and a path below it, such as `acme.io/foo`.
+pub fn domain_prefixed(text: &str) -> Vec<String> {
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => subdomain(domain),
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
+    }
+}
+
 /// What is wrong with a port's number.
 pub fn port_number(port: i64) -> Option<&'static str> {
     (!(1..=65535).contains(&port)).then_some("must be between 1 and 65535, inclusive")
@@ -254,7 +289,7 @@ mod tests {
             }
         }
         assert_eq!(label("a.b"), ["must not contain dots"]);
-        assert_eq!(label(&"a".repeat(64)), ["must be no more than 63 bytes"]);
+        assert_eq!(label(&"a".repeat(64)), ["must be no more than 63 characters"]);
     }
 
     #[test]

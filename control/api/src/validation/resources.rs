@@ -52,6 +52,13 @@ pub(crate) fn amount(name: &str, value: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
+/// An amount of more than nothing.
+pub(crate) fn positive(value: &Value, at: &At, errors: &mut Errors) {
+    if let Some(quantity) = Quantity::from_value(value).filter(|q| q.is_negative() || q.milli_value() == 0) {
+        errors.invalid(at, quantity.to_string(), "must be greater than zero");
+    }
+}
+
 fn container_resource(name: &str, at: &At, errors: &mut Errors) {
     let mut messages = names::qualified(name);
     if messages.is_empty() {

@@ -251,7 +251,8 @@ fn what_is_fixed_stays() {
         let mut new = old.clone();
         set(&mut new, pointer, "new".into());
         let errors = strategy(group, kind).validate_update(&new, &old, Sub::Main);
-        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [want], "{kind}");
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(errors.iter().any(|error| error == want), "{kind}: {errors:?}");
     }
 }
 

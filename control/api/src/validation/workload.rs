@@ -1,15 +1,16 @@
-//! Kinds that hold a Pod template: Deployment and ReplicaSet in full, the others in what all share.
+//! Kinds of apps/v1 and ReplicationController: what holds a Pod template and keeps Pods running
+//! (upstream: `pkg/apis/apps/validation`).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, pod, scheduling, text};
+use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, pod, scheduling, storage, text};
 use crate::selector::LabelSelector;
 use crate::strategy::Sub;
 
 /// Deployment.
 pub(crate) fn deployment(object: &Value, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], At::root("spec"));
-    replicated(spec, &at, errors);
+    replicated(spec, &at, "deployment", "ReplicaSet", errors);
     strategy(&spec["strategy"], &at.field("strategy"), errors);
     not_negative(&spec["revisionHistoryLimit"], &at.field("revisionHistoryLimit"), errors);
     let deadline = &spec["progressDeadlineSeconds"];
@@ -22,12 +23,103 @@ pub(crate) fn deployment(object: &Value, errors: &mut Errors) {
 
 /// ReplicaSet.
 pub(crate) fn replica_set(object: &Value, errors: &mut Errors) {
-    replicated(&object["spec"], &At::root("spec"), errors);
+    replicated(&object["spec"], &At::root("spec"), "deployment", "ReplicaSet", errors);
 }
 
-/// StatefulSet and DaemonSet: selector and template.
-pub(crate) fn set(object: &Value, errors: &mut Errors) {
-    replicated(&object["spec"], &At::root("spec"), errors);
+/// StatefulSet.
+pub(crate) fn stateful_set(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    match text(spec, "podManagementPolicy") {
+        "" => errors.required(&at.field("podManagementPolicy"), ""),
+        "OrderedReady" | "Parallel" => {}
+        other => errors.invalid(&at.field("podManagementPolicy"), other, "must be 'OrderedReady' or 'Parallel'"),
+    }
+    let (update, update_at) = (&spec["updateStrategy"], at.field("updateStrategy"));
+    let rolling_at = update_at.field("rollingUpdate");
+    match text(update, "type") {
+        "" => errors.required(&update_at, ""),
+        "OnDelete" if is_set(update, "rollingUpdate") => {
+            let why = "only allowed for updateStrategy 'RollingUpdate'";
+            errors.invalid(&rolling_at, update["rollingUpdate"].clone(), why);
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => partition(&update["rollingUpdate"], &rolling_at, errors),
+        _ => errors.invalid(&update_at, update.clone(), "must be 'RollingUpdate' or 'OnDelete'"),
+    }
+    let (retention, retention_at) =
+        (&spec["persistentVolumeClaimRetentionPolicy"], at.field("persistentVolumeClaimRetentionPolicy"));
+    if !retention.is_null() {
+        for key in ["whenDeleted", "whenScaled"] {
+            errors.one_of(&retention_at.field(key), text(retention, key), &["Retain", "Delete"]);
+        }
+    }
+    let claims = items(spec, "volumeClaimTemplates");
+    for (i, claim) in claims.iter().enumerate() {
+        let at = at.field("volumeClaimTemplates");
+        let at = at.index(i);
+        storage::claim_spec(&claim["spec"], &at.field("spec"), errors);
+    }
+    not_negative(&spec["ordinals"]["start"], &at.field("ordinals").field("start"), errors);
+    if !text(spec, "serviceName").is_empty() {
+        errors.rule(&at.field("serviceName"), text(spec, "serviceName"), names::label);
+    }
+    // The controller adds a volume for each claim, and names the Pods itself.
+    let mut spec = spec.clone();
+    if let Some(pod) = spec.pointer_mut("/template/spec").and_then(Value::as_object_mut) {
+        pod.remove("hostname");
+        pod.remove("subdomain");
+        if !claims.is_empty() {
+            let own = pod.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
+            let name = |item: &Value| text(item, "name").to_owned();
+            let made = claims.iter().map(|claim| {
+                let name = text(&claim["metadata"], "name");
+                json!({"name": name, "persistentVolumeClaim": {"claimName": name}})
+            });
+            let mut volumes: Vec<Value> = made.collect();
+            let names: Vec<String> = volumes.iter().map(name).collect();
+            volumes.extend(own.into_iter().filter(|volume| !names.contains(&name(volume))));
+            pod.insert("volumes".to_owned(), volumes.into());
+        }
+    }
+    replicated(&spec, &at, "statefulset", "StatefulSet", errors);
+}
+
+fn partition(update: &Value, at: &At, errors: &mut Errors) {
+    not_negative(&update["partition"], &at.field("partition"), errors);
+    let (unavailable, unavailable_at) = (&update["maxUnavailable"], at.field("maxUnavailable"));
+    if !unavailable.is_null() {
+        int_or_percent(unavailable, &unavailable_at, errors);
+        if amount(unavailable) == Some(0) {
+            errors.invalid(&unavailable_at, unavailable.clone(), "cannot be 0");
+        }
+    }
+}
+
+/// DaemonSet.
+pub(crate) fn daemon_set(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    replicated(spec, &at, "daemonset", "DaemonSet", errors);
+    not_negative(&spec["revisionHistoryLimit"], &at.field("revisionHistoryLimit"), errors);
+    let (strategy, at) = (&spec["updateStrategy"], at.field("updateStrategy"));
+    let (update, at_update) = (&strategy["rollingUpdate"], at.field("rollingUpdate"));
+    match text(strategy, "type") {
+        "OnDelete" => {}
+        "RollingUpdate" if update.is_null() => errors.required(&at_update, ""),
+        "RollingUpdate" => {
+            let (unavailable, surge) = (&update["maxUnavailable"], &update["maxSurge"]);
+            let (unavailable_at, surge_at) = (at_update.field("maxUnavailable"), at_update.field("maxSurge"));
+            int_or_percent(unavailable, &unavailable_at, errors);
+            int_or_percent(surge, &surge_at, errors);
+            match (amount(unavailable).unwrap_or(0) != 0, amount(surge).unwrap_or(0) != 0) {
+                (true, true) => {
+                    errors.invalid(&surge_at, surge.clone(), "may not be set when maxUnavailable is non-zero");
+                }
+                (false, false) => errors.required(&unavailable_at, "cannot be 0 when maxSurge is 0"),
+                _ => {}
+            }
+        }
+        _ => errors.not_supported(&at, strategy.clone(), &["RollingUpdate", "OnDelete"]),
+    }
 }
 
 /// ReplicationController: its selector is a plain map.
@@ -51,44 +143,7 @@ pub(crate) fn replication_controller(object: &Value, errors: &mut Errors) {
         );
     }
     pod::template(&spec["template"], &template_at, errors);
-    always(&spec["template"], &template_at, errors);
-}
-
-/// Job: its template; the rest comes with its controller.
-pub(crate) fn job(object: &Value, errors: &mut Errors) {
-    job_spec(&object["spec"], &At::root("spec"), errors);
-}
-
-/// CronJob.
-pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
-    // The controller appends eleven characters to name its Jobs.
-    let name = text(&object["metadata"], "name");
-    if name.len() > 52 {
-        errors.invalid(&At::root("metadata.name"), name, "must be no more than 52 characters");
-    }
-    let (spec, at) = (&object["spec"], At::root("spec"));
-    if text(spec, "schedule").is_empty() {
-        errors.required(&at.field("schedule"), "");
-    }
-    errors.one_of(&at.field("concurrencyPolicy"), text(spec, "concurrencyPolicy"), &["Allow", "Forbid", "Replace"]);
-    for key in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
-        not_negative(&spec[key], &at.field(key), errors);
-    }
-    let job_at = at.field("jobTemplate");
-    job_spec(&spec["jobTemplate"]["spec"], &job_at.field("spec"), errors);
-}
-
-fn job_spec(spec: &Value, at: &At, errors: &mut Errors) {
-    for key in ["parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"] {
-        not_negative(&spec[key], &at.field(key), errors);
-    }
-    let template_at = at.field("template");
-    pod::template(&spec["template"], &template_at, errors);
-    let policy = text(&spec["template"]["spec"], "restartPolicy");
-    if !matches!(policy, "OnFailure" | "Never") {
-        let at = template_at.field("spec");
-        errors.required(&at.field("restartPolicy"), "valid values: \"OnFailure\", \"Never\"");
-    }
+    always(&spec["template"], &template_at, "ReplicationController", errors);
 }
 
 fn counts(spec: &Value, at: &At, errors: &mut Errors) {
@@ -97,8 +152,8 @@ fn counts(spec: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-/// What Deployment, ReplicaSet, StatefulSet and DaemonSet have in common.
-fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
+/// What Deployment, ReplicaSet, StatefulSet and DaemonSet have in common; `kind` and `restarts` are how messages name it.
+fn replicated(spec: &Value, at: &At, kind: &str, restarts: &str, errors: &mut Errors) {
     counts(spec, at, errors);
     let selector = &spec["selector"];
     let selector_at = at.field("selector");
@@ -108,7 +163,7 @@ fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
         scheduling::label_selector(selector, &selector_at, errors);
         let labels = selector["matchLabels"].as_object().map_or(0, serde_json::Map::len);
         if labels + items(selector, "matchExpressions").len() == 0 {
-            errors.invalid(&selector_at, selector.clone(), "empty selector is invalid for deployment");
+            errors.invalid(&selector_at, selector.clone(), format!("empty selector is invalid for {kind}"));
         }
     }
     let template = &spec["template"];
@@ -126,20 +181,21 @@ fn replicated(spec: &Value, at: &At, errors: &mut Errors) {
                 );
             }
             pod::template(template, &template_at, errors);
-            always(template, &template_at, errors);
+            always(template, &template_at, restarts, errors);
         }
     }
 }
 
 /// Pods of a controller that keeps them running restart always, without a deadline.
-fn always(template: &Value, at: &At, errors: &mut Errors) {
+fn always(template: &Value, at: &At, kind: &str, errors: &mut Errors) {
     let (spec, at) = (&template["spec"], at.field("spec"));
     let policy = text(spec, "restartPolicy");
     if policy != "Always" {
         errors.not_supported(&at.field("restartPolicy"), policy, &["Always"]);
     }
     if is_set(spec, "activeDeadlineSeconds") {
-        errors.forbidden(&at.field("activeDeadlineSeconds"), "activeDeadlineSeconds in ReplicaSet is not Supported");
+        errors
+            .forbidden(&at.field("activeDeadlineSeconds"), format!("activeDeadlineSeconds in {kind} is not Supported"));
     }
 }
 
@@ -202,20 +258,6 @@ pub(crate) fn status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
     }
     if of("availableReplicas") > of("readyReplicas") {
         errors.invalid(&at.field("availableReplicas"), of("availableReplicas"), "cannot be greater than readyReplicas");
-    }
-}
-
-/// Job: selector, template and completions stay as they are.
-pub(crate) fn job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
-    if sub != Sub::Main {
-        return;
-    }
-    let suspended = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
-    let at = At::root("spec");
-    let fixed: &[&str] =
-        if suspended { &["selector", "completions"] } else { &["selector", "completions", "template"] };
-    for key in fixed {
-        errors.immutable(&at.field(key), &new["spec"][*key], &old["spec"][*key]);
     }
 }
 

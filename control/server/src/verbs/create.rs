@@ -102,6 +102,7 @@ pub(crate) async fn create(
         };
         call.engine.admission.admit(&attributes, &mut attempt).await?;
         call.stored.strategy.prepare_create(&mut attempt);
+        call.stored.schema.complete(&mut attempt);
         let reservation = input::allocates(resource).then(|| call.engine.services.prepare(&mut attempt, None));
         let reservation = reservation.transpose()?;
         let errors = call.stored.strategy.validate(&attempt);

@@ -114,7 +114,7 @@ async fn every_write_keeps_account() {
     let reset = api.merge(&format!("{PODS}/p"), &json!({"metadata": {"managedFields": [{}]}})).await.expect(200);
     assert_eq!(reset["metadata"]["managedFields"], Value::Null);
     // The same object is managed at the version in which each wrote.
-    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}});
+    let hpa = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}});
     let (one, two) = ("/apis/autoscaling/v1/namespaces/default", "/apis/autoscaling/v2/namespaces/default");
     let path = "horizontalpodautoscalers";
     api.post(&format!("{one}/{path}?fieldManager=v1"), &hpa).await.expect(201);

@@ -1,0 +1,318 @@
+//! Small kinds: budgets, classes, leases, quotas, ranges (upstream: the `validation` of their groups).
+
+use serde_json::Value;
+
+use super::rbac::required;
+use super::workload::int_or_percent;
+use super::{At, Errors, entries, is_set, items, names, not_negative, resources, scheduling, text};
+use crate::quantity::Quantity;
+
+/// PodDisruptionBudget.
+pub(crate) fn budget(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    if is_set(spec, "minAvailable") && is_set(spec, "maxUnavailable") {
+        errors.invalid(&at, spec.clone(), "minAvailable and maxUnavailable cannot be both set");
+    }
+    for key in ["minAvailable", "maxUnavailable"] {
+        int_or_percent(&spec[key], &at.field(key), errors);
+        let share = spec[key].as_str().and_then(|share| share.strip_suffix('%')).and_then(|n| n.parse::<i64>().ok());
+        if share.is_some_and(|share| share > 100) {
+            errors.invalid(&at.field(key), spec[key].clone(), "must not be greater than 100%");
+        }
+    }
+    if is_set(spec, "selector") {
+        scheduling::label_selector(&spec["selector"], &at.field("selector"), errors);
+    }
+    if let Some(policy) = spec["unhealthyPodEvictionPolicy"].as_str() {
+        errors.one_of(&at.field("unhealthyPodEvictionPolicy"), policy, &["AlwaysAllow", "IfHealthyBudget"]);
+    }
+}
+
+/// PriorityClass.
+pub(crate) fn priority_class(object: &Value, errors: &mut Errors) {
+    let name = text(&object["metadata"], "name");
+    let value = object["value"].as_i64().unwrap_or(0);
+    let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+    if name.starts_with("system-") && !known.contains(&(name, value)) {
+        errors.forbidden(
+            &At::root("metadata.name"),
+            "priority class names with 'system-' prefix are reserved for system use only. error: priority class is not a system class",
+        );
+    } else if !name.starts_with("system-") && value > 1_000_000_000 {
+        errors.forbidden(&At::root("value"), "maximum allowed value of a user defined priority is 1000000000");
+    }
+    match object["preemptionPolicy"].as_str() {
+        None => {}
+        Some("") => errors.required(&At::root("preemptionPolicy"), ""),
+        Some(policy) => errors.one_of(&At::root("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"]),
+    }
+}
+
+/// RuntimeClass.
+pub(crate) fn runtime_class(object: &Value, errors: &mut Errors) {
+    match text(object, "handler") {
+        "" => errors.required(&At::root("handler"), ""),
+        handler => errors.rule(&At::root("handler"), handler, names::label),
+    }
+    let overhead_at = At::root("overhead.podFixed");
+    for (name, amount) in entries(&object["overhead"]["podFixed"]) {
+        resources::amount(name, amount, &overhead_at.key(name), errors);
+    }
+    if is_set(object, "scheduling") {
+        let at = At::root("scheduling");
+        super::meta::labels(&object["scheduling"]["nodeSelector"], &at.field("nodeSelector"), errors);
+        scheduling::tolerations(&object["scheduling"], &at, errors);
+    }
+}
+
+/// Lease.
+pub(crate) fn lease(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|seconds| *seconds <= 0) {
+        errors.invalid(&at.field("leaseDurationSeconds"), seconds, "must be greater than 0");
+    }
+    not_negative(&spec["leaseTransitions"], &at.field("leaseTransitions"), errors);
+}
+
+/// ControllerRevision.
+pub(crate) fn revision(object: &Value, errors: &mut Errors) {
+    match &object["data"] {
+        Value::Null => errors.required(&At::root("data"), "data is mandatory"),
+        Value::Object(_) => {}
+        _ => errors.required(&At::root("data"), "data must be a valid JSON object"),
+    }
+    not_negative(&object["revision"], &At::root("revision"), errors);
+}
+
+const SCOPES: [&str; 6] =
+    ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"];
+
+/// ResourceQuota.
+pub(crate) fn quota(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    let hard_at = at.field("hard");
+    for (name, amount) in entries(&spec["hard"]) {
+        for why in names::qualified(name) {
+            errors.invalid(&hard_at.key(name), name.as_str(), why);
+        }
+        resources::amount(name, amount, &hard_at.key(name), errors);
+    }
+    let scopes: Vec<&str> = items(spec, "scopes").iter().filter_map(Value::as_str).collect();
+    let fits = |scope: &str| entries(&spec["hard"]).all(|(name, _)| scope_fits(scope, name));
+    let conflict = [("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating")]
+        .iter()
+        .any(|(a, b)| scopes.contains(a) && scopes.contains(b));
+    let scopes_at = at.field("scopes");
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            errors.invalid(&scopes_at, spec["scopes"].clone(), "unsupported scope");
+        } else if !fits(scope) {
+            errors.invalid(&scopes_at, spec["scopes"].clone(), "unsupported scope applied to resource");
+        }
+    }
+    if conflict {
+        errors.invalid(&scopes_at, spec["scopes"].clone(), "conflicting scopes");
+    }
+    let expressions_at = at.field("scopeSelector");
+    let at = expressions_at.field("matchExpressions");
+    for expression in items(&spec["scopeSelector"], "matchExpressions") {
+        let (scope, operator) = (text(expression, "scopeName"), text(expression, "operator"));
+        let scope_at = at.field("scopeName");
+        if !SCOPES.contains(&scope) {
+            errors.invalid(&scope_at, scope, "unsupported scope");
+        } else if !fits(scope) {
+            errors.invalid(&at, spec["scopeSelector"].clone(), "unsupported scope applied to resource");
+        }
+        if matches!(
+            scope,
+            "BestEffort" | "NotBestEffort" | "Terminating" | "NotTerminating" | "CrossNamespacePodAffinity"
+        ) && operator != "Exists"
+        {
+            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                       ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.invalid(&at.field("operator"), operator, why);
+        }
+        let count = items(expression, "values").len();
+        match operator {
+            "In" | "NotIn" if count == 0 => errors.required(
+                &at.field("values"),
+                "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ),
+            "Exists" | "DoesNotExist" if count > 0 => errors.invalid(
+                &at.field("values"),
+                expression["values"].clone(),
+                "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            ),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => errors.invalid(&at.field("operator"), operator, "not a valid selector operator"),
+        }
+    }
+}
+
+/// Whether a scope says something about a resource: scopes are about Pods.
+fn scope_fits(scope: &str, resource: &str) -> bool {
+    match scope {
+        "BestEffort" => resource == "pods",
+        _ => {
+            let name = resource.trim_start_matches("requests.").trim_start_matches("limits.");
+            matches!(name, "pods" | "cpu" | "memory" | "ephemeral-storage" | "count/pods")
+                || name.starts_with("hugepages-")
+        }
+    }
+}
+
+/// LimitRange.
+pub(crate) fn limit_range(object: &Value, errors: &mut Errors) {
+    let mut types = std::collections::BTreeSet::new();
+    for (i, limit) in items(&object["spec"], "limits").iter().enumerate() {
+        let at = At::root("spec.limits");
+        limits(limit, &at.index(i), errors);
+        if !types.insert(text(limit, "type")) {
+            errors.duplicate(&at.index(i).field("type"), text(limit, "type"));
+        }
+    }
+}
+
+fn limits(limit: &Value, at: &At, errors: &mut Errors) {
+    let kind = text(limit, "type");
+    for why in names::qualified(kind) {
+        errors.invalid(&at.field("type"), kind, why);
+    }
+    if !kind.contains('/') && !kind.is_empty() && !matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim") {
+        errors.invalid(&at.field("type"), kind, "must be a standard limit type or fully qualified");
+    }
+    if kind == "Pod" {
+        for key in ["default", "defaultRequest"].iter().filter(|key| entries(&limit[**key]).next().is_some()) {
+            errors.forbidden(&at.field(key), "may not be specified when `type` is 'Pod'");
+        }
+    }
+    if kind == "PersistentVolumeClaim" && limit["min"]["storage"].is_null() && limit["max"]["storage"].is_null() {
+        errors.required(
+            &at.field("limits"),
+            "either minimum or maximum storage value is required, but neither was provided",
+        );
+    }
+    let amount = |key: &str, name: &str| limit[key].get(name).and_then(Quantity::from_value);
+    let names: std::collections::BTreeSet<&String> =
+        ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"]
+            .iter()
+            .flat_map(|key| entries(&limit[*key]).map(|(name, _)| name))
+            .collect();
+    for name in names {
+        let order = [
+            ("min", "max", "min"),
+            ("min", "defaultRequest", "defaultRequest"),
+            ("defaultRequest", "max", "defaultRequest"),
+            ("defaultRequest", "default", "defaultRequest"),
+            ("min", "default", "default"),
+            ("default", "max", "default"),
+        ];
+        let said = |key: &str| match key {
+            "defaultRequest" => "default request value",
+            "default" => "default value",
+            "min" => "min value",
+            _ => "max value",
+        };
+        for (low, high, at_key) in order {
+            if let (Some(low_amount), Some(high_amount)) = (amount(low, name), amount(high, name))
+                && low_amount > high_amount
+            {
+                let shown = limit[at_key][name.as_str()].clone();
+                let why = format!("{} {low_amount} is greater than {} {high_amount}", said(low), said(high));
+                errors.invalid(&at.field(at_key).key(name), shown, why);
+            }
+        }
+        if let Some(ratio) = amount("maxLimitRequestRatio", name)
+            && ratio.milli_value() < 1000
+        {
+            let at = at.field("maxLimitRequestRatio");
+            errors.invalid(&at.key(name), ratio.to_string(), format!("ratio {ratio} is less than 1"));
+        }
+    }
+}
+
+/// EndpointSlice: its addresses and ports.
+pub(crate) fn endpoint_slice(object: &Value, errors: &mut Errors) {
+    let family = text(object, "addressType");
+    match family {
+        "" => errors.required(&At::root("addressType"), ""),
+        _ => errors.one_of(&At::root("addressType"), family, &["FQDN", "IPv4", "IPv6"]),
+    }
+    let endpoints = items(object, "endpoints");
+    if endpoints.len() > 1000 {
+        errors.too_many(&At::root("endpoints"), endpoints.len(), 1000);
+    }
+    for (i, endpoint) in endpoints.iter().enumerate() {
+        let at = At::root("endpoints");
+        let at = at.index(i);
+        let addresses = items(endpoint, "addresses");
+        let addresses_at = at.field("addresses");
+        if addresses.is_empty() {
+            errors.required(&addresses_at, "must contain at least 1 address");
+        } else if addresses.len() > 100 {
+            errors.too_many(&addresses_at, addresses.len(), 100);
+        }
+        for (i, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
+            let at = addresses_at.index(i);
+            let parsed = address.parse::<std::net::IpAddr>().ok();
+            match family {
+                "IPv4" | "IPv6" if parsed.is_none() => errors.rule(&at, address, names::ip),
+                "IPv4" if parsed.is_some_and(|ip| !ip.is_ipv4()) => {
+                    errors.invalid(&at, address, "must be an IPv4 address");
+                }
+                "IPv6" if parsed.is_some_and(|ip| !ip.is_ipv6()) => {
+                    errors.invalid(&at, address, "must be an IPv6 address");
+                }
+                "FQDN" => errors.rule(&at, address, names::subdomain),
+                _ => {}
+            }
+        }
+        for (key, rule) in [("nodeName", names::subdomain as names::Rule), ("hostname", names::label)] {
+            if let Some(name) = endpoint[key].as_str() {
+                errors.rule(&at.field(key), name, rule);
+            }
+        }
+    }
+    let ports = items(object, "ports");
+    if ports.len() > 20_000 {
+        errors.too_many(&At::root("ports"), ports.len(), 20_000);
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let at = At::root("ports");
+        let at = at.index(i);
+        let name = text(port, "name");
+        if !name.is_empty() {
+            errors.rule(&at.field("name"), name, names::label);
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&at.field("name"), name);
+        }
+        match text(port, "protocol") {
+            "" => errors.required(&at.field("protocol"), ""),
+            protocol => errors.one_of(&at.field("protocol"), protocol, &["TCP", "UDP", "SCTP"]),
+        }
+        if let Some(protocol) = port["appProtocol"].as_str() {
+            errors.rule(&at.field("appProtocol"), protocol, names::qualified);
+        }
+    }
+}
+
+/// PodTemplate.
+pub(crate) fn pod_template(object: &Value, errors: &mut Errors) {
+    super::pod::template(&object["template"], &At::root("template"), errors);
+}
+
+/// IPAddress: its name is the address, and it belongs to something.
+pub(crate) fn ip_address(object: &Value, errors: &mut Errors) {
+    let name = text(&object["metadata"], "name");
+    errors.rule(&At::root("metadata.name"), name, names::ip);
+    let at = At::root("spec");
+    if !is_set(&object["spec"], "parentRef") {
+        return errors.required(&at.field("parentRef"), "");
+    }
+    let at = at.field("parentRef");
+    for key in ["resource", "name"] {
+        required(&object["spec"]["parentRef"], key, names::path_segment, &at, errors);
+    }
+}
