@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 build=(protobuf-compiler gcc libc6-dev pkg-config)
 cluster=(containerd runc nftables iproute2 util-linux)
-clients=(docker-registry skopeo umoci busybox-static curl redis-server apache2-utils wrk)
+clients=(docker-registry skopeo umoci busybox-static curl openssl redis-server apache2-utils wrk)
 components=(rustc-web cargo-web rust-web-src lld-19)
 tests/install.sh "${build[@]}" "${cluster[@]}" "${clients[@]}" "${components[@]}"
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer (rustup.rs)" >&2; exit 1; }

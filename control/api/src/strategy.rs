@@ -190,7 +190,10 @@ impl Strategy {
         static SPEC: LazyLock<FieldSet> = LazyLock::new(|| FieldSet::of(&[&["spec"]]));
         static SPEC_AND_LABELS: LazyLock<FieldSet> =
             LazyLock::new(|| FieldSet::of(&[&["spec"], &["metadata", "labels"]]));
+        static BUT_CONDITIONS: LazyLock<FieldSet> =
+            LazyLock::new(|| FieldSet::of(&[&["spec"], &["status", "certificate"]]));
         match sub {
+            Sub::Approval => &BUT_CONDITIONS,
             Sub::Status if self.generation == Generation::WithAnnotations => &SPEC_AND_LABELS,
             Sub::Status => &SPEC,
             _ => &STATUS,

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use wherry_runtime::{SocketFamily, SocketKind};
 
 use crate::helper::{HelperClient, HelperConfig};
-use crate::links::{NodeLinks, configure_fabric, connection_in, join};
+use crate::links::{NodeLinks, configure_fabric, connection_in, join, route_peer};
 use crate::netns::Netns;
 use crate::node::NodeConfig;
 use crate::place::{Place, listen};
@@ -152,8 +152,9 @@ impl Cluster {
         let Place::Entered(bridge) = &**fabric else { return Err(NetworkError::NoNamespaces) };
         let (netns, _) = Netns::open_or_create(&self.config.dir.join("nodes").join(&config.name))?;
         let port = format!("node{}", config.index);
+        let fabric = connection_in(bridge)?;
         join(
-            (&connection_in(bridge)?, bridge),
+            (&fabric, bridge),
             (&connection_in(&netns)?, &netns),
             BRIDGE,
             &port,
@@ -161,6 +162,8 @@ impl Cluster {
             FABRIC.length,
         )
         .await?;
+        // The API server's answers to Pods go by their node.
+        route_peer(&fabric, config.pod_cidr, Some(self.node_ip(config.index))).await?;
         Ok(Arc::new(Place::Entered(netns)))
     }
 

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
 use rand::Rng as _;
+use wherry_reconcile::Backoff;
 use wherry_runtime::PodRef;
 
 use super::shared::Shared;
@@ -21,6 +22,8 @@ use crate::lifecycle::add;
 
 /// A token is never older than this when it is used.
 const OLDEST: Duration = Duration::from_secs(24 * 3600);
+/// How often a token is asked for in a row, within two seconds.
+const TRIES: u32 = 6;
 /// Pods that began together do not all ask in the same moment.
 const JITTER: f64 = 10.0;
 
@@ -94,12 +97,28 @@ async fn issue(
     let failed = |why: String| format!("failed to fetch token: {why}");
     let _permit = shared.limits.writes.acquire().await;
     let accounts: Api<ServiceAccount> = Api::namespaced(shared.client.clone(), &reference.namespace);
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    let answer = loop {
+        match accounts.create_token_request(account, &PostParams::default(), &request).await {
+            Ok(answer) => break answer,
+            Err(error) if backoff.failures() < TRIES && may_pass(&error) => {
+                tokio::time::sleep(backoff.next_delay()).await;
+            }
+            Err(error) => return Err(failed(error.to_string())),
+        }
+    };
     let seconds = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(ask.seconds);
     let token = answer.status.and_then(|status| status.token).ok_or_else(|| failed("no token came".to_owned()))?;
     let jitter = rand::rng().random_range(0.0..JITTER);
     Ok(Issued { token, until: add(now, kept(seconds, jitter)) })
+}
+
+/// Whether another try soon may succeed. Refused may be a node whose authorizer has yet to hear that the Pod is its own.
+fn may_pass(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 403 | 429 | 500..),
+        _ => true,
+    }
 }
 
 /// How long a token that is good for so many seconds is used.
