@@ -81,7 +81,10 @@ fn a_client_certificate_names_user_and_group() {
         node.certificate.as_bytes(),
     )
     .unwrap();
-    assert_eq!(tls::peer_user(&[der]), Some(User::node("a")));
+    let mut user = tls::peer_user(&[der]).unwrap();
+    let credential = user.extra.remove(crate::user::CREDENTIAL_ID).unwrap();
+    assert!(credential[0].starts_with("X509SHA256="), "{credential:?}");
+    assert_eq!(user, User::node("a"));
     let many = User::new("x", ["a", "b"]);
     assert!(matches!(pki.client("x", &many), Err(PkiError::TooManyGroups(_))));
 }

@@ -21,7 +21,7 @@ pub(crate) use bootstrap::BootstrapTokens;
 pub(crate) use claims::{Claims, Kubernetes, LegacyClaims, Reference};
 pub(crate) use discovery::{PATHS, router};
 pub use keys::{KeyError, Keys};
-pub(crate) use service_accounts::ServiceAccounts;
+pub(crate) use service_accounts::{NODE_NAME, ServiceAccounts};
 pub use static_file::{StaticTokens, TokenFileError};
 
 /// The issuer of tokens that lie in Secrets, whoever signs the others.

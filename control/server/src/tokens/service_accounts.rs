@@ -198,7 +198,7 @@ impl ServiceAccounts {
 
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
-const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
+pub(crate) const NODE_NAME: &str = "authentication.kubernetes.io/node-name";
 const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
 /// The label by which the cleaner of legacy tokens takes one out of use.
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";

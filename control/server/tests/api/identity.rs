@@ -52,7 +52,7 @@ async fn impersonation_is_asked_for_and_authorized() {
     let jane = api.as_user(User::new("jane", ["dev"]));
     let as_system = [("impersonate-user", "x"), ("impersonate-group", "system:masters")];
     let refused = jane.send("GET", PODS, &as_system, "").await.expect(403);
-    assert!(refused["message"].as_str().unwrap().contains("cannot impersonate resource \"users\""));
+    assert!(refused["message"].as_str().unwrap().contains("cannot impersonate-on:user-info:list resource \"pods\""));
     api.send("GET", PODS, &as_system, "").await.expect(200);
     assert_eq!(api.send("GET", PODS, &[("impersonate-user", "jane")], "").await.code, 403);
     assert_eq!(api.send("GET", PODS, &[("impersonate-group", "system:masters")], "").await.code, 400);
@@ -68,7 +68,7 @@ async fn impersonation_is_asked_for_and_authorized() {
     assert_eq!((&robot["uid"], &robot["groups"]), (&json!("7"), &json!(groups)));
     assert_eq!(robot["extra"], json!({"scopes": ["view"]}));
     let refused = jane.send("POST", reviews, &full[2..], "{}").await.expect(400);
-    assert!(refused["message"].as_str().unwrap().ends_with("without impersonating a user"), "{refused}");
+    assert!(refused["message"].as_str().unwrap().ends_with("without impersonating a user name"), "{refused}");
 }
 
 #[tokio::test]
