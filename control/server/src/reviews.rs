@@ -3,19 +3,20 @@
 //! SelfSubjectReview (who am I), SelfSubjectAccessReview and SubjectAccessReview (may I, may they),
 //! SelfSubjectRulesReview (what may I), TokenReview (whose token is this). The answer is the question with its status.
 
+mod access;
+
 use std::collections::BTreeMap;
 
 use axum::body::Body;
 use axum::response::Response;
 use http::StatusCode;
 use serde_json::{Value, json};
-use wherry_api::field::{FieldError, Path};
 use wherry_api::meta;
 use wherry_api::resource::Resource;
 use wherry_api::status::Status;
 
 use crate::engine::{Call, read_body};
-use crate::layers::authorize::{Attributes, Decision, Rule, Rules};
+use crate::layers::authorize::{Rule, Rules};
 use crate::layers::info::Verb;
 use crate::negotiate::{Offers, accept};
 use crate::rbac::aggregate;
@@ -42,12 +43,8 @@ pub(crate) async fn dispatch(call: &Call, body: Body) -> Result<Response, Status
             meta::set(&mut object, "creationTimestamp", &times::now());
             json!({"userInfo": user_info(&call.user)})
         }
-        "SelfSubjectAccessReview" => access(call, &call.user, &object)?,
-        "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            let user = subject(call, &object)?;
-            check_local(call, &object)?;
-            access(call, &user, &object)?
-        }
+        "SelfSubjectAccessReview" => access::answer(call, &call.user, &object)?,
+        "SubjectAccessReview" | "LocalSubjectAccessReview" => access::answer(call, &subject(&object), &object)?,
         "SelfSubjectRulesReview" => rules(call, &object)?,
         "TokenReview" => token(call, &object).await?,
         _ => return Err(call.not_supported()),
@@ -76,75 +73,12 @@ fn extra(value: &Value) -> BTreeMap<String, Vec<String>> {
     value.as_object().into_iter().flatten().map(|(key, list)| (key.to_lowercase(), strings(list))).collect()
 }
 
-fn invalid(call: &Call, error: FieldError) -> Status {
-    Status::invalid(&call.resource.group, &call.resource.kind, "", &[error])
-}
-
-/// The user that a SubjectAccessReview is about.
-fn subject(call: &Call, review: &Value) -> Result<User, Status> {
+/// The user that a SubjectAccessReview is about; the question names all groups: none is added.
+fn subject(review: &Value) -> User {
     let spec = &review["spec"];
-    let name = spec["user"].as_str().unwrap_or_default();
-    let groups: Vec<String> =
-        spec["groups"].as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
-    if name.is_empty() && groups.is_empty() {
-        let error = FieldError::invalid(&Path::new("spec.user"), "", "at least one of user or group must be specified");
-        return Err(invalid(call, error));
-    }
-    let uid = spec["uid"].as_str().unwrap_or_default().to_owned();
-    // The question names all groups: none is added.
-    let extra = extra(&spec["extra"]);
-    Ok(User { name: name.to_owned(), uid, groups, extra })
-}
-
-fn check_local(call: &Call, review: &Value) -> Result<(), Status> {
-    let asked = review["spec"]["resourceAttributes"]["namespace"].as_str().unwrap_or_default();
-    if call.resource.namespaced && asked != call.namespace() {
-        let path = Path::new("spec.resourceAttributes.namespace");
-        return Err(invalid(call, FieldError::invalid(&path, asked, "must match metadata.namespace")));
-    }
-    Ok(())
-}
-
-fn access(call: &Call, user: &User, review: &Value) -> Result<Value, Status> {
-    let spec = &review["spec"];
-    let text = |value: &'_ Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
-    let (objects, paths) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    if objects.is_object() == paths.is_object() {
-        let path = Path::new("spec.resourceAttributes");
-        let detail = if objects.is_object() {
-            "cannot be specified in combination with nonResourceAttributes"
-        } else {
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        };
-        return Err(invalid(call, FieldError::invalid(&path, Value::Null, detail)));
-    }
-    let from = if objects.is_object() { objects } else { paths };
-    let [verb, group, resource, subresource, namespace, name, path] =
-        ["verb", "group", "resource", "subresource", "namespace", "name", "path"].map(|key| text(from, key));
-    let attributes = Attributes {
-        is_resource: objects.is_object(),
-        verb: &verb,
-        group: &group,
-        resource: &resource,
-        subresource: &subresource,
-        namespace: &namespace,
-        name: &name,
-        path: &path,
-        fields: "",
-    };
-    let (allowed, denied, reason) = match call.engine.authorizer.authorize(user, &attributes) {
-        Decision::Allow { reason } => (true, false, reason),
-        Decision::Deny { reason } => (false, true, reason),
-        Decision::NoOpinion { reason } => (false, false, reason),
-    };
-    let mut status = json!({"allowed": allowed});
-    if denied {
-        status["denied"] = true.into();
-    }
-    if !reason.is_empty() {
-        status["reason"] = reason.into();
-    }
-    Ok(status)
+    let text = |key: &str| spec[key].as_str().unwrap_or_default().to_owned();
+    let groups = spec["groups"].as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned));
+    User { name: text("user"), uid: text("uid"), groups: groups.collect(), extra: extra(&spec["extra"]) }
 }
 
 fn rules(call: &Call, review: &Value) -> Result<Value, Status> {

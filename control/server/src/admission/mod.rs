@@ -13,6 +13,7 @@ mod certificates;
 mod default_class;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod node_restriction;
 mod node_taint;
 mod notes;
 mod pod_security;
@@ -114,6 +115,7 @@ impl Chain {
             Box::new(namespace_lifecycle::NamespaceLifecycle),
             Box::new(limit_ranger::LimitRanger),
             Box::new(service_account::ServiceAccount),
+            Box::new(node_restriction::NodeRestriction),
             Box::new(node_taint::TaintNodesByCondition),
             Box::new(pod_security::PodSecurity),
             Box::new(priority::Priority),

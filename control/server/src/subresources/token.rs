@@ -36,11 +36,6 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let schema = call.resource.subresource("token").and_then(|s| s.schema.clone());
     let mut request = input::document(call, &read_body(body).await?, schema)?;
     let account = account(call, &request)?;
-    default(call, &mut request, &account);
-    let errors = validate(&request);
-    if !errors.is_empty() {
-        return Err(Status::invalid(GROUP, KIND, "", &errors));
-    }
     let notes = Notes::default();
     let attributes = Attributes {
         engine: &call.engine,
@@ -54,7 +49,13 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
         dry_run: false,
         notes: &notes,
     };
+    // What a node asks for is looked at before defaults are filled in.
     call.engine.admission.admit(&attributes, &mut request).await?;
+    default(call, &mut request, &account);
+    let errors = validate(&request);
+    if !errors.is_empty() {
+        return Err(Status::invalid(GROUP, KIND, "", &errors));
+    }
     call.engine.admission.validate(&attributes, &request).await?;
     let bound = bound(call, &request["spec"]["boundObjectRef"])?;
     let now = Timestamp::now().as_second();

@@ -156,23 +156,3 @@ async fn nobody_grants_what_they_do_not_hold() {
     );
     api.post(&format!("{RBAC}/clusterroles"), &gathers("g")).await.expect(201);
 }
-
-#[tokio::test]
-async fn nodes_reach_their_own() {
-    let api = Api::new().await;
-    let node = api.as_user(User::node("a"));
-    let mut mine = pod("mine");
-    mine["spec"]["nodeName"] = json!("a");
-    mine["spec"]["volumes"] = json!([{"name": "v", "secret": {"secretName": "s"}}]);
-    api.post(PODS, &mine).await.expect(201);
-    api.post("/api/v1/namespaces/default/secrets", &json!({"metadata": {"name": "s"}})).await.expect(201);
-    node.get("/api/v1/namespaces/default/secrets/s").await.expect(200);
-    node.get(&format!("{PODS}?fieldSelector=spec.nodeName=a")).await.expect(200);
-    let refused = node.get("/api/v1/namespaces/default/secrets").await.expect(403);
-    assert_eq!(
-        refused["message"],
-        "secrets is forbidden: User \"system:node:a\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\": No Object name found"
-    );
-    api.delete(&format!("{PODS}/mine"), Some(json!({"gracePeriodSeconds": 0}))).await.expect(200);
-    node.get("/api/v1/namespaces/default/secrets/s").await.expect(403);
-}
