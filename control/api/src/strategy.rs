@@ -23,8 +23,9 @@ use crate::defaults::Object;
 use crate::field::FieldError;
 use crate::validation::{self, Errors, Fixed, names};
 
+mod apps;
 mod base;
-mod batch_hooks;
+mod batch;
 mod certificates;
 mod core;
 mod fields;

@@ -64,7 +64,33 @@ pub(super) const SECRET: Strategy = Strategy {
     ..DATA
 };
 
-/// A volume or claim begins as pending.
+/// A claim begins as pending; what it is filled from is said in both ways, or not at all
+/// (upstream: `NormalizeDataSources` and `EnforceDataSourceBackwardsCompatibility`).
+pub(super) fn new_claim(claim: &mut Object) {
+    pending(claim);
+    let Some(spec) = child_or_new(claim, "spec") else { return };
+    let is =
+        |source: &Value, group: &str, kind: &str| text(source, "apiGroup") == group && text(source, "kind") == kind;
+    if let Some(source) = spec.get("dataSource") {
+        let known = is(source, "", "PersistentVolumeClaim") || is(source, "snapshot.storage.k8s.io", "VolumeSnapshot");
+        if !known {
+            spec.remove("dataSource");
+        }
+    }
+    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
+        (Some(source), None) => {
+            spec.insert("dataSourceRef".into(), source);
+        }
+        (None, Some(source)) if text(&source, "namespace").is_empty() => {
+            if is(&source, "", "PersistentVolumeClaim") || is(&source, "snapshot.storage.k8s.io", "VolumeSnapshot") {
+                spec.insert("dataSource".into(), source);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A volume begins as pending.
 pub(super) fn pending(object: &mut Object) {
     object.insert("status".into(), json!({"phase": "Pending"}));
 }

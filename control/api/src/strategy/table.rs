@@ -1,7 +1,7 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, batch_hooks, certificates, core, fields, pod};
+use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
 use crate::validation::{Fixed, autoscaling, batch, names, networking, policy, rbac, storage, workload};
 use crate::{columns, defaults};
@@ -124,7 +124,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             columns: columns::PVC,
             row: columns::pvc,
             default: defaults::persistent_volume_claim,
-            create: core::pending,
+            create: core::new_claim,
             fields: fields::NAME,
             ..UNCOUNTED
         },
@@ -178,6 +178,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "DaemonSet",
         Strategy {
+            create: apps::new_daemon_set,
+            update: apps::update_daemon_set,
             warn: pod::template_warnings,
             check: workload::daemon_set,
             fixed: SELECTOR,
@@ -203,7 +205,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "Job",
         Strategy {
-            create: batch_hooks::new_job,
+            create: jobs::new_job,
             warn: pod::job_warnings,
             check: batch::job,
             check_update: batch::job_update,

@@ -61,7 +61,7 @@ pub(crate) fn runtime_class(object: &Value, errors: &mut Errors) {
     if is_set(object, "scheduling") {
         let at = At::root("scheduling");
         super::meta::labels(&object["scheduling"]["nodeSelector"], &at.field("nodeSelector"), errors);
-        scheduling::tolerations(&object["scheduling"], &at, errors);
+        scheduling::tolerations(&object["scheduling"], &at.field("tolerations"), errors);
     }
 }
 
@@ -175,10 +175,12 @@ pub(crate) fn limit_range(object: &Value, errors: &mut Errors) {
 
 fn limits(limit: &Value, at: &At, errors: &mut Errors) {
     let kind = text(limit, "type");
-    for why in names::qualified(kind) {
+    let unqualified = names::qualified(kind);
+    let qualified = unqualified.is_empty();
+    for why in unqualified {
         errors.invalid(&at.field("type"), kind, why);
     }
-    if !kind.contains('/') && !kind.is_empty() && !matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim") {
+    if qualified && !kind.contains('/') && !matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim") {
         errors.invalid(&at.field("type"), kind, "must be a standard limit type or fully qualified");
     }
     if kind == "Pod" {
@@ -290,7 +292,7 @@ pub(crate) fn endpoint_slice(object: &Value, errors: &mut Errors) {
         }
         match text(port, "protocol") {
             "" => errors.required(&at.field("protocol"), ""),
-            protocol => errors.one_of(&at.field("protocol"), protocol, &["TCP", "UDP", "SCTP"]),
+            protocol => errors.one_of(&at.field("protocol"), protocol, &["SCTP", "TCP", "UDP"]),
         }
         if let Some(protocol) = port["appProtocol"].as_str() {
             errors.rule(&at.field("appProtocol"), protocol, names::qualified);

@@ -226,7 +226,7 @@ fn traffic(spec: &Value, at: &At, errors: &mut Errors) {
     }
     if is_set(spec, "internalTrafficPolicy") {
         errors.one_of(&at.field("internalTrafficPolicy"), text(spec, "internalTrafficPolicy"), &policies);
-    } else if text(spec, "type") != "ExternalName" {
+    } else if matches!(text(spec, "type"), "ClusterIP" | "NodePort" | "LoadBalancer") {
         errors.required(&at.field("internalTrafficPolicy"), "");
     }
     if is_set(spec, "trafficDistribution") {

@@ -172,8 +172,9 @@ fn replicated(spec: &Value, at: &At, kind: &str, restarts: &str, errors: &mut Er
         Err(_) => errors.invalid(&selector_at, selector.clone(), "invalid label selector"),
         Ok(parsed) => {
             let labels = &template["metadata"]["labels"];
-            if !selector.is_null() && !parsed.is_everything() && !parsed.matches(&crate::meta::string_map(Some(labels)))
-            {
+            // A selector that is missing selects nothing.
+            let selects = parsed.is_everything() || parsed.matches(&crate::meta::string_map(Some(labels)));
+            if selector.is_null() || !selects {
                 errors.invalid(
                     &template_at.field("metadata.labels"),
                     labels.clone(),
