@@ -3,6 +3,8 @@
 //! A line of `testdata/validation.jsonl` is `{"resource": "apps/v1/deployments", "object": {...}, "errors": [[FIELD, REASON,
 //! MESSAGE], ...]}`: the object was sent with `dryRun=All`, and accepted if there are no errors.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use serde_json::Value;
 
 use crate::decode::{ContentType, FieldValidation, decode};
