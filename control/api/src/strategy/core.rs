@@ -71,20 +71,18 @@ pub(super) fn new_claim(claim: &mut Object) {
     let Some(spec) = child_or_new(claim, "spec") else { return };
     let is =
         |source: &Value, group: &str, kind: &str| text(source, "apiGroup") == group && text(source, "kind") == kind;
-    if let Some(source) = spec.get("dataSource") {
-        let known = is(source, "", "PersistentVolumeClaim") || is(source, "snapshot.storage.k8s.io", "VolumeSnapshot");
-        if !known {
-            spec.remove("dataSource");
-        }
+    let known = |source: &Value| {
+        is(source, "", "PersistentVolumeClaim") || is(source, "snapshot.storage.k8s.io", "VolumeSnapshot")
+    };
+    if spec.get("dataSource").is_some_and(|source| !known(source)) {
+        spec.remove("dataSource");
     }
     match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
         (Some(source), None) => {
             spec.insert("dataSourceRef".into(), source);
         }
-        (None, Some(source)) if text(&source, "namespace").is_empty() => {
-            if is(&source, "", "PersistentVolumeClaim") || is(&source, "snapshot.storage.k8s.io", "VolumeSnapshot") {
-                spec.insert("dataSource".into(), source);
-            }
+        (None, Some(source)) if text(&source, "namespace").is_empty() && known(&source) => {
+            spec.insert("dataSource".into(), source);
         }
         _ => {}
     }
