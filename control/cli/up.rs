@@ -19,6 +19,7 @@ use wherry_images::{Images, Options};
 use wherry_network::{Cluster, ClusterConfig};
 use wherry_reconcile::Informer;
 use wherry_runtime::Runtime;
+use wherry_server::audit::{Audit, Policy, Rotation};
 use wherry_server::pki;
 use wherry_wasm::WasmRuntime;
 
@@ -50,6 +51,36 @@ pub(crate) struct Up {
     /// Use the containerd at SOCKET instead of starting one
     #[arg(long, value_name = "SOCKET")]
     containerd: Option<PathBuf>,
+    #[command(flatten)]
+    audit: AuditArgs,
+}
+
+/// Who did what: an audit log.
+#[derive(Debug, Args)]
+struct AuditArgs {
+    /// Log requests as the audit.k8s.io/v1 Policy in FILE says
+    #[arg(long, value_name = "FILE", requires = "audit_log_path")]
+    audit_policy_file: Option<PathBuf>,
+    /// Where the audit log is written, one JSON event a line
+    #[arg(long, value_name = "FILE", requires = "audit_policy_file")]
+    audit_log_path: Option<PathBuf>,
+    /// At how many MiB the audit log is set aside and begun anew
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    audit_log_maxsize: u32,
+    /// How many audit logs that were set aside are kept
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    audit_log_maxbackup: u16,
+}
+
+impl AuditArgs {
+    fn open(&self) -> anyhow::Result<Option<Audit>> {
+        let (Some(policy), Some(path)) = (&self.audit_policy_file, &self.audit_log_path) else {
+            return Ok(None);
+        };
+        let rotation =
+            Rotation { bytes: u64::from(self.audit_log_maxsize) << 20, kept: usize::from(self.audit_log_maxbackup) };
+        Ok(Some(Audit::open(Policy::read(policy)?, path, rotation)?))
+    }
 }
 
 /// What runs, in the order in which it is stopped.
@@ -114,6 +145,7 @@ impl Up {
         // First what a user may have got wrong, before anything is made.
         let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
         let images = Arc::new(images);
+        let audit = self.audit.open()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{} (--api-port)", self.api_port))?;
@@ -135,8 +167,8 @@ impl Up {
         }
 
         progress.set_message("starting the API server");
-        let mut control =
-            ControlPlane::start(dir.path(), cluster.api_ip(), images.clone(), self.token_auth_file.as_deref()).await?;
+        let tokens = self.token_auth_file.as_deref();
+        let mut control = ControlPlane::start(dir.path(), cluster.api_ip(), images.clone(), tokens, audit).await?;
         let names = [cluster.api_ip()];
         control.listen(listener, &names)?;
         control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;

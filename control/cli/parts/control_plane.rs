@@ -14,6 +14,7 @@ use wherry_images::Images;
 use wherry_reconcile::{Informers, Recorders};
 use wherry_runtime::ImageKind;
 use wherry_scheduler::{ImageKinds, Kind};
+use wherry_server::audit::Audit;
 use wherry_server::pki::{Kubeconfig, Pki};
 use wherry_server::{Config, Issuer, Server, StaticTokens, User};
 
@@ -46,6 +47,7 @@ pub(crate) struct ControlPlane {
     pub(crate) recorders: Recorders,
     pki: Arc<Pki>,
     store: Arc<wherry_store::LogStore>,
+    audit: Option<Audit>,
     /// Controllers and scheduler: they end first.
     deciders: JoinSet<()>,
     decide: CancellationToken,
@@ -60,6 +62,7 @@ impl ControlPlane {
         pod_api: IpAddr,
         images: Arc<Images>,
         token_file: Option<&Path>,
+        audit: Option<Audit>,
     ) -> anyhow::Result<Self> {
         let pki = Arc::new(Pki::open(dir).context("certificates")?);
         let registry = Arc::new(Registry::builtin());
@@ -76,6 +79,7 @@ impl ControlPlane {
         };
         let mut config = Config::new(store.clone());
         config.registry = registry;
+        config.audit = audit.clone();
         config.cluster.api_endpoints = vec![SocketAddr::new(pod_api, addresses::API_PORT)];
         let keys = pki.service_account_keys().context("service account keys")?;
         let issuer = Arc::new(Issuer::of_cluster(&config.cluster.domain, keys));
@@ -123,6 +127,7 @@ impl ControlPlane {
             recorders,
             pki,
             store,
+            audit,
             deciders,
             decide,
             listeners: JoinSet::new(),
@@ -162,6 +167,11 @@ impl ControlPlane {
         self.listen.cancel();
         while self.listeners.join_next().await.is_some() {}
         self.store.close().await;
+        if let Some(audit) = self.audit
+            && let Err(error) = tokio::task::spawn_blocking(move || audit.flushed()).await
+        {
+            tracing::error!(%error, "the audit log's last events may be missing");
+        }
     }
 }
 

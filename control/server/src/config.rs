@@ -9,6 +9,7 @@ use ipnet::Ipv4Net;
 use wherry_api::resource::Registry;
 use wherry_store::Store;
 
+use crate::audit::Audit;
 use crate::layers::authenticate::TokenAuthenticator;
 use crate::nodes::{NoNodes, NodeConnector};
 use crate::tokens::Issuer;
@@ -26,6 +27,8 @@ pub struct Config {
     pub issuer: Option<Arc<Issuer>>,
     /// Further recognisers of bearer tokens, asked in order after those of service accounts and bootstrap tokens.
     pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
+    /// Where it is noted who did what.
+    pub audit: Option<Audit>,
     /// The cluster's addresses.
     pub cluster: Cluster,
     /// How often a watch that allows them gets bookmarks.
@@ -43,6 +46,7 @@ impl Config {
             nodes: Arc::new(NoNodes),
             issuer: None,
             tokens: Vec::new(),
+            audit: None,
             cluster: Cluster::default(),
             bookmark_interval: Duration::from_secs(60),
             event_lifetime: Duration::from_secs(3600),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection (TLS, h1/h2) or in-process client
-//!   -> layers: rescue -> request info -> authenticate -> limit -> impersonate -> authorize
+//!   -> layers: rescue -> request info -> authenticate -> audit -> limit -> impersonate -> authorize
 //!   -> endpoints (health, version, discovery, OpenAPI) | engine
 //!   -> verbs / subresources / reviews: decode -> admit -> prepare -> allocate -> validate -> store
 //! ```
@@ -18,6 +18,7 @@
 
 mod admission;
 mod allocate;
+pub mod audit;
 mod bootstrap;
 mod client;
 mod config;

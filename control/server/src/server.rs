@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::Chain;
 use crate::allocate::services::Services;
+use crate::audit::layer::Auditor;
 use crate::config::Config;
 use crate::engine::{self, Engine};
 use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
@@ -25,7 +26,7 @@ use crate::quota::{self, Ledger};
 use crate::rbac::{self, Rbac};
 use crate::respond::Failure;
 use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
-use crate::{User, bootstrap, client, documents, endpoints, expiry, objects, serving};
+use crate::{User, audit, bootstrap, client, documents, endpoints, expiry, objects, serving};
 
 /// Why a server could not be put together or served.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +60,8 @@ pub struct Server {
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, issuer, tokens, cluster, bookmark_interval, event_lifetime } = config;
+        let Config { store, registry, nodes, issuer, tokens, audit, cluster, bookmark_interval, event_lifetime } =
+            config;
         let issuer = match issuer {
             Some(issuer) => issuer,
             None => Arc::new(Issuer::of_cluster(&cluster.domain, Keys::generate()?)),
@@ -92,6 +94,7 @@ impl Server {
         for entry in engine.everything("services").map_err(ServerError::Store)? {
             engine.services.recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
         }
+        let auditor = Auditor { audit, registry: Arc::clone(&engine.registry) };
         // The last layer is the outermost.
         let router = endpoints::router()
             .merge(documents::router())
@@ -100,9 +103,12 @@ impl Server {
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
             .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
+            .layer(middleware::from_fn(audit::layer::acting))
             .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
             .layer(middleware::from_fn_with_state(Limits::new(), limit::layer))
+            .layer(middleware::from_fn_with_state(auditor.clone(), audit::layer::layer))
             .layer(middleware::from_fn_with_state(authenticators, authenticate::layer))
+            .layer(middleware::from_fn_with_state(auditor, audit::layer::unknown))
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer))
             .layer(middleware::from_fn(failures::layer));

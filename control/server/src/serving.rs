@@ -5,6 +5,7 @@
 //! nothing is accepted any more, watches end, requests under way have [`DRAIN`] to finish, and then what is left
 //! is dropped.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Peer {
     /// The user of the client's certificate.
     pub(crate) user: Option<User>,
+    /// Where the connection comes from.
+    pub(crate) address: Option<IpAddr>,
     /// Fires when the server ends; streams end with it.
     pub(crate) closing: CancellationToken,
 }
@@ -130,6 +133,7 @@ async fn connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set TCP_NODELAY");
     }
+    let address = stream.peer_addr().ok().map(|address| address.ip());
     let stream = Patient::new(stream, UNREAD);
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -137,7 +141,7 @@ async fn connection(
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
     let user = stream.get_ref().1.peer_certificates().and_then(crate::pki::tls::peer_user);
-    let peer = Peer { user, closing: cancel.clone() };
+    let peer = Peer { user, address, closing: cancel.clone() };
     let service = axum::Extension(peer)
         .layer(router.into_service())
         .map_request(|r: http::Request<_>| r.map(axum::body::Body::new));

@@ -9,6 +9,7 @@ use wherry_api::status::{GroupResource, Status};
 
 use super::info::RequestInfo;
 use crate::User;
+use crate::audit;
 use crate::respond::Failure;
 
 /// What somebody wants to do.
@@ -131,10 +132,14 @@ pub(crate) async fn layer(State(authorizer): State<Arc<dyn Authorizer>>, request
     else {
         return Failure(Status::unauthorized()).into_response();
     };
-    match check(authorizer.as_ref(), user, &Attributes::from(info.as_ref())) {
-        Ok(()) => next.run(request).await,
-        Err(status) => Failure(status).into_response(),
-    }
+    let attributes = Attributes::from(info.as_ref());
+    let (allowed, reason) = match authorizer.authorize(user, &attributes) {
+        Decision::Allow { reason } => (true, reason),
+        Decision::Deny { reason } | Decision::NoOpinion { reason } => (false, reason),
+    };
+    audit::annotate("authorization.k8s.io/decision", || if allowed { "allow" } else { "forbid" }.to_owned());
+    audit::annotate("authorization.k8s.io/reason", || reason.clone());
+    if allowed { next.run(request).await } else { Failure(forbidden(user, &attributes, &reason)).into_response() }
 }
 
 /// Upstream's words for a refusal.

@@ -1,5 +1,5 @@
 //! What happens to every request before the engine sees it, one layer a concern, outermost first:
-//! [`failures`] (in which format they are told), [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`limit`] (how many at a
+//! [`failures`] (in which format they are told), [`rescue`] (panics become 500), [`info`] (what is asked), [`authenticate`] (who asks), [`crate::audit`] (noted), [`limit`] (how many at a
 //! time), [`impersonate`] (as whom), [`authorize`] (may they).
 
 pub mod authenticate;

@@ -5,6 +5,7 @@
 mod accounts;
 mod admission;
 mod apply;
+mod audit;
 mod bad_input;
 mod certificates;
 mod deletes;

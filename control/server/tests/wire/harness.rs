@@ -22,9 +22,15 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A server whose configuration `change` has changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = Pki::open(dir.path()).unwrap();
-        let config = Config::new(Arc::new(MemoryStore::new()));
+        let mut config = Config::new(Arc::new(MemoryStore::new()));
+        change(&mut config);
         let tls = pki.server_tls(&pki.serving(&config.cluster.api_names([])).unwrap()).unwrap();
         let server = Server::new(config).unwrap();
         server.bootstrap().await.unwrap();

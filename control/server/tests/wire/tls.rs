@@ -128,3 +128,36 @@ async fn a_connection_that_says_nothing_harms_nobody() {
     drop(silent);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn strangers_are_noted_in_the_audit_log() {
+    use wherry_server::audit::{Audit, Policy, Rotation};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let policy =
+        "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: Metadata, omitStages: [RequestReceived]}]}";
+    let audit = Audit::open(Policy::parse(policy).unwrap(), &path, Rotation::default()).unwrap();
+    let log = audit.clone();
+    let running = Running::start_with(|config| config.audit = Some(audit)).await;
+    let refused = running.bearer::<k8s_openapi::api::core::v1::Node>("nobody knows this").get("n").await.unwrap_err();
+    assert!(matches!(refused, kube::Error::Api(status) if status.code == 401));
+    let admin = Some(running.pki.admin().unwrap());
+    assert_eq!(get(&running, admin, b"http/1.1", "/api/v1/nodes/none").await.unwrap().0, 404);
+    log.flushed();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |uri: &str| events.iter().filter(|event| event["requestURI"] == uri).collect::<Vec<_>>();
+    let stranger = of("/api/v1/nodes/n");
+    assert_eq!(stranger.len(), 1, "{stranger:?}");
+    assert_eq!(
+        (&stranger[0]["responseStatus"]["code"], &stranger[0]["stage"]),
+        (&json!(401), &json!("ResponseStarted"))
+    );
+    assert_eq!(stranger[0]["user"]["username"], "");
+    let known = of("/api/v1/nodes/none");
+    assert_eq!(
+        (&known[0]["sourceIPs"], &known[0]["user"]["username"]),
+        (&json!(["127.0.0.1"]), &json!("kubernetes-admin"))
+    );
+    running.stop().await;
+}

@@ -76,8 +76,10 @@ fn pod(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
         return Ok(());
     }
     let policy = policy(attributes)?;
+    annotate("enforce-policy", || policy.enforce.to_string());
     let enforced = checks::evaluate(policy.enforce, Subject::of(pod));
     if !enforced.is_allowed() {
+        audit(policy, pod);
         let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, enforced.detail());
         return Err(attributes.forbidden(why));
     }
@@ -85,14 +87,28 @@ fn pod(attributes: &Attributes<'_>, pod: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-/// Says what the level `warn` finds. `enforced` is the verdict of the level `enforce` if there was one.
+/// Notes something for the audit log.
+fn annotate(key: &str, value: impl FnOnce() -> String) {
+    crate::audit::annotate(&format!("pod-security.kubernetes.io/{key}"), value);
+}
+
+/// Says what the levels `warn` and `audit` find. `enforced` is the verdict of the level `enforce` if there was one.
 fn warn(attributes: &Attributes<'_>, policy: Policy, object: &Value, enforced: Option<Verdict>) {
+    audit(policy, object);
     let verdict = match enforced {
         Some(verdict) if policy.warn == policy.enforce => verdict,
         _ => checks::evaluate(policy.warn, Subject::of(object)),
     };
     if !verdict.is_allowed() {
         attributes.notes.warn(format!("would violate PodSecurity \"{}\": {}", policy.warn, verdict.detail()));
+    }
+}
+
+fn audit(policy: Policy, object: &Value) {
+    let verdict = checks::evaluate(policy.audit, Subject::of(object));
+    if !verdict.is_allowed() {
+        let found = || format!("would violate PodSecurity \"{}\": {}", policy.audit, verdict.detail());
+        annotate("audit-violations", found);
     }
 }
 
