@@ -3,7 +3,8 @@
 //! Each change of any object updates the [`graph`]; objects that might be garbage are queued by UID and looked at:
 //! - all owners gone: it is deleted, by the way that its own finalizers ask for;
 //! - some gone, some not: the references to those that are gone are removed;
-//! - an owner is being deleted in the *foreground*: its dependents go first, then it;
+//! - an owner is being deleted in the *foreground*: its dependents go first, then it (in a circle of owners one of them stops
+//!   being waited for);
 //! - an owner is being deleted as an *orphan*: its references are removed from its dependents, then it goes.
 //!
 //! Guarantees: an owner counts as gone only when the server says so, not because the cache lacks it; every deletion and
@@ -87,7 +88,15 @@ impl Collector {
         if node.owners.is_empty() {
             return Ok(());
         }
-        let has_dependents = self.graph.lock().dependents(&node.uid).next().is_some();
+        let (has_dependents, is_in_circle) = {
+            let graph = self.graph.lock();
+            (graph.dependents(&node.uid).next().is_some(), graph.dependents(&node.uid).any(Node::awaits_dependents))
+        };
+        if !waiting.is_empty() && is_in_circle {
+            // Its owner waits for it, and it would wait for a dependent that waits as well: perhaps, over others, for the owner.
+            // Somebody has to stop being waited for, or all wait for ever.
+            return self.unblock(node, waiting.len()).await;
+        }
         let policy = match () {
             () if !waiting.is_empty() && has_dependents => PropagationPolicy::Foreground,
             () if node.has(ORPHAN) => PropagationPolicy::Orphan,
@@ -109,6 +118,20 @@ impl Collector {
         let api = node.resource.objects(&self.context.client, &node.namespace);
         error::gone_is_fine(api.delete(&node.name, &params).await)?;
         Ok(())
+    }
+
+    /// Lets the owners of an object go before it does, and deletes it in the foreground.
+    async fn unblock(&self, node: &Node, waiting: usize) -> Result<(), Error> {
+        let blocking = node.owners.iter().filter(|owner| owner.block_owner_deletion == Some(true)).count();
+        if blocking == 0 {
+            return self.delete(node, PropagationPolicy::Foreground).await;
+        }
+        tracing::debug!(name = node.name, waiting, "a circle of owners is broken");
+        let owners = node.owners.iter().cloned();
+        let owners: Vec<_> =
+            owners.map(|owner| OwnerReference { block_owner_deletion: Some(false), ..owner }).collect();
+        // The change brings the object here again.
+        self.patch(node, json!({ "ownerReferences": owners })).await
     }
 
     /// Removes references to the owners with these UIDs.

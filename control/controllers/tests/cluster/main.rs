@@ -17,7 +17,7 @@ use k8s_openapi::api::{
     },
     discovery::v1::EndpointSlice,
 };
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 fn progress(deployment: &Deployment) -> Option<String> {
@@ -371,5 +371,70 @@ async fn a_replication_controller_keeps_pods_and_says_when_it_cannot() {
     let names = |pods: &[Pod]| pods.iter().map(|pod| pod.metadata.name.clone()).collect::<BTreeSet<_>>();
     let adopted = cluster.api::<Pod>("default").list(&Default::default()).await.unwrap().items;
     assert_eq!(names(&adopted), names(&pods));
+    cluster.stop().await;
+}
+
+fn owned_pod(name: &str, owner: Option<&Pod>) -> Pod {
+    let owners: Vec<_> = owner
+        .map(|owner| {
+            json!({
+                "apiVersion": "v1", "kind": "Pod", "name": owner.metadata.name, "uid": owner.metadata.uid,
+                "controller": true, "blockOwnerDeletion": true,
+            })
+        })
+        .into_iter()
+        .collect();
+    serde_json::from_value(json!({
+        "metadata": { "name": name, "ownerReferences": owners },
+        "spec": { "containers": [{ "name": "c", "image": "i" }] },
+    }))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_circle_of_owners_holds_nobody() {
+    let cluster = Cluster::start().await;
+    let api = cluster.api::<Pod>("default");
+    let first = api.create(&PostParams::default(), &owned_pod("one", None)).await.unwrap();
+    let second = api.create(&PostParams::default(), &owned_pod("two", Some(&first))).await.unwrap();
+    let third = api.create(&PostParams::default(), &owned_pod("three", Some(&second))).await.unwrap();
+    let closing = owned_pod("one", Some(&third)).metadata.owner_references;
+    cluster.patch(&api, "one", json!({ "metadata": { "ownerReferences": closing } })).await;
+    api.delete("one", &DeleteParams::foreground()).await.unwrap();
+    cluster.until_gone_all::<Pod>("default").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_stays_until_its_dependents_are_gone_and_shared_ones_stay() {
+    let cluster = Cluster::start().await;
+    let api = cluster.api::<ReplicationController>("default");
+    for name in ["goes", "stays"] {
+        api.create(&PostParams::default(), &controller(name, 3)).await.unwrap();
+    }
+    let ready = |rc: &ReplicationController| rc.status.as_ref().is_some_and(|status| status.ready_replicas == Some(3));
+    cluster.until::<ReplicationController>("default", "goes", ready).await;
+    let stays = cluster.until::<ReplicationController>("default", "stays", ready).await;
+    let pods = cluster.api::<Pod>("default");
+    let mine = ListParams::default().labels("app=goes");
+    let shared = pods.list(&mine).await.unwrap().items.remove(0).metadata.name.unwrap();
+    let reference = json!({
+        "apiVersion": "v1", "kind": "ReplicationController", "name": "stays", "uid": stays.metadata.uid,
+    });
+    cluster.patch(&pods, &shared, json!({ "metadata": { "ownerReferences": [reference] } })).await;
+
+    // While a Pod takes its time, its owner is there, waiting.
+    cluster.hold_deletions();
+    api.delete("goes", &DeleteParams::foreground()).await.unwrap();
+    cluster
+        .until::<Pod>("default", &shared, |pod| pod.metadata.owner_references.as_ref().is_some_and(|o| o.len() == 1))
+        .await;
+    let waiting = api.get("goes").await.unwrap();
+    assert_eq!(waiting.metadata.finalizers.unwrap(), ["foregroundDeletion"]);
+    cluster.release_deletions().await;
+    cluster.until_gone::<ReplicationController>("default", "goes").await;
+    let left = pods.list(&mine).await.unwrap().items;
+    assert_eq!(left.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect::<Vec<_>>(), [shared]);
+    assert!(left[0].metadata.deletion_timestamp.is_none());
     cluster.stop().await;
 }
