@@ -12,6 +12,7 @@ use wherry_store::Store;
 use crate::audit::Audit;
 use crate::layers::authenticate::TokenAuthenticator;
 use crate::nodes::{NoNodes, NodeConnector};
+use crate::serving::Patience;
 use crate::tokens::Issuer;
 
 /// The parts a [`Server`](crate::Server) is put together from.
@@ -31,6 +32,8 @@ pub struct Config {
     pub audit: Option<Audit>,
     /// The cluster's addresses.
     pub cluster: Cluster,
+    /// How long clients may take.
+    pub patience: Patience,
     /// How often a watch that allows them gets bookmarks.
     pub bookmark_interval: Duration,
     /// How long events are kept after they were last written.
@@ -48,6 +51,7 @@ impl Config {
             tokens: Vec::new(),
             audit: None,
             cluster: Cluster::default(),
+            patience: Patience::default(),
             bookmark_interval: Duration::from_secs(60),
             event_lifetime: Duration::from_secs(3600),
         }

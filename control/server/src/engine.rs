@@ -212,10 +212,34 @@ fn check_scope(call: &Call) -> Result<(), Status> {
 
 /// The whole body, unless it is too large or too slow.
 pub(crate) async fn read_body(body: Body) -> Result<Bytes, Status> {
-    let collected = tokio::time::timeout(BODY_TIME, Limited::new(body, BODY_LIMIT).collect()).await;
+    read_within(body, BODY_TIME).await
+}
+
+async fn read_within(body: Body, time: Duration) -> Result<Bytes, Status> {
+    let collected = tokio::time::timeout(time, Limited::new(body, BODY_LIMIT).collect()).await;
     match collected.map_err(|_| Status::timeout("the request's body did not arrive in time"))? {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_LIMIT)),
         Err(error) => Err(Status::bad_request(format!("read the request's body: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use futures::StreamExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_whole_or_refused() {
+        let long = Duration::from_secs(60);
+        assert_eq!(read_within(Body::from("{}"), long).await.unwrap(), "{}");
+        assert_eq!(read_within(Body::from(vec![b' '; BODY_LIMIT + 1]), long).await.unwrap_err().code, 413);
+        // One byte, and then nothing, for ever.
+        let slow = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]);
+        let slow = Body::from_stream(slow.chain(futures::stream::pending()));
+        let refused = read_within(slow, Duration::from_millis(1)).await.unwrap_err();
+        assert_eq!(refused.code, 504);
     }
 }

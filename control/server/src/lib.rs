@@ -55,5 +55,6 @@ mod verbs;
 pub use config::{Cluster, Config, describe};
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
 pub use server::{Server, ServerError};
+pub use serving::Patience;
 pub use tokens::{Issuer, KeyError, Keys, StaticTokens, TokenFileError};
 pub use user::User;

@@ -25,6 +25,7 @@ use crate::node_authorizer::NodeAuthorizer;
 use crate::quota::{self, Ledger};
 use crate::rbac::{self, Rbac};
 use crate::respond::Failure;
+use crate::serving::Patience;
 use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
 use crate::{User, audit, bootstrap, client, documents, endpoints, expiry, objects, serving};
 
@@ -55,13 +56,24 @@ pub enum ServerError {
 pub struct Server {
     engine: Arc<Engine>,
     router: Router,
+    patience: Patience,
 }
 
 impl Server {
     /// A server over the given parts. Reads from the store which cluster IPs and node ports are taken.
     pub fn new(config: Config) -> Result<Self, ServerError> {
-        let Config { store, registry, nodes, issuer, tokens, audit, cluster, bookmark_interval, event_lifetime } =
-            config;
+        let Config {
+            store,
+            registry,
+            nodes,
+            issuer,
+            tokens,
+            audit,
+            cluster,
+            patience,
+            bookmark_interval,
+            event_lifetime,
+        } = config;
         let issuer = match issuer {
             Some(issuer) => issuer,
             None => Arc::new(Issuer::of_cluster(&cluster.domain, Keys::generate()?)),
@@ -112,7 +124,7 @@ impl Server {
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer))
             .layer(middleware::from_fn(failures::layer));
-        Ok(Self { engine, router })
+        Ok(Self { engine, router, patience })
     }
 
     /// A client in this process that acts as `user`.
@@ -128,7 +140,7 @@ impl Server {
         tls: Arc<rustls::ServerConfig>,
         cancel: CancellationToken,
     ) -> Result<(), ServerError> {
-        serving::serve(listener, tls, self.router.clone(), cancel).await?;
+        serving::serve(listener, tls, self.router.clone(), self.patience, cancel).await?;
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -28,12 +28,25 @@ use crate::patience::Patient;
 pub(crate) const MAX_CONNECTIONS: usize = 4096;
 /// How long requests under way may take after the end was announced.
 const DRAIN: Duration = Duration::from_secs(10);
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEAD: Duration = Duration::from_secs(75);
-/// How long what is sent may lie unread. Somebody may look at `kubectl logs -f` in a pager for a while.
-const UNREAD: Duration = Duration::from_secs(300);
 /// A pause after `accept` failed for want of resources, so that the loop does not spin until some are free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long clients may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of a request, also while a connection is kept between requests.
+    pub head: Duration,
+    /// To read what they are sent: somebody may look at `kubectl logs -f` in a pager for a while.
+    pub unread: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { handshake: Duration::from_secs(10), head: Duration::from_secs(75), unread: Duration::from_secs(300) }
+    }
+}
 
 /// What is known about the connection that a request came in by, as a request extension.
 #[derive(Clone, Default)]
@@ -65,10 +78,11 @@ pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     router: Router,
+    patience: Patience,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
     let tracker = TaskTracker::new();
-    let builder = Arc::new(builder(Tracked(tracker.clone())));
+    let builder = Arc::new(builder(Tracked(tracker.clone()), patience));
     let acceptor = TlsAcceptor::from(tls);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // Fires DRAIN after `cancel`: what still runs then is dropped.
@@ -86,8 +100,13 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, permit)) => {
-                let connection =
-                    connection(stream, permit, acceptor.clone(), router.clone(), Arc::clone(&builder), cancel.clone());
+                let (acceptor, router) = (acceptor.clone(), router.clone());
+                let (builder, cancel) = (Arc::clone(&builder), cancel.clone());
+                let connection = async move {
+                    // Held until the connection has ended.
+                    let _permit = permit;
+                    connection(stream, acceptor, router, builder, patience, cancel).await;
+                };
                 tracker.spawn(abort.clone().run_until_cancelled_owned(connection));
             }
             Err(error) => {
@@ -105,9 +124,9 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-fn builder(executor: Tracked) -> auto::Builder<Tracked> {
+fn builder(executor: Tracked, patience: Patience) -> auto::Builder<Tracked> {
     let mut builder = auto::Builder::new(executor);
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(256 << 10);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience.head).max_buf_size(256 << 10);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -123,10 +142,10 @@ fn builder(executor: Tracked) -> auto::Builder<Tracked> {
 
 async fn connection(
     stream: TcpStream,
-    _permit: OwnedSemaphorePermit,
     acceptor: TlsAcceptor,
     router: Router,
     builder: Arc<auto::Builder<Tracked>>,
+    patience: Patience,
     cancel: CancellationToken,
 ) {
     // Answers are small and complete when written: waiting for more would only delay them.
@@ -134,8 +153,8 @@ async fn connection(
         tracing::debug!(%error, "set TCP_NODELAY");
     }
     let address = stream.peer_addr().ok().map(|address| address.ip());
-    let stream = Patient::new(stream, UNREAD);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let stream = Patient::new(stream, patience.unread);
+    let stream = match tokio::time::timeout(patience.handshake, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),

@@ -121,6 +121,9 @@ pub(super) fn of_user(user: &User) -> Value {
     if !user.uid.is_empty() {
         shown["uid"] = user.uid.as_str().into();
     }
+    if !user.extra.is_empty() {
+        shown["extra"] = json!(user.extra);
+    }
     shown
 }
 

@@ -161,3 +161,29 @@ async fn strangers_are_noted_in_the_audit_log() {
     );
     running.stop().await;
 }
+
+/// Sends `text` and reads until the server ends the connection; what it answered.
+async fn until_cut_off(running: &Running, text: &[u8]) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream = connect(running, None, b"http/1.1").await.unwrap();
+    // The server may have had enough before it has seen all.
+    let _ = stream.write_all(text).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn heads_that_are_slow_or_endless_end_their_connection_alone() {
+    let running = Running::start_with(|config| config.patience.head = std::time::Duration::from_millis(200)).await;
+    let slow = until_cut_off(&running, b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n").await;
+    assert!(!slow.contains(" 200 "), "{slow}");
+    let mut endless = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n".to_vec();
+    for number in 0..40_000 {
+        endless.extend_from_slice(format!("x-{number}: {number}\r\n").as_bytes());
+    }
+    let refused = until_cut_off(&running, &endless).await;
+    assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 431"), "{refused}");
+    assert_eq!(get(&running, None, b"http/1.1", "/readyz").await.unwrap().0, 200);
+    running.stop().await;
+}
