@@ -4,6 +4,8 @@
 //! touches the node itself comes last, one kubectl after the other. A scenario that fails does not keep the others from running.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "kubectl/authorizing.rs"]
+mod authorizing;
 #[path = "kubectl/bad_input.rs"]
 mod bad_input;
 #[path = "kubectl/creating.rs"]
@@ -52,6 +54,7 @@ const SCENARIOS: &[Scenario] = &[
     ("previous", logging::previous),
     ("rollout", rolling::out_and_back),
     ("set", rolling::set_and_scale),
+    ("roles", authorizing::roles),
     ("yaml", bad_input::as_kubectl_tells_it),
 ];
 

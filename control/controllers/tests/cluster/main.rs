@@ -16,6 +16,7 @@ use k8s_openapi::api::{
         Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
+    rbac::v1::ClusterRole,
 };
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -436,5 +437,29 @@ async fn an_owner_stays_until_its_dependents_are_gone_and_shared_ones_stay() {
     let left = pods.list(&mine).await.unwrap().items;
     assert_eq!(left.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect::<Vec<_>>(), [shared]);
     assert!(left[0].metadata.deletion_timestamp.is_none());
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn roles_gather_the_rules_of_others() {
+    let cluster = Cluster::start().await;
+    let api = cluster.cluster_api::<ClusterRole>();
+    let has = |role: &ClusterRole, resource: &str| {
+        role.rules.iter().flatten().any(|rule| rule.resources.iter().flatten().any(|known| known == resource))
+    };
+    // `admin` gathers `edit`, which gathers `view`.
+    cluster.until::<ClusterRole>("", "admin", |role| has(role, "pods/log") && has(role, "rolebindings")).await;
+    let extra = json!({
+        "metadata": {"name": "widgets", "labels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+        "rules": [{"verbs": ["get"], "apiGroups": ["example.com"], "resources": ["widgets"]}],
+    });
+    api.create(&PostParams::default(), &serde_json::from_value(extra).unwrap()).await.unwrap();
+    for name in ["view", "edit", "admin"] {
+        cluster.until::<ClusterRole>("", name, |role| has(role, "widgets")).await;
+    }
+    api.delete("widgets", &DeleteParams::default()).await.unwrap();
+    for name in ["view", "edit", "admin"] {
+        cluster.until::<ClusterRole>("", name, |role| !has(role, "widgets")).await;
+    }
     cluster.stop().await;
 }

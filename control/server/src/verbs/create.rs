@@ -19,6 +19,8 @@ use wherry_store::Precondition;
 use crate::admission::{Attributes, Notes, Operation};
 use crate::engine::{Call, read_body};
 use crate::input::{self, Decoded};
+use crate::layers::authorize;
+use crate::layers::info::Verb;
 use crate::objects::{self, Held, Written};
 use crate::ownership::{self, Manager};
 use crate::{respond, times};
@@ -64,6 +66,7 @@ pub(crate) async fn create(
     dry_run: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Created, Status> {
+    may_create(call)?;
     let resource = &call.resource;
     input::check_namespace(call, &mut object)?;
     if !meta::resource_version(&object).is_empty() {
@@ -137,6 +140,15 @@ pub(crate) async fn create(
             _ => return Err(Status::already_exists(&call.group_resource(), &name)),
         }
     }
+}
+
+/// Who makes an object by a PUT or PATCH of it needs the verb `create` as well.
+fn may_create(call: &Call) -> Result<(), Status> {
+    if call.info.verb == Verb::Create {
+        return Ok(());
+    }
+    let asked = authorize::Attributes { verb: Verb::Create.as_str(), ..call.info.as_ref().into() };
+    authorize::check(call.engine.authorizer.as_ref(), &call.user, &asked)
 }
 
 /// `base` with a random end.

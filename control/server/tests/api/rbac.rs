@@ -66,6 +66,30 @@ async fn a_role_is_in_force_when_it_is_written() {
 }
 
 #[tokio::test]
+async fn making_takes_the_verb_create_however_it_is_done() {
+    let api = Api::new().await;
+    let all = |verbs: &[&str]| json!([rule(verbs, "rbac.authorization.k8s.io", &["roles"])]);
+    grant(&api, "ann", all(&["update", "patch"])).await;
+    let ann = api.as_user(user("ann"));
+    let path = format!("{LOCAL}/roles/new");
+    let object = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "new"}, "rules": [],
+    });
+    let put = async || ann.put(&path, &object).await;
+    let apply = async || {
+        let kind = [("content-type", "application/apply-patch+yaml")];
+        ann.send("PATCH", &format!("{path}?fieldManager=test"), &kind, object.to_string()).await
+    };
+    let why = "roles.rbac.authorization.k8s.io \"new\" is forbidden: User \"ann\" cannot create resource \"roles\" in API group \"rbac.authorization.k8s.io\" in the namespace \"default\"";
+    assert_eq!(put().await.expect(403)["message"], why);
+    assert_eq!(apply().await.expect(403)["message"], why);
+    api.merge(&format!("{LOCAL}/roles/ann"), &json!({"rules": all(&["update", "patch", "create"])})).await.expect(200);
+    put().await.expect(201);
+    api.delete(&path, None).await.expect(200);
+    apply().await.expect(201);
+}
+
+#[tokio::test]
 async fn default_roles_come_back() {
     let api = Api::new().await;
     let basic = format!("{RBAC}/clusterroles/system:basic-user");
