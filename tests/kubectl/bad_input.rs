@@ -244,7 +244,7 @@ fn cases(made: &Value) -> Vec<Case<'static>> {
             other_uid,
             409,
             "Conflict",
-            "Precondition failed: UID in precondition: other",
+            "the UID in the precondition (other) does not match the UID in record",
             &[],
         ),
         (
