@@ -17,6 +17,7 @@ pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod container;
 pub(crate) mod env;
+pub(crate) mod flowcontrol;
 pub(crate) mod meta;
 pub mod names;
 pub(crate) mod networking;

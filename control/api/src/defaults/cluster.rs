@@ -303,3 +303,24 @@ pub(crate) fn csi_driver(object: &mut Value) {
 
 /// A kind without defaults.
 pub(crate) fn nothing(_: &mut Value) {}
+
+/// FlowSchema.
+pub(crate) fn flow_schema(object: &mut Value) {
+    let Some(spec) = spec(object) else { return };
+    fill(spec, &[("matchingPrecedence", Positive(1000))]);
+}
+
+/// PriorityLevelConfiguration.
+pub(crate) fn priority_level(object: &mut Value) {
+    let Some(spec) = spec(object) else { return };
+    if let Some(exempt) = child(spec, "exempt") {
+        fill(exempt, &[("nominalConcurrencyShares", Int(0)), ("lendablePercent", Int(0))]);
+    }
+    let Some(limited) = child(spec, "limited") else { return };
+    fill(limited, &[("nominalConcurrencyShares", Int(30)), ("lendablePercent", Int(0))]);
+    if let Some(response) = child(limited, "limitResponse")
+        && let Some(queuing) = child(response, "queuing")
+    {
+        fill(queuing, &[("handSize", Positive(8)), ("queues", Positive(64)), ("queueLengthLimit", Positive(50))]);
+    }
+}

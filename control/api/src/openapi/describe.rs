@@ -66,6 +66,7 @@ fn add(generator: &mut SchemaGenerator, kind: (&str, &str)) {
         "coordination.k8s.io/v1": api::coordination::v1 [Lease]
         "discovery.k8s.io/v1": api::discovery::v1 [EndpointSlice]
         "events.k8s.io/v1": api::events::v1 [Event]
+        "flowcontrol.apiserver.k8s.io/v1": api::flowcontrol::v1 [FlowSchema, PriorityLevelConfiguration]
         "networking.k8s.io/v1": api::networking::v1 [Ingress, IngressClass, IPAddress, NetworkPolicy, ServiceCIDR]
         "node.k8s.io/v1": api::node::v1 [RuntimeClass]
         "policy/v1": api::policy::v1 [Eviction, PodDisruptionBudget]

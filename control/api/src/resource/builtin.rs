@@ -138,6 +138,10 @@ const ROWS: &[Row] = &[
     row("coordination.k8s.io/v1", "Lease", "leases"),
     row("node.k8s.io/v1", "RuntimeClass", "runtimeclasses").cluster(),
     row("discovery.k8s.io/v1", "EndpointSlice", "endpointslices"),
+    row("flowcontrol.apiserver.k8s.io/v1", "FlowSchema", "flowschemas").cluster().subs(&[STATUS]),
+    row("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration", "prioritylevelconfigurations")
+        .cluster()
+        .subs(&[STATUS]),
 ];
 
 fn builtin(api_version: &str, kind: &str) -> Schema {

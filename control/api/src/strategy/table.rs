@@ -3,7 +3,7 @@
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
 use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
-use crate::validation::{Fixed, autoscaling, batch, names, networking, policy, rbac, storage, workload};
+use crate::validation::{Fixed, autoscaling, batch, flowcontrol, names, networking, policy, rbac, storage, workload};
 use crate::{columns, defaults};
 
 const APPS: &str = "apps";
@@ -423,12 +423,24 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         "flowcontrol.apiserver.k8s.io",
         "FlowSchema",
-        Strategy { columns: columns::FLOW_SCHEMA, row: columns::flow_schema, ..SPEC_STATUS },
+        Strategy {
+            check: flowcontrol::flow_schema,
+            default: defaults::flow_schema,
+            columns: columns::FLOW_SCHEMA,
+            row: columns::flow_schema,
+            ..SPEC_STATUS
+        },
     ),
     (
         "flowcontrol.apiserver.k8s.io",
         "PriorityLevelConfiguration",
-        Strategy { columns: columns::PRIORITY_LEVEL, row: columns::priority_level, ..SPEC_STATUS },
+        Strategy {
+            check: flowcontrol::priority_level,
+            default: defaults::priority_level,
+            columns: columns::PRIORITY_LEVEL,
+            row: columns::priority_level,
+            ..SPEC_STATUS
+        },
     ),
     ("authentication.k8s.io", "TokenReview", DATA),
     ("authentication.k8s.io", "TokenRequest", DATA),
