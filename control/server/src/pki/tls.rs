@@ -40,10 +40,45 @@ pub(super) fn server(credentials: &Credentials, ca: &str) -> Result<Arc<rustls::
     Ok(Arc::new(config))
 }
 
-/// The user that a verified client certificate names.
+/// The attribute of a subject that is its uid (Kubernetes' own).
+const UID: &str = "1.3.6.1.4.1.57683.2";
+
+/// The user that a verified client certificate names; `None` if it names none, or two uids.
 pub(crate) fn peer_user(certificates: &[CertificateDer<'_>]) -> Option<User> {
     let (_, certificate) = X509Certificate::from_der(certificates.first()?).ok()?;
     let (name, groups) = super::issue::identity(&certificate)?;
+    let mut uids =
+        certificate.subject().iter_attributes().filter(|attribute| attribute.attr_type().to_id_string() == UID);
+    let uid = match (uids.next(), uids.next()) {
+        (None, _) => "",
+        (Some(uid), None) => uid.as_str().ok().filter(|uid| !uid.is_empty())?,
+        (Some(_), Some(_)) => return None,
+    };
     let digest = hex::encode(Sha256::digest(certificates.first()?));
-    Some(User::new(name, groups).with_extra(crate::user::CREDENTIAL_ID, &format!("X509SHA256={digest}")))
+    let mut user = User::new(name, groups).with_extra(crate::user::CREDENTIAL_ID, &format!("X509SHA256={digest}"));
+    user.uid = uid.to_owned();
+    Some(user)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_subject_may_name_its_uid() {
+        for (uid, expected) in [(None, Some("")), (Some("7"), Some("7")), (Some(""), None)] {
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "jane");
+            if let Some(uid) = uid {
+                params.distinguished_name.push(DnType::CustomDnType(vec![1, 3, 6, 1, 4, 1, 57683, 2]), uid);
+            }
+            let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
+            let user = peer_user(&[certificate.der().clone()]);
+            assert_eq!(user.as_ref().map(|user| user.uid.as_str()), expected, "{uid:?}");
+        }
+    }
 }
