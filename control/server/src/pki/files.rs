@@ -40,7 +40,8 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, PkiError> {
 
 /// Replaces `path` by `content`: whoever reads it sees all of the old or all of the new.
 pub(super) fn write(path: &Path, content: &str) -> Result<(), PkiError> {
-    let dir = path.parent().unwrap_or(Path::new("."));
+    // A bare name has an empty parent, which is no directory that could be opened.
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = dir.join(format!(".{name}.{}", uuid::Uuid::new_v4()));
     let result = (|| {
