@@ -6,7 +6,15 @@ use super::{component_name, group_version_kind, parameters, reference, schemas};
 use crate::resource::{Resource, Subresource, Verb, Version};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
-const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml"];
+const MEDIA_TYPES: &[&str] = &["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+/// What a list may be that may also be watched.
+const LIST_TYPES: &[&str] = &[
+    "application/json",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+    "application/yaml",
+];
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -106,7 +114,7 @@ impl Endpoint<'_> {
             "operationId": format!("{verb}{}{collection}{scope}{}{suffix}", self.names.id, self.resource.kind),
             "description": what,
             "tags": [self.names.tag],
-            "responses": responses(codes, answer),
+            "responses": responses(codes, answer, if *action == "list" { self.list_types() } else { MEDIA_TYPES }),
             "x-kubernetes-action": action,
             "x-kubernetes-group-version-kind": group_version_kind(kind.0, kind.1, kind.2),
         });
@@ -117,6 +125,10 @@ impl Endpoint<'_> {
             value["requestBody"] = body;
         }
         value
+    }
+
+    fn list_types(&self) -> &'static [&'static str] {
+        if self.resource.allows(Verb::Watch) { LIST_TYPES } else { MEDIA_TYPES }
     }
 
     fn own_kind(&self) -> (&str, &str, &str) {
@@ -168,7 +180,7 @@ impl Endpoint<'_> {
                 "operationId": id,
                 "description": format!("List or watch objects of kind {kind} in all namespaces."),
                 "tags": [self.names.tag],
-                "responses": responses(&[200], &schemas::list_component(self.resource)),
+                "responses": responses(&[200], &schemas::list_component(self.resource), self.list_types()),
                 "x-kubernetes-action": "list",
                 "x-kubernetes-group-version-kind": group_version_kind(&self.resource.group, &self.resource.version, kind),
             },
@@ -300,10 +312,10 @@ fn content(media_types: &[&str], schema: Value) -> Value {
 }
 
 /// An empty `answer` stands for text.
-fn responses(codes: &[u16], answer: &str) -> Value {
+fn responses(codes: &[u16], answer: &str, media_types: &[&str]) -> Value {
     let content = match answer {
         "" => content(&["*/*"], json!({"type": "string"})),
-        answer => content(MEDIA_TYPES, reference(answer)),
+        answer => content(media_types, reference(answer)),
     };
     let mut responses = Map::new();
     for code in codes {

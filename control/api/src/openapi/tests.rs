@@ -97,6 +97,24 @@ fn what_kubectl_reads() {
 }
 
 #[test]
+fn answers_have_the_forms_that_are_served() {
+    let core = read("api/v1");
+    let forms = |path: &str, method: &str| -> Vec<String> {
+        let content = core["paths"][path][method]["responses"]["200"]["content"].as_object().unwrap();
+        content.keys().cloned().collect()
+    };
+    let whole = ["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+    let pods = "/api/v1/namespaces/{namespace}/pods";
+    assert_eq!(forms(&format!("{pods}/{{name}}"), "put"), whole);
+    assert_eq!(forms("/api/v1/componentstatuses", "get"), whole);
+    for path in [pods, "/api/v1/pods"] {
+        let found = forms(path, "get");
+        let streams = found.iter().filter(|form| form.ends_with(";stream=watch")).count();
+        assert_eq!((found.len(), streams), (5, 2), "{path}");
+    }
+}
+
+#[test]
 fn operations_are_named_as_upstream_names_them() {
     let core = read("api/v1");
     for (path, method, id) in [
