@@ -16,12 +16,16 @@ pub(crate) mod batch;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod endpoints;
 pub(crate) mod env;
 pub(crate) mod flowcontrol;
 pub(crate) mod meta;
 pub mod names;
 pub(crate) mod networking;
+pub(crate) mod persistent;
 pub(crate) mod pod;
+mod pod_annotations;
+mod pod_security;
 pub(crate) mod policy;
 pub(crate) mod probe;
 pub(crate) mod rbac;
@@ -29,6 +33,7 @@ pub(crate) mod resources;
 mod schedule;
 pub(crate) mod scheduling;
 pub(crate) mod service;
+mod sources;
 pub(crate) mod storage;
 pub(crate) mod volume;
 pub(crate) mod workload;
@@ -139,6 +144,13 @@ impl Errors {
         self.0.push(FieldError::not_found(&at.path(), value));
     }
 
+    /// Something that is not there, and what is.
+    pub(crate) fn not_found_because(&mut self, at: &At, value: impl Into<Value>, detail: String) {
+        let mut error = FieldError::not_found(&at.path(), value);
+        error.detail = detail;
+        self.0.push(error);
+    }
+
     /// Reports what a rule says about a value.
     pub(crate) fn rule(&mut self, at: &At, value: &str, rule: names::Rule) {
         for message in rule(value) {
@@ -203,6 +215,9 @@ impl Fixed {
         }
     }
 }
+
+/// The lists of containers that a PodSpec can have, in upstream's order of visits.
+pub(crate) const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 
 /// The text of a field; empty if it is missing.
 pub(crate) fn text<'a>(value: &'a Value, key: &str) -> &'a str {

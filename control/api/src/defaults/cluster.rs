@@ -77,6 +77,9 @@ pub(crate) fn namespace(object: &mut Value) {
 
 /// Node: what it can give is what it has, unless it says otherwise.
 pub(crate) fn node(object: &mut Value) {
+    if let Some(spec) = object.as_object_mut().and_then(|o| child(o, "spec")) {
+        pod_cidrs(spec);
+    }
     let Some(status) = object.as_object_mut().and_then(|o| child(o, "status")) else {
         return;
     };
@@ -86,6 +89,18 @@ pub(crate) fn node(object: &mut Value) {
         && let Some(capacity) = status.get("capacity").cloned()
     {
         status.insert("allocatable".into(), capacity);
+    }
+}
+
+/// `podCIDR`, the old name of the first of `podCIDRs`, rules where they differ.
+fn pod_cidrs(spec: &mut Object) {
+    let first = text(spec, "podCIDR").to_owned();
+    let listed = spec.get("podCIDRs").and_then(|list| list.get(0)).and_then(Value::as_str).unwrap_or_default();
+    if first.is_empty() && !listed.is_empty() {
+        let listed = listed.to_owned();
+        spec.insert("podCIDR".into(), listed.into());
+    } else if first != listed {
+        spec.insert("podCIDRs".into(), vec![first].into());
     }
 }
 
@@ -131,9 +146,7 @@ pub(crate) fn endpoint_slice(object: &mut Value) {
 pub(crate) fn persistent_volume(object: &mut Value) {
     if let Some(spec) = spec(object) {
         fill(spec, &[("persistentVolumeReclaimPolicy", Str("Retain")), ("volumeMode", Str("Filesystem"))]);
-        if let Some(path) = child(spec, "hostPath") {
-            fill(path, &[("type", Text(""))]);
-        }
+        volume_source(spec);
         resource_list(spec, "capacity");
     }
     phase(object, "Pending");

@@ -47,6 +47,10 @@ const VOLUMES: &[(&str, &[(&str, Lit)])] = &[
 pub(crate) fn pod(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     pod_spec(spec);
+    // Less than no time to end means as little as there is; templates keep what they say.
+    if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
+        spec.insert("terminationGracePeriodSeconds".into(), 1.into());
+    }
     for list in ["containers", "initContainers"] {
         each(spec, list, |container| {
             if let Some(resources) = child(container, "resources") {
@@ -204,11 +208,7 @@ fn volume(volume: &mut Object) {
         volume.insert("emptyDir".into(), Value::Object(Object::new()));
         return;
     }
-    for (source, table) in VOLUMES {
-        if let Some(source) = child(volume, source) {
-            fill(source, table);
-        }
-    }
+    volume_source(volume);
     if let Some(downward) = child(volume, "downwardAPI") {
         each(downward, "items", field_ref);
     }
@@ -236,6 +236,15 @@ fn volume(volume: &mut Object) {
     }
 }
 
+/// What a volume is filled from, in a Pod or as a PersistentVolume.
+pub(crate) fn volume_source(holder: &mut Object) {
+    for (source, table) in VOLUMES {
+        if let Some(source) = child(holder, source) {
+            fill(source, table);
+        }
+    }
+}
+
 /// Whether an image reference means the tag `latest`: it names it, or it names neither tag nor digest.
 fn is_latest(image: &str) -> bool {
     let (name, digest) = match image.split_once('@') {
@@ -248,7 +257,7 @@ fn is_latest(image: &str) -> bool {
         None => (last, None),
     };
     // A reference that does not parse has no tag.
-    if repository.is_empty() || repository.bytes().any(|b| b.is_ascii_uppercase()) {
+    if repository.is_empty() || repository.bytes().any(|b| b.is_ascii_uppercase() || b == b' ') {
         return false;
     }
     match tag {

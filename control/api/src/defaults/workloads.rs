@@ -48,7 +48,10 @@ pub(crate) fn stateful_set(object: &mut Value) {
 pub(crate) fn replication_controller(object: &mut Value) {
     let Some(spec) = spec(object) else { return };
     fill(spec, &[("replicas", Int(1))]);
-    template(spec);
+    // Its template is a pointer in Go: what is missing stays so, and is complained of.
+    if child(spec, "template").is_some() {
+        template(spec);
+    }
     let labels = template_labels(spec);
     if !labels.is_empty() && is_empty(spec, "selector") {
         spec.insert("selector".into(), Value::Object(labels.clone()));

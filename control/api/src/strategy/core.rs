@@ -1,5 +1,6 @@
 //! Namespace, Node, Service, ConfigMap, Secret.
 
+use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::base::{DATA, UNCOUNTED};
@@ -81,14 +82,21 @@ pub(super) fn new_claim(claim: &mut Object) {
         (Some(source), None) => {
             spec.insert("dataSourceRef".into(), source);
         }
-        (None, Some(source)) if text(&source, "namespace").is_empty() && known(&source) => {
+        (None, Some(source)) if text(&source, "namespace").is_empty() => {
             spec.insert("dataSource".into(), source);
         }
         _ => {}
     }
 }
 
-/// A volume begins as pending.
+/// A volume begins as pending, and says since when.
+pub(super) fn new_volume(volume: &mut Object) {
+    let now = Timestamp::now();
+    let now = now.round(Unit::Second).unwrap_or(now).to_string();
+    volume.insert("status".into(), json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
+}
+
+/// A claim begins as pending.
 pub(super) fn pending(object: &mut Object) {
     object.insert("status".into(), json!({"phase": "Pending"}));
 }

@@ -7,7 +7,7 @@ use super::{Strategy, Sub, fields};
 use crate::columns;
 use crate::defaults::{self, Object};
 use crate::quantity::Quantity;
-use crate::validation::{self, is_set, items, names, text};
+use crate::validation::{self, CONTAINER_LISTS, is_set, items, names, text};
 
 pub(super) const POD: Strategy = Strategy {
     check: validation::pod::pod,
@@ -32,6 +32,9 @@ fn create(pod: &mut Object) {
     {
         spec.insert("serviceAccount".into(), account);
     }
+    if let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) {
+        drop_disabled(spec);
+    }
     let spec = pod.get("spec").unwrap_or(&Value::Null);
     let mut status = json!({"phase": "Pending", "qosClass": qos_class(spec)});
     if !items(spec, "schedulingGates").is_empty() {
@@ -41,6 +44,29 @@ fn create(pod: &mut Object) {
         }]);
     }
     pod.insert("status".into(), status);
+}
+
+/// Drops the fields that upstream drops while their features are not yet on: signals to stop with, and projections of trust
+/// bundles and Pod certificates.
+fn drop_disabled(spec: &mut Object) {
+    for list in CONTAINER_LISTS {
+        defaults::each(spec, list, |container| {
+            if let Some(lifecycle) = defaults::child(container, "lifecycle") {
+                lifecycle.remove("stopSignal");
+                if lifecycle.is_empty() {
+                    container.remove("lifecycle");
+                }
+            }
+        });
+    }
+    defaults::each(spec, "volumes", |volume| {
+        if let Some(projected) = defaults::child(volume, "projected") {
+            defaults::each(projected, "sources", |source| {
+                source.remove("clusterTrustBundle");
+                source.remove("podCertificate");
+            });
+        }
+    });
 }
 
 fn update(new: &mut Object, old: &Value, sub: Sub) {

@@ -3,7 +3,9 @@
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
 use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
-use crate::validation::{Fixed, autoscaling, batch, flowcontrol, names, networking, policy, rbac, storage, workload};
+use crate::validation::{
+    Fixed, autoscaling, batch, endpoints, flowcontrol, names, networking, persistent, policy, rbac, storage, workload,
+};
 use crate::{columns, defaults};
 
 const APPS: &str = "apps";
@@ -70,6 +72,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "Endpoints",
         Strategy {
+            check: endpoints::endpoints,
             columns: columns::ENDPOINTS,
             row: columns::endpoints,
             default: defaults::endpoints,
@@ -77,7 +80,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..DATA
         },
     ),
-    ("", "Event", EVENT),
+    ("", "Event", Strategy { check: policy::event, ..EVENT }),
     ("", "ServiceAccount", DATA),
     (
         "",
@@ -96,6 +99,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "ResourceQuota",
         Strategy {
             check: policy::quota,
+            fixed: &[Immutable("spec.scopes"), Immutable("spec.scopeSelector")],
             columns: columns::RESOURCE_QUOTA,
             row: columns::resource_quota,
             default: defaults::resource_quota,
@@ -106,11 +110,12 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolume",
         Strategy {
-            check: storage::volume,
+            check: persistent::volume,
+            check_update: persistent::volume_update,
             columns: columns::PV,
             row: columns::pv,
             default: defaults::persistent_volume,
-            create: core::pending,
+            create: core::new_volume,
             fields: fields::NAME,
             ..UNCOUNTED
         },
@@ -119,8 +124,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "PersistentVolumeClaim",
         Strategy {
-            check: storage::claim,
-            check_update: storage::claim_update,
+            check: persistent::claim,
+            check_update: persistent::claim_update,
             columns: columns::PVC,
             row: columns::pvc,
             default: defaults::persistent_volume_claim,

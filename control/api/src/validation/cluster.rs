@@ -103,14 +103,10 @@ fn registry_config(data: &Value, key: &str, at: &At, errors: &mut Errors) {
 pub(crate) fn namespace(object: &Value, errors: &mut Errors) {
     let at = At::root("spec");
     let at = at.field("finalizers");
-    for (i, finalizer) in items(&object["spec"], "finalizers").iter().filter_map(Value::as_str).enumerate() {
+    for finalizer in items(&object["spec"], "finalizers").iter().filter_map(Value::as_str) {
         errors.rule(&at, finalizer, names::qualified);
         if !finalizer.contains('/') && finalizer != "kubernetes" && finalizer != "orphan" {
-            errors.invalid(
-                &at.index(i),
-                finalizer,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
+            errors.invalid(&at, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
         }
     }
 }
@@ -121,6 +117,12 @@ pub(crate) fn node(object: &Value, errors: &mut Errors) {
     scheduling::taints(&object["spec"], &at.field("taints"), errors);
     node_resources(object, errors);
     let spec = At::root("spec");
+    let cidrs = items(&object["spec"], "podCIDRs");
+    let family = |six: bool| cidrs.iter().filter_map(Value::as_str).filter(|cidr| cidr.contains(':') == six).count();
+    if cidrs.len() > 1 && (family(true) != 1 || family(false) != 1) {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&spec.field("podCIDRs"), object["spec"]["podCIDRs"].clone(), why);
+    }
     for (i, cidr) in items(&object["spec"], "podCIDRs").iter().filter_map(Value::as_str).enumerate() {
         if !is_cidr(cidr) {
             let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";

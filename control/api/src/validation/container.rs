@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::env::{env, env_from};
 use super::probe::{PROBES, lifecycle, probes};
-use super::{At, Errors, entries, is_set, items, names, resources, text};
+use super::{At, Errors, is_set, items, names, pod_security, resources, text};
 
 const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 
@@ -15,6 +15,16 @@ pub(crate) struct PodFacts<'a> {
     pub(crate) grace: Option<i64>,
     pub(crate) restart_policy: &'a str,
     pub(crate) is_pod: bool,
+    /// The Pod's users are the host's.
+    pub(crate) host_users: bool,
+    /// The Pod as it is written.
+    pub(crate) spec: &'a Value,
+}
+
+impl<'a> PodFacts<'a> {
+    fn volume(&self, name: &str) -> Option<&'a Value> {
+        items(self.spec, "volumes").iter().find(|volume| text(volume, "name") == name)
+    }
 }
 
 /// The app containers.
@@ -81,10 +91,11 @@ fn common(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
     env_from(container, &at.field("envFrom"), errors);
     mounts(container, facts, at, errors);
     devices(container, facts, &at.field("volumeDevices"), errors);
+    file_keys(container, facts, &at.field("env"), errors);
     required_one_of(container, "imagePullPolicy", &["Always", "IfNotPresent", "Never"], at, errors);
-    resources::requirements(&container["resources"], &at.field("resources"), errors);
+    resources::requirements(&container["resources"], facts.spec, &at.field("resources"), errors);
     resize_policy(container, facts, &at.field("resizePolicy"), errors);
-    security_context(&container["securityContext"], &at.field("securityContext"), errors);
+    pod_security::container(&container["securityContext"], facts.host_users, &at.field("securityContext"), errors);
 }
 
 /// A name that must be there and follow a rule.
@@ -180,6 +191,13 @@ fn mounts(container: &Value, facts: &PodFacts, container_at: &At, errors: &mut E
             errors.invalid(&at.field("mountPath"), path, "must be unique");
         }
         seen.push(path);
+        let devices = items(container, "volumeDevices");
+        if devices.iter().any(|device| text(device, "name") == name) {
+            errors.invalid(&at.field("name"), name, "must not already exist in volumeDevices");
+        }
+        if devices.iter().any(|device| text(device, "devicePath") == path) {
+            errors.invalid(&at.field("mountPath"), path, "must not already exist as a path in volumeDevices");
+        }
         for key in ["subPath", "subPathExpr"] {
             descending_path(text(mount, key), &list_at.field(key), errors);
         }
@@ -198,19 +216,78 @@ fn mounts(container: &Value, facts: &PodFacts, container_at: &At, errors: &mut E
                 errors.forbidden(&at, "Bidirectional mount propagation is available only to privileged containers");
             }
         }
+        read_only(mount, &list_at.field("recursiveReadOnly"), errors);
     }
 }
 
-fn devices(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
-    for (i, device) in items(container, "volumeDevices").iter().enumerate() {
-        let at = at.index(i);
-        if text(device, "name").is_empty() {
-            errors.required(&at.field("name"), "");
-        } else if !facts.volumes.contains(&text(device, "name")) {
-            errors.not_found(&at.field("name"), text(device, "name"));
+fn read_only(mount: &Value, at: &At, errors: &mut Errors) {
+    match text(mount, "recursiveReadOnly") {
+        "" if !is_set(mount, "recursiveReadOnly") => {}
+        "Disabled" => {}
+        "Enabled" | "IfPossible" => {
+            if mount["readOnly"] != true {
+                errors.forbidden(at, "may only be specified when readOnly is true");
+            }
+            if !matches!(text(mount, "mountPropagation"), "" | "None") {
+                errors.forbidden(at, "may only be specified when mountPropagation is None or not specified");
+            }
         }
-        if text(device, "devicePath").is_empty() {
-            errors.required(&at.field("devicePath"), "");
+        other => errors.not_supported(at, other, &["Disabled", "Enabled", "IfPossible"]),
+    }
+}
+
+fn devices(container: &Value, facts: &PodFacts, list_at: &At, errors: &mut Errors) {
+    let (list, mounts) = (items(container, "volumeDevices"), items(container, "volumeMounts"));
+    for (i, device) in list.iter().enumerate() {
+        let at = list_at.index(i);
+        let (name, path) = (text(device, "name"), text(device, "devicePath"));
+        let (name_at, path_at) = (at.field("name"), at.field("devicePath"));
+        if name.is_empty() {
+            errors.required(&name_at, "");
+        } else if list[..i].iter().any(|earlier| text(earlier, "name") == name) {
+            errors.invalid(&name_at, name, "must be unique");
+        }
+        if !facts.volumes.contains(&name) {
+            errors.not_found(&name_at, name);
+        } else if !facts.volume(name).is_some_and(|v| is_set(v, "persistentVolumeClaim") || is_set(v, "ephemeral")) {
+            let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            errors.invalid(&name_at, name, why);
+        }
+        if path.is_empty() {
+            errors.required(&path_at, "");
+        }
+        if list[..i].iter().any(|earlier| text(earlier, "devicePath") == path) {
+            errors.invalid(&path_at, path, "must be unique");
+        }
+        if path.split('/').any(|part| part == "..") {
+            errors.invalid(&path_at, path, "can not contain backsteps ('..')");
+        }
+        if mounts.iter().any(|mount| text(mount, "name") == name) {
+            errors.invalid(&name_at, name, "must not already exist in volumeMounts");
+        }
+        if mounts.iter().any(|mount| text(mount, "mountPath") == path) {
+            errors.invalid(&path_at, path, "must not already exist as a path in volumeMounts");
+        }
+    }
+}
+
+/// Variables that are read from files: the volume is one that containers share.
+fn file_keys(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
+    for (i, variable) in items(container, "env").iter().enumerate() {
+        let from = &variable["valueFrom"]["fileKeyRef"];
+        if from.is_null() {
+            continue;
+        }
+        let at = at.index(i);
+        let at = at.field("valueFrom");
+        let at = at.field("fileKeyRef");
+        let (name, at) = (text(from, "volumeName"), at.field("volumeName"));
+        match facts.volume(name) {
+            None => errors.not_found(&at, name),
+            Some(volume) if !is_set(volume, "emptyDir") => {
+                errors.invalid(&at, name, "referenced volume must be of type emptyDir");
+            }
+            Some(_) => {}
         }
     }
 }
@@ -231,15 +308,16 @@ pub(crate) fn no_backsteps(path: &str, at: &At, errors: &mut Errors) {
 }
 
 fn restart_rules(container: &Value, at: &At, errors: &mut Errors) {
-    let policy = text(container, "restartPolicy");
     let rules = items(container, "restartPolicyRules");
-    if policy.is_empty() {
-        if !rules.is_empty() {
-            errors.required(&at.field("restartPolicy"), "must specify restartPolicy when restart rules are used");
-        }
-        return;
+    if is_set(container, "restartPolicy") {
+        let policy = text(container, "restartPolicy");
+        errors.one_of(&at.field("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
+    } else if !rules.is_empty() {
+        errors.required(&at.field("restartPolicy"), "must specify restartPolicy when restart rules are used");
     }
-    errors.one_of(&at.field("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
+    if rules.len() > 20 {
+        errors.too_many(&at.field("restartPolicyRules"), rules.len(), 20);
+    }
     for (i, rule) in rules.iter().enumerate() {
         let at = at.field("restartPolicyRules");
         let at = at.index(i);
@@ -250,6 +328,10 @@ fn restart_rules(container: &Value, at: &At, errors: &mut Errors) {
                 text(&rule["exitCodes"], "operator"),
                 &["In", "NotIn"],
             );
+            let codes = items(&rule["exitCodes"], "values").len();
+            if codes > 255 {
+                errors.too_many(&at.field("exitCodes").field("values"), codes, 255);
+            }
         } else {
             errors.required(&at.field("exitCodes"), "must be specified");
         }
@@ -257,48 +339,16 @@ fn restart_rules(container: &Value, at: &At, errors: &mut Errors) {
 }
 
 fn resize_policy(container: &Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
-    for policy in items(container, "resizePolicy") {
+    let list = items(container, "resizePolicy");
+    for (i, policy) in list.iter().enumerate() {
+        if list[..i].iter().any(|earlier| earlier["resourceName"] == policy["resourceName"]) {
+            errors.duplicate(&at.index(i), policy["resourceName"].clone());
+        }
         errors.one_of(at, text(policy, "resourceName"), &["cpu", "memory"]);
         let restart = text(policy, "restartPolicy");
         errors.one_of(at, restart, &["NotRequired", "RestartContainer"]);
         if facts.restart_policy == "Never" && restart != "NotRequired" {
             errors.invalid(at, restart, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
         }
-    }
-}
-
-fn security_context(context: &Value, at: &At, errors: &mut Errors) {
-    ids(context, at, errors);
-    if context["allowPrivilegeEscalation"] == false {
-        if context["privileged"] == true {
-            errors.invalid(
-                at,
-                context.clone(),
-                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-            );
-        }
-        if items(&context["capabilities"], "add").iter().any(|c| c == "CAP_SYS_ADMIN") {
-            errors.invalid(
-                at,
-                context.clone(),
-                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
-            );
-        }
-    }
-}
-
-/// `runAsUser`, `runAsGroup` and the seccomp profile, of a container or a Pod.
-pub(crate) fn ids(context: &Value, at: &At, errors: &mut Errors) {
-    for (key, value) in
-        entries(context).filter(|(key, _)| matches!(key.as_str(), "runAsUser" | "runAsGroup" | "fsGroup"))
-    {
-        if let Some(id) = value.as_i64().filter(|id| !(0..=i64::from(i32::MAX)).contains(id)) {
-            errors.invalid(&at.field(key), id, "must be between 0 and 2147483647, inclusive");
-        }
-    }
-    let seccomp = &context["seccompProfile"];
-    if !seccomp.is_null() {
-        let at = at.field("seccompProfile");
-        errors.one_of(&at.field("type"), text(seccomp, "type"), &["Localhost", "RuntimeDefault", "Unconfined"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::container::required_name;
+use super::container::{no_backsteps, required_name};
 use super::{At, Errors, is_set, items, names, text};
 use crate::quantity::Quantity;
 
@@ -48,6 +48,9 @@ pub(super) fn env(container: &Value, at: &At, errors: &mut Errors) {
             errors.rule(&at.field("name"), text(&from[source], "name"), names::subdomain);
             required_name(&from[source], "key", names::config_key, &at, errors);
         }
+        if is_set(from, "fileKeyRef") {
+            file_key(&from["fileKeyRef"], &at.field("fileKeyRef"), errors);
+        }
         if given == 0 {
             errors.invalid(&at, "", "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`");
         } else if !text(variable, "value").is_empty() {
@@ -55,6 +58,16 @@ pub(super) fn env(container: &Value, at: &At, errors: &mut Errors) {
         } else if given > 1 {
             errors.invalid(&at, "", "may not have more than one field specified at a time");
         }
+    }
+}
+
+/// A variable in a file.
+fn file_key(from: &Value, at: &At, errors: &mut Errors) {
+    required_name(from, "key", names::env_name, at, errors);
+    required_name(from, "volumeName", names::label, at, errors);
+    match text(from, "path") {
+        "" => errors.required(&at.field("path"), ""),
+        path => no_backsteps(path, &at.field("path"), errors),
     }
 }
 
@@ -67,11 +80,19 @@ pub(crate) fn field_ref(reference: &Value, supported: &[&str], at: &At, errors: 
     if path.is_empty() {
         return errors.required(&at.field("fieldPath"), "");
     }
+    let version = text(reference, "apiVersion");
+    if version != "v1" {
+        let why = format!("error converting fieldPath: unsupported pod version: {version}");
+        return errors.invalid(&at.field("fieldPath"), path, why);
+    }
     if let Some((map, key)) = path.strip_suffix("']").and_then(|p| p.split_once("['")) {
         match map {
-            "metadata.annotations" => errors.rule(at, key, names::annotation_key),
+            "metadata.annotations" => errors.rule(at, &key.to_lowercase(), names::qualified),
             "metadata.labels" => errors.rule(at, key, names::qualified),
-            _ => errors.invalid(at, map, "does not support subscript"),
+            _ => {
+                let why = format!("error converting fieldPath: field label does not support subscript: {path}");
+                errors.invalid(&at.field("fieldPath"), path, why);
+            }
         }
     } else if !supported.contains(&path) {
         let known = matches!(path, "metadata.labels" | "metadata.annotations") || ENV_FIELDS.contains(&path);

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{At, Errors, entries, items, names, text};
 
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 const ANNOTATIONS_LIMIT: usize = 256 << 10;
 
 /// A new object's metadata; `name` is the kind's rule for names.
@@ -95,7 +96,7 @@ fn owners(metadata: &Value, at: &At, errors: &mut Errors) {
     let mut controller: Option<String> = None;
     for owner in items(metadata, "ownerReferences") {
         let (version, kind, name) = (text(owner, "apiVersion"), text(owner, "kind"), text(owner, "name"));
-        if version.is_empty() || version.ends_with('/') {
+        if version.is_empty() || version.ends_with('/') || version.matches('/').count() > 1 {
             errors.invalid(&at.field("apiVersion"), version, "version must not be empty");
         }
         for key in ["kind", "name", "uid"] {
@@ -122,8 +123,12 @@ fn owners(metadata: &Value, at: &At, errors: &mut Errors) {
 
 fn finalizers(metadata: &Value, at: &At, errors: &mut Errors) {
     let list = items(metadata, "finalizers");
-    for finalizer in list.iter().filter_map(Value::as_str) {
+    for (i, finalizer) in list.iter().filter_map(Value::as_str).enumerate() {
         errors.rule(at, finalizer, names::qualified);
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&at.index(i), finalizer, why);
+        }
     }
     let has = |name: &str| list.iter().any(|f| f == name);
     if has("orphan") && has("foregroundDeletion") {

@@ -78,6 +78,21 @@ pub fn subdomain(text: &str) -> Vec<String> {
     errors
 }
 
+/// A search path of DNS: a subdomain that may have underscores.
+pub fn search(text: &str) -> Vec<String> {
+    const FORM: &str = r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*";
+    let mut errors: Vec<_> = too_long(text, 253, "characters").into_iter().collect();
+    let is_part = |part: &str| shaped(part.strip_prefix('_').unwrap_or(part), lower, b"-_");
+    if !text.split('.').all(is_part) {
+        errors.push(pattern(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            FORM,
+            &["example.com"],
+        ));
+    }
+    errors
+}
+
 /// A segment of a URL's path: RBAC objects.
 pub fn path_segment(text: &str) -> Vec<String> {
     if matches!(text, "." | "..") {

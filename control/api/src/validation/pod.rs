@@ -3,14 +3,23 @@
 use serde_json::Value;
 
 use super::container::{self, PodFacts};
-use super::{At, Errors, is_set, items, meta, names, resources, scheduling, text, volume};
+use super::{
+    At, Errors, is_set, items, meta, names, pod_annotations, pod_security, resources, scheduling, text, volume,
+};
+
 use crate::strategy::{Sub, same};
+
+/// The most characters of all search paths together.
+const MAX_SEARCH_LIST: usize = 2048;
 
 /// A Pod.
 pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
     let at = At::root("spec");
     let spec = &pod["spec"];
+    pod_annotations::annotations(pod, errors);
     pod_spec(spec, true, &at, errors);
+    pod_annotations::resource_claims(pod, spec, &at.field("resourceClaims"), errors);
+    volume::tokens_without_account(spec, &at.field("volumes"), errors);
     // An object without a version is new.
     if text(&pod["metadata"], "resourceVersion").is_empty() {
         if !items(spec, "ephemeralContainers").is_empty() {
@@ -19,6 +28,7 @@ pub(crate) fn pod(pod: &Value, errors: &mut Errors) {
         if !text(spec, "nodeName").is_empty() && !items(spec, "schedulingGates").is_empty() {
             errors.forbidden(&at.field("nodeName"), "cannot be set until all schedulingGates have been cleared");
         }
+        pod_annotations::profiles_agree(pod, errors);
     }
 }
 
@@ -27,6 +37,8 @@ pub(crate) fn template(template: &Value, at: &At, errors: &mut Errors) {
     meta::template(&template["metadata"], at, errors);
     let spec = &template["spec"];
     pod_spec(spec, false, &at.field("spec"), errors);
+    let claims_at = at.field("spec");
+    pod_annotations::resource_claims(template, spec, &claims_at.field("resourceClaims"), errors);
     if !items(spec, "ephemeralContainers").is_empty() {
         errors.forbidden(
             &at.field("spec").field("ephemeralContainers"),
@@ -41,11 +53,12 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
         errors.required(&at.field("terminationGracePeriodSeconds"), "");
     }
     let volumes = volume::volumes(spec, &at.field("volumes"), errors);
-    let facts = PodFacts { volumes, grace, restart_policy: text(spec, "restartPolicy"), is_pod };
+    let host_users = spec["hostUsers"] != false;
+    let facts = PodFacts { volumes, grace, restart_policy: text(spec, "restartPolicy"), is_pod, host_users, spec };
     container::containers(spec, &facts, &at.field("containers"), errors);
     container::init_containers(spec, &facts, &at.field("initContainers"), errors);
     if is_set(spec, "resources") {
-        resources::requirements(&spec["resources"], &at.field("resources"), errors);
+        resources::pod_requirements(spec, &at.field("resources"), errors);
     }
     host_network(spec, is_pod, &at.field("containers"), errors);
     container::required_one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], at, errors);
@@ -58,7 +71,12 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
     );
     dns(spec, &at.field("dnsConfig"), errors);
     meta::labels(&spec["nodeSelector"], &at.field("nodeSelector"), errors);
-    security_context(spec, at, errors);
+    pod_security::pod(spec, at, errors);
+    hostname_override(spec, &at.field("hostnameOverride"), errors);
+    if is_set(spec, "overhead") {
+        let overhead = serde_json::json!({"limits": spec["overhead"]});
+        resources::amounts(&overhead, resources::container_resource, &at.field("overhead"), errors);
+    }
     scheduling::affinity(spec, &at.field("affinity"), errors);
     scheduling::topology_spread(spec, &at.field("topologySpreadConstraints"), errors);
     scheduling::tolerations(spec, &at.field("tolerations"), errors);
@@ -75,9 +93,16 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
             errors.rule(&at.field(key), value, rule);
         }
     }
-    for (list, key) in [("readinessGates", "conditionType"), ("schedulingGates", "name")] {
-        for (i, gate) in items(spec, list).iter().enumerate() {
-            errors.rule(&at.field(list).index(i).field(key), text(gate, key), names::qualified);
+    for (i, gate) in items(spec, "readinessGates").iter().enumerate() {
+        let at = at.field("readinessGates");
+        errors.rule(&at.index(i).field("conditionType"), text(gate, "conditionType"), names::qualified);
+    }
+    let gates = items(spec, "schedulingGates");
+    for (i, gate) in gates.iter().enumerate() {
+        let (name, at) = (text(gate, "name"), at.field("schedulingGates"));
+        errors.rule(&at.index(i), name, names::qualified);
+        if gates[..i].iter().any(|earlier| text(earlier, "name") == name) {
+            errors.duplicate(&at.index(i), name);
         }
     }
     if let Some(deadline) = spec["activeDeadlineSeconds"].as_i64().filter(|s| !(1..=i64::from(i32::MAX)).contains(s)) {
@@ -99,8 +124,25 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
         );
     }
     if is_set(spec, "os") {
-        container::required_one_of(&spec["os"], "name", &["linux", "windows"], &at.field("os"), errors);
+        match text(&spec["os"], "name") {
+            "" => errors.required(&at.field("os").field("name"), ""),
+            name => errors.one_of(&at.field("os"), name, &["linux", "windows"]),
+        }
     }
+}
+
+fn hostname_override(spec: &Value, at: &At, errors: &mut Errors) {
+    let Some(name) = spec["hostnameOverride"].as_str() else { return };
+    if spec["setHostnameAsFQDN"] == true {
+        errors.forbidden(at, "may not be specified when setHostnameAsFQDN is true");
+    }
+    if spec["hostNetwork"] == true {
+        errors.forbidden(at, "may not be specified when hostNetwork is true");
+    }
+    if name.len() > 64 {
+        errors.too_long(at, 64);
+    }
+    errors.rule(at, name, names::subdomain);
 }
 
 fn host_network(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
@@ -151,27 +193,17 @@ fn dns(spec: &Value, at: &At, errors: &mut Errors) {
     if searches.len() > 32 {
         errors.invalid(&at.field("searches"), config["searches"].clone(), "must not have more than 32 search paths");
     }
+    let long: usize = searches.iter().filter_map(Value::as_str).map(|search| search.len() + 1).sum();
+    if long > MAX_SEARCH_LIST + 1 {
+        let why = format!("must not have more than {MAX_SEARCH_LIST} characters (including spaces) in the search list");
+        errors.invalid(&at.field("searches"), config["searches"].clone(), why);
+    }
+    for (i, search) in searches.iter().filter_map(Value::as_str).enumerate().filter(|(_, search)| *search != ".") {
+        errors.rule(&at.field("searches").index(i), search.strip_suffix('.').unwrap_or(search), names::search);
+    }
     for (i, option) in items(config, "options").iter().enumerate() {
         if text(option, "name").is_empty() {
             errors.required(&at.field("options").index(i), "must not be empty");
-        }
-    }
-}
-
-fn security_context(spec: &Value, at: &At, errors: &mut Errors) {
-    let (context, at) = (&spec["securityContext"], at.field("securityContext"));
-    container::ids(context, &at, errors);
-    let policy = text(context, "fsGroupChangePolicy");
-    if !policy.is_empty() {
-        errors.one_of(&at.field("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"]);
-    }
-    for (i, sysctl) in items(context, "sysctls").iter().enumerate() {
-        let name = text(sysctl, "name");
-        let at = at.field("sysctls");
-        if name.is_empty() {
-            errors.required(&at.index(i).field("name"), "");
-        } else if items(context, "sysctls")[..i].iter().any(|earlier| earlier["name"] == sysctl["name"]) {
-            errors.duplicate(&at.index(i).field("name"), name);
         }
     }
 }
@@ -186,13 +218,16 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     if sub != Sub::Main {
         return;
     }
+    pod_annotations::update(new, old, errors);
     let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
     for list in ["containers", "initContainers"] {
         if items(new, list).len() != items(old, list).len() {
             return errors.forbidden(&at.field(list), "pod updates may not add or remove containers");
         }
     }
-    deadline(new, old, &at.field("activeDeadlineSeconds"), errors);
+    if !deadline(new, old, &at.field("activeDeadlineSeconds"), errors) {
+        return;
+    }
     added_tolerations(new, old, &at.field("tolerations"), errors);
     gates(new, old, &at.field("schedulingGates"), errors);
     if let Some(field) = changed(new, old) {
@@ -207,13 +242,18 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     }
 }
 
-fn deadline(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
+/// A deadline can only come nearer; gives whether the rest is worth a look.
+fn deadline(new: &Value, old: &Value, at: &At, errors: &mut Errors) -> bool {
     let key = "activeDeadlineSeconds";
     match (new[key].as_i64(), old[key].as_i64()) {
-        (Some(new), Some(old)) if new > old => errors.invalid(at, new, "must be less than or equal to previous value"),
+        (Some(new), Some(old)) if new > old => {
+            errors.invalid(at, new, "must be less than or equal to previous value");
+            return false;
+        }
         (None, Some(_)) => errors.invalid(at, Value::Null, "must not update from a positive integer to nil value"),
         _ => {}
     }
+    true
 }
 
 fn added_tolerations(new: &Value, old: &Value, at: &At, errors: &mut Errors) {

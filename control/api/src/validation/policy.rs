@@ -95,6 +95,7 @@ pub(crate) fn quota(object: &Value, errors: &mut Errors) {
         for why in names::qualified(name) {
             errors.invalid(&hard_at.key(name), name.as_str(), why);
         }
+        resources::quota_resource(name, &hard_at.key(name), errors);
         resources::amount(name, amount, &hard_at.key(name), errors);
     }
     let scopes: Vec<&str> = items(spec, "scopes").iter().filter_map(Value::as_str).collect();
@@ -128,7 +129,7 @@ pub(crate) fn quota(object: &Value, errors: &mut Errors) {
             "BestEffort" | "NotBestEffort" | "Terminating" | "NotTerminating" | "CrossNamespacePodAffinity"
         ) && operator != "Exists"
         {
-            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
                        ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             errors.invalid(&at.field("operator"), operator, why);
         }
@@ -215,12 +216,27 @@ fn limits(limit: &Value, at: &At, errors: &mut Errors) {
             "min" => "min value",
             _ => "max value",
         };
+        if kind == "Container" {
+            for key in ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"] {
+                if limit[key].get(name.as_str()).is_some() {
+                    resources::container_resource(name, &at.field(key).key(name), errors);
+                }
+            }
+        }
         for (low, high, at_key) in order {
             if let (Some(low_amount), Some(high_amount)) = (amount(low, name), amount(high, name))
                 && low_amount > high_amount
             {
-                let shown = limit[at_key][name.as_str()].clone();
-                let why = format!("{} {low_amount} is greater than {} {high_amount}", said(low), said(high));
+                // Upstream shows the other value where the default itself is out of bounds.
+                let shown_key = match (low, high) {
+                    ("min", "default") => "min",
+                    ("default", "max") => "max",
+                    _ => at_key,
+                };
+                let shown = limit[shown_key][name.as_str()].clone();
+                let high_said =
+                    if low == "defaultRequest" && high == "default" { "default limit value" } else { said(high) };
+                let why = format!("{} {low_amount} is greater than {high_said} {high_amount}", said(low));
                 errors.invalid(&at.field(at_key).key(name), shown, why);
             }
         }
@@ -229,6 +245,22 @@ fn limits(limit: &Value, at: &At, errors: &mut Errors) {
         {
             let at = at.field("maxLimitRequestRatio");
             errors.invalid(&at.key(name), ratio.to_string(), format!("ratio {ratio} is less than 1"));
+        }
+        if let (Some(ratio), Some(min), Some(max)) =
+            (amount("maxLimitRequestRatio", name), amount("min", name), amount("max", name))
+            && ratio.as_f64() > max.as_f64() / min.as_f64()
+        {
+            let at = at.field("maxLimitRequestRatio");
+            let why = format!("ratio {ratio} is greater than max/min = {:.6}", max.as_f64() / min.as_f64());
+            errors.invalid(&at.key(name), ratio.to_string(), why);
+        }
+        if let (Some(limit), Some(request)) = (amount("default", name), amount("defaultRequest", name))
+            && limit != request
+            && !resources::overcommits(name)
+        {
+            let at = at.field("defaultRequest");
+            let why = format!("default value {limit} must equal to defaultRequest value {request} in {name}");
+            errors.invalid(&at.key(name), request.to_string(), why);
         }
     }
 }
@@ -316,5 +348,19 @@ pub(crate) fn ip_address(object: &Value, errors: &mut Errors) {
     let at = at.field("parentRef");
     for key in ["resource", "name"] {
         required(&object["spec"]["parentRef"], key, names::path_segment, &at, errors);
+    }
+}
+
+/// Event of the core group: it lives where its object does.
+pub(crate) fn event(object: &Value, errors: &mut Errors) {
+    let of = text(&object["involvedObject"], "namespace");
+    let namespace = text(&object["metadata"], "namespace");
+    let at = At::root("involvedObject");
+    // With a time of its own it is of the newer form, which may be about what has no namespace.
+    if is_set(object, "eventTime") {
+        return;
+    }
+    if of != namespace && !(of.is_empty() && namespace == "default") {
+        errors.invalid(&at.field("namespace"), of, "does not match event.namespace");
     }
 }

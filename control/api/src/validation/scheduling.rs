@@ -77,6 +77,7 @@ pub(crate) fn tolerations(spec: &Value, at: &At, errors: &mut Errors) {
                 errors.invalid(&at.field("operator"), value, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
+            "Lt" | "Gt" => errors.not_supported(&at.field("operator"), operator, &["Equal", "Exists", "Lt", "Gt"]),
             other => errors.not_supported(&at.field("operator"), other, &["Equal", "Exists"]),
         }
         if !effect.is_empty() {
@@ -109,15 +110,7 @@ pub(crate) fn affinity(spec: &Value, at: &At, errors: &mut Errors) {
     let affinity = &spec["affinity"];
     let (node, node_at) = (&affinity["nodeAffinity"], at.field("nodeAffinity"));
     if is_set(node, REQUIRED) {
-        let at = node_at.field(REQUIRED);
-        let at = at.field("nodeSelectorTerms");
-        let terms = items(&node[REQUIRED], "nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.required(&at, "must have at least one node selector term");
-        }
-        for (i, term) in terms.iter().enumerate() {
-            node_selector_term(term, true, &at.index(i), errors);
-        }
+        node_selector(&node[REQUIRED], &node_at.field(REQUIRED), errors);
     }
     let weight = |term: &Value, at: &At, errors: &mut Errors| {
         let weight = term["weight"].as_i64().unwrap_or(0);
@@ -145,6 +138,17 @@ pub(crate) fn affinity(spec: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
+/// Terms of which a Node must match one.
+pub(crate) fn node_selector(selector: &Value, at: &At, errors: &mut Errors) {
+    let (terms, at) = (items(selector, "nodeSelectorTerms"), at.field("nodeSelectorTerms"));
+    if terms.is_empty() {
+        errors.required(&at, "must have at least one node selector term");
+    }
+    for (i, term) in terms.iter().enumerate() {
+        node_selector_term(term, true, &at.index(i), errors);
+    }
+}
+
 fn node_selector_term(term: &Value, strict: bool, at: &At, errors: &mut Errors) {
     for (i, expression) in items(term, "matchExpressions").iter().enumerate() {
         let at = at.field("matchExpressions");
@@ -169,6 +173,10 @@ fn node_selector_term(term: &Value, strict: bool, at: &At, errors: &mut Errors) 
         }
         if text(expression, "key") != "metadata.name" {
             errors.invalid(&at.field("key"), text(expression, "key"), "not a valid field selector key");
+        } else {
+            for (i, name) in items(expression, "values").iter().filter_map(Value::as_str).enumerate() {
+                errors.rule(&at.field("values").index(i), name, names::subdomain);
+            }
         }
     }
 }
@@ -177,6 +185,7 @@ fn pod_affinity_term(term: &Value, at: &At, errors: &mut Errors) {
     for key in ["labelSelector", "namespaceSelector"] {
         label_selector(&term[key], &at.field(key), errors);
     }
+    label_keys(term, at, errors);
     for namespace in items(term, "namespaces").iter().filter_map(Value::as_str) {
         errors.rule(&at.field("namespace"), namespace, names::label);
     }
@@ -219,6 +228,34 @@ pub(crate) fn topology_spread(spec: &Value, at: &At, errors: &mut Errors) {
         for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"].into_iter().filter(|key| is_set(constraint, key)) {
             errors.one_of(&at.field(key), text(constraint, key), &["Honor", "Ignore"]);
         }
+        label_keys(constraint, &at, errors);
         label_selector(&constraint["labelSelector"], &at.field("labelSelector"), errors);
+    }
+}
+
+/// Labels of the Pod itself that join the selector.
+fn label_keys(term: &Value, at: &At, errors: &mut Errors) {
+    let selector = &term["labelSelector"];
+    for list in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let (keys, at) = (items(term, list), at.field(list));
+        if selector.is_null() && !keys.is_empty() {
+            errors.forbidden(&at, "must not be specified when labelSelector is not set");
+            continue;
+        }
+        for (i, key) in keys.iter().filter_map(Value::as_str).enumerate() {
+            errors.rule(&at.index(i), key, names::qualified);
+        }
+    }
+    let matched = items(term, "matchLabelKeys");
+    let mut seen: Vec<&str> = super::entries(&selector["matchLabels"]).map(|(key, _)| key.as_str()).collect();
+    for key in items(selector, "matchExpressions").iter().map(|expression| text(expression, "key")) {
+        if let Some(i) = matched.iter().position(|matched| matched == key).filter(|_| seen.contains(&key)) {
+            errors.invalid(&at.index(i), key, "exists in both matchLabelKeys and labelSelector");
+        }
+        seen.push(key);
+    }
+    for (i, key) in matched.iter().enumerate().filter(|(_, key)| items(term, "mismatchLabelKeys").contains(key)) {
+        let at = at.field("matchLabelKeys");
+        errors.invalid(&at.index(i), key.clone(), "exists in both matchLabelKeys and mismatchLabelKeys");
     }
 }

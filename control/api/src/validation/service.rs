@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::container::{port_or_name, required_name, required_one_of};
-use super::{At, Errors, is_set, items, meta, names, text};
+use super::{At, Errors, endpoints, is_set, items, meta, names, text};
 use crate::strategy::Sub;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -57,10 +57,18 @@ pub(crate) fn service(service: &Value, errors: &mut Errors) {
         cluster_ips(spec, &at, errors);
     }
     for (i, ip) in items(spec, "externalIPs").iter().filter_map(Value::as_str).enumerate() {
-        external_ip(ip, &at.field("externalIPs").index(i), errors);
+        let at = at.field("externalIPs");
+        let messages = names::ip(ip);
+        if messages.is_empty() {
+            endpoints::address(ip, &at.index(i), errors);
+        }
+        for why in messages {
+            errors.invalid(&at.index(i), ip, why);
+        }
     }
     required_one_of(spec, "type", &TYPES, &at, errors);
     unique_ports(spec, &at.field("ports"), errors);
+    source_ranges(service, errors);
     balancer(spec, &at, errors);
     traffic(spec, &at, errors);
 }
@@ -147,7 +155,7 @@ fn cluster_ips(spec: &Value, at: &At, errors: &mut Errors) {
         errors.invalid(&ips_at, spec["clusterIPs"].clone(), "may only hold up to 2 values");
     }
     for (i, ip) in all.iter().filter_map(Value::as_str).enumerate() {
-        if ip == "None" {
+        if i == 0 && ip == "None" {
             if all.len() > 1 {
                 errors.invalid(&ips_at, spec["clusterIPs"].clone(), "'None' must be the first and only value");
             }
@@ -169,28 +177,33 @@ fn cluster_ips(spec: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-/// An address that traffic from outside may be sent to.
-fn external_ip(ip: &str, at: &At, errors: &mut Errors) {
-    let Ok(address) = ip.parse::<std::net::IpAddr>() else {
-        return errors.rule(at, ip, names::ip);
-    };
-    let link_local = match address {
-        std::net::IpAddr::V4(v4) => v4.is_link_local(),
-        std::net::IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    if address.is_unspecified() {
-        errors.invalid(at, ip, format!("may not be unspecified ({ip})"));
-    } else if address.is_loopback() {
-        errors.invalid(at, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
-    } else if link_local {
-        errors.invalid(at, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
-    } else if address.is_multicast() {
-        errors.invalid(at, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+/// From where a load balancer can be reached, said in the spec or, as of old, in an annotation.
+fn source_ranges(service: &Value, errors: &mut Errors) {
+    const ANNOTATION: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let spec = At::root("spec");
+    let ranges = items(&service["spec"], "loadBalancerSourceRanges");
+    if !ranges.is_empty() {
+        for (i, range) in ranges.iter().filter_map(Value::as_str).enumerate() {
+            errors.rule(&spec.field("LoadBalancerSourceRanges").index(i), range.trim(), names::cidr);
+        }
+        return;
+    }
+    let Some(value) = service["metadata"]["annotations"][ANNOTATION].as_str() else { return };
+    let at = At::root("metadata.annotations");
+    let at = at.key(ANNOTATION);
+    if text(&service["spec"], "type") != "LoadBalancer" {
+        errors.forbidden(&at, "may only be used when `type` is 'LoadBalancer'");
+    }
+    for range in value.trim().split(',').filter(|_| !value.trim().is_empty()) {
+        errors.rule(&at, range.trim(), names::cidr);
     }
 }
 
 fn balancer(spec: &Value, at: &At, errors: &mut Errors) {
     if text(spec, "type") == "LoadBalancer" {
+        if is_set(spec, "loadBalancerClass") {
+            errors.rule(&at.field("loadBalancerClass"), text(spec, "loadBalancerClass"), names::qualified);
+        }
         return;
     }
     for (key, name) in [
@@ -222,6 +235,11 @@ fn traffic(spec: &Value, at: &At, errors: &mut Errors) {
     let health_port = spec["healthCheckNodePort"].as_i64().unwrap_or(0);
     if !checked && health_port != 0 {
         let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.invalid(&at.field("healthCheckNodePort"), health_port, why);
+    } else if checked
+        && health_port != 0
+        && let Some(why) = names::port_number(health_port)
+    {
         errors.invalid(&at.field("healthCheckNodePort"), health_port, why);
     }
     if is_set(spec, "internalTrafficPolicy") {

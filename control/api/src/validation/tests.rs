@@ -4,6 +4,7 @@ use crate::strategy::{Sub, strategy};
 use serde_json::{Value, json};
 
 mod containers;
+mod core;
 mod golden;
 mod pods;
 mod services;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, pod, scheduling, storage, text};
+use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, persistent, pod, scheduling, text};
 use crate::selector::LabelSelector;
 use crate::strategy::Sub;
 
@@ -57,7 +57,7 @@ pub(crate) fn stateful_set(object: &Value, errors: &mut Errors) {
     for (i, claim) in claims.iter().enumerate() {
         let at = at.field("volumeClaimTemplates");
         let at = at.index(i);
-        storage::claim_spec(&claim["spec"], &at.field("spec"), errors);
+        persistent::claim_spec(&claim["spec"], &at.field("spec"), errors);
     }
     not_negative(&spec["ordinals"]["start"], &at.field("ordinals").field("start"), errors);
     if !text(spec, "serviceName").is_empty() {

@@ -102,7 +102,7 @@ fn data_and_nodes() {
             "Namespace",
             "/spec",
             json!({"finalizers": ["mine"]}),
-            "spec.finalizers[0]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
+            "spec.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified",
         ),
         ("Node", "/spec", json!({"taints": [{"key": "a"}]}), "metadata.taints[0].effect: Required value"),
         (
