@@ -124,10 +124,15 @@ async fn claims_and_ingresses_get_the_newest_default_class() {
     assert_eq!(api.post(CLAIMS, &none).await.expect(201)["spec"]["storageClassName"], "");
     // Only a bound claim of a class that allows it grows.
     let grow = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+    let refused = api.merge(&format!("{CLAIMS}/a"), &grow).await.expect(422);
+    let why = refused["details"]["causes"][0]["message"].as_str().unwrap();
+    assert!(why.starts_with("Forbidden: spec is immutable after creation except resources.requests"), "{why}");
+    let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+    api.merge(&format!("{CLAIMS}/a/status"), &bound).await.expect(200);
     let refused = api.merge(&format!("{CLAIMS}/a"), &grow).await.expect(403);
     assert_eq!(
         refused["message"],
-        "persistentvolumeclaims \"a\" is forbidden: Only bound persistent volume claims can be expanded"
+        "persistentvolumeclaims \"a\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
     );
 
     let mark = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
