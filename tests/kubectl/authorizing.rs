@@ -28,7 +28,10 @@ pub(crate) fn roles(s: &Scene) -> Result<()> {
         "get nodes --as=ann",
         &["User \"ann\" cannot list resource \"nodes\" in API group \"\" at the cluster scope"],
     )?;
-    s.refuses("create rolebinding all --clusterrole=cluster-admin --user=ann --as=ann", &["(Forbidden)"])?;
+    s.refuses(
+        "create rolebinding all --clusterrole=cluster-admin --user=ann --as=ann",
+        &["is forbidden: User \"ann\" cannot create"],
+    )?;
     reconcile(s)?;
     escalate(s)?;
     aggregate(s)

@@ -71,6 +71,10 @@ impl NodeAuthorizer {
                     return get_only(asked)
                         .and_then(|()| self.related(node, asked, |g| g.attachment(node, asked.name)));
                 }
+                // Nothing is known of claims and slices of devices: no node has to do with any.
+                ("resource.k8s.io", "resourceclaims" | "resourceslices") => {
+                    return self.related(node, asked, |_| false);
+                }
                 ("coordination.k8s.io", "leases") => return lease(node, asked),
                 ("storage.k8s.io", "csinodes") => return csi_node(node, asked),
                 ("", "nodes") => return own_node(node, asked),

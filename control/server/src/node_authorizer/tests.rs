@@ -91,7 +91,8 @@ const OWN: [&str; 29] = [
     "watch node.k8s.io/runtimeclasses -/-",
 ];
 
-const OTHERS: [(&str, &str); 27] = [
+const OTHERS: [(&str, &str); 28] = [
+    ("get resource.k8s.io/resourceclaims x/c", "no relationship found between node 'a' and this object"),
     ("get -/secrets x/other", "no relationship found between node 'a' and this object"),
     ("get -/secrets y/secret", "no relationship found between node 'a' and this object"),
     ("list -/secrets x/-", "No Object name found"),

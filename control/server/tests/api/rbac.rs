@@ -118,6 +118,38 @@ async fn default_roles_come_back() {
     assert_eq!(api.get(&format!("{RBAC}/clusterroles")).await.expect(200), before);
 }
 
+/// The cluster's own components hold their default roles and no more.
+#[tokio::test]
+async fn components_do_their_own_work_only() {
+    let api = Api::new().await;
+    let services = "/api/v1/namespaces/default/services";
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    // Who, method, path, whether it is let through.
+    let table = [
+        (User::component("kube-scheduler"), "GET", "/api/v1/pods", true),
+        (User::component("kube-scheduler"), "POST", "/api/v1/namespaces/default/pods/p/binding", true),
+        (User::component("kube-scheduler"), "POST", PODS, false),
+        (User::component("kube-scheduler"), "GET", "/api/v1/secrets", false),
+        (User::component("kube-controller-manager"), "GET", "/api/v1/secrets", true),
+        (User::component("kube-controller-manager"), "POST", PODS, false),
+        (User::controller("replicaset-controller"), "POST", PODS, true),
+        (User::controller("replicaset-controller"), "POST", sets, false),
+        (User::controller("deployment-controller"), "POST", sets, true),
+        (User::controller("deployment-controller"), "POST", PODS, false),
+        (User::controller("endpointslice-controller"), "GET", services, true),
+        (User::controller("endpointslice-controller"), "POST", services, false),
+        (User::controller("namespace-controller"), "DELETE", services, true),
+        (User::controller("namespace-controller"), "POST", services, false),
+        (User::service_account("default", "replicaset-controller"), "POST", PODS, false),
+    ];
+    for (user, method, path, through) in table {
+        let name = user.name.clone();
+        let json = [("content-type", "application/json")];
+        let answer = api.as_user(user).send(method, &format!("{path}?dryRun=All"), &json, "{}").await;
+        assert_eq!(answer.code != 403, through, "{name} {method} {path}: {}", answer.text);
+    }
+}
+
 #[tokio::test]
 async fn nobody_grants_what_they_do_not_hold() {
     let api = Api::new().await;
