@@ -38,6 +38,8 @@ pub struct Config {
     pub bookmark_interval: Duration,
     /// How long events are kept after they were last written.
     pub event_lifetime: Duration,
+    /// How long lists can be read, and continued, as they were.
+    pub history_lifetime: Duration,
 }
 
 impl Config {
@@ -54,6 +56,7 @@ impl Config {
             patience: Patience::default(),
             bookmark_interval: Duration::from_secs(60),
             event_lifetime: Duration::from_secs(3600),
+            history_lifetime: Duration::from_secs(300),
         }
     }
 }

@@ -18,6 +18,7 @@ use wherry_store::{Key, Range, Store};
 use crate::admission::Chain;
 use crate::allocate::services::Services;
 use crate::config::Cluster;
+use crate::history::History;
 use crate::layers::authenticate::Authenticators;
 use crate::layers::authorize::Authorizer;
 use crate::layers::info::{RequestInfo, Verb};
@@ -52,6 +53,8 @@ pub(crate) struct Engine {
     pub(crate) cluster: Cluster,
     pub(crate) bookmark_interval: Duration,
     pub(crate) event_lifetime: Duration,
+    pub(crate) history_lifetime: Duration,
+    pub(crate) history: History,
     /// Writes that must be seen through although their client has gone.
     pub(crate) tasks: TaskTracker,
 }

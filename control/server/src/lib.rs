@@ -28,6 +28,7 @@ mod engine;
 mod expiry;
 mod follow;
 mod frames;
+mod history;
 mod input;
 pub mod layers;
 mod negotiate;

@@ -15,6 +15,7 @@ use crate::allocate::services::Services;
 use crate::audit::layer::Auditor;
 use crate::config::Config;
 use crate::engine::{self, Engine};
+use crate::history::History;
 use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
 use crate::layers::authorize::Authorizer;
 use crate::layers::info::RequestInfo;
@@ -27,7 +28,7 @@ use crate::rbac::{self, Rbac};
 use crate::respond::Failure;
 use crate::serving::Patience;
 use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
-use crate::{User, audit, bootstrap, client, documents, endpoints, expiry, objects, serving};
+use crate::{User, audit, bootstrap, client, documents, endpoints, expiry, history, objects, serving};
 
 /// Why a server could not be put together or served.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,7 @@ impl Server {
             patience,
             bookmark_interval,
             event_lifetime,
+            history_lifetime,
         } = config;
         let issuer = match issuer {
             Some(issuer) => issuer,
@@ -101,6 +103,8 @@ impl Server {
             cluster,
             bookmark_interval,
             event_lifetime,
+            history_lifetime,
+            history: History::default(),
             tasks: TaskTracker::new(),
         });
         for entry in engine.everything("services").map_err(ServerError::Store)? {
@@ -148,7 +152,8 @@ impl Server {
     /// ([`Config::event_lifetime`]) has come, and the usage of quotas is counted. One call a store is enough.
     pub async fn maintain(&self, cancel: CancellationToken) {
         let events = expiry::run(Arc::clone(&self.engine), self.engine.event_lifetime, cancel.clone());
-        tokio::join!(events, quota::run(Arc::clone(&self.engine), cancel));
+        let history = history::run(Arc::clone(&self.engine), self.engine.history_lifetime, cancel.clone());
+        tokio::join!(events, history, quota::run(Arc::clone(&self.engine), cancel));
     }
 
     /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service

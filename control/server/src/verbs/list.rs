@@ -157,6 +157,9 @@ enum ReadError {
 
 async fn read(call: &Call, range: &wherry_store::Range, at: At) -> Result<List, ReadError> {
     let store = &call.engine.store;
+    if matches!(at, At::Exact(revision) if !call.engine.history.holds(revision)) {
+        return Err(ReadError::Compacted);
+    }
     match store.list(range, at) {
         Err(StoreError::Future { .. }) => {}
         result => return result.map_err(|e| read_error(&e)),

@@ -75,6 +75,44 @@ async fn an_expired_page_leads_on() {
 }
 
 #[tokio::test]
+async fn lists_of_the_past_end_with_time() {
+    let mut config = wherry_server::Config::new(store());
+    config.history_lifetime = std::time::Duration::from_millis(50);
+    let api = Api::over(config).await;
+    for name in ["a", "b", "c"] {
+        api.post(MAPS, &config_map(name, json!({}))).await.expect(201);
+    }
+    let page = format!("{MAPS}?limit=1");
+    let first = api.get(&page).await.expect(200);
+    let rv = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    api.get(&format!("{page}&continue={token}")).await.expect(200);
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let (server, ends) = (api.server.clone(), cancel.clone());
+    let task = tokio::spawn(async move { server.maintain(ends).await });
+    // Nothing happens to the maps, only elsewhere.
+    api.post(PODS, &pod("elsewhere")).await.expect(201);
+    let gone = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+        loop {
+            let answer = api.get(&format!("{page}&continue={token}")).await;
+            if answer.code != 200 {
+                break answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(gone.await.unwrap().expect(410)["metadata"]["continue"].is_string());
+    api.get(&format!("{MAPS}?resourceVersion={rv}&resourceVersionMatch=Exact")).await.expect(410);
+    api.get(&format!("{MAPS}?resourceVersion={rv}")).await.expect(200);
+    // Watches go back as far as the store.
+    let mut events = api.watch(&format!("{MAPS}?watch=1&resourceVersion={rv}"), &[]).await;
+    api.post(MAPS, &config_map("new", json!({}))).await.expect(201);
+    assert_eq!(events.brief().await, ("ADDED".to_owned(), "new".to_owned()));
+    cancel.cancel();
+    task.await.unwrap();
+}
+
+#[tokio::test]
 async fn versions_are_matched() {
     let api = with_maps(2).await;
     let now = api.get(MAPS).await.value()["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
