@@ -287,7 +287,13 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         NETWORKING,
         "IPAddress",
-        Strategy { check: policy::ip_address, columns: columns::IP_ADDRESS, row: columns::ip_address, ..DATA },
+        Strategy {
+            name: names::canonical_ip,
+            check: policy::ip_address,
+            columns: columns::IP_ADDRESS,
+            row: columns::ip_address,
+            ..DATA
+        },
     ),
     (NETWORKING, "ServiceCIDR", Strategy { columns: columns::SERVICE_CIDR, row: columns::service_cidr, ..UNCOUNTED }),
     (RBAC, "Role", Strategy { check: rbac::role, ..ROLE }),

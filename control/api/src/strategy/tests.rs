@@ -290,6 +290,23 @@ fn replace(at: &mut Value, walk: &[u8], value: Value) {
     }
 }
 
+#[test]
+fn an_ip_address_is_named_by_its_address() {
+    let strategy = strategy("networking.k8s.io", "IPAddress");
+    let reference = json!({"group": "", "resource": "services", "namespace": "d", "name": "s"});
+    for (name, problem) in [
+        ("10.1.2.3", None),
+        ("fe80::1", None),
+        ("fe80:0::1", Some("must be in canonical form (\"fe80::1\")")),
+        ("a.b", Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")),
+    ] {
+        let object = json!({"metadata": {"name": name}, "spec": {"parentRef": reference}});
+        let found: Vec<_> = strategy.validate(&object).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), usize::from(problem.is_some()), "{name}: {found:?}");
+        assert!(problem.is_none_or(|problem| found[0].ends_with(problem)), "{name}: {found:?}");
+    }
+}
+
 proptest! {
     #[test]
     fn no_hook_panics_on_a_damaged_object(walk in prop::collection::vec(any::<u8>(), 1..7), value in any_value(), row in 0..table::TABLE.len()) {

@@ -238,6 +238,14 @@ pub fn ip(text: &str) -> Vec<String> {
     }
 }
 
+/// An IP address in the form in which it is printed: the name of an IPAddress.
+pub fn canonical_ip(text: &str) -> Vec<String> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) if address.to_string() != text => vec![format!("must be in canonical form (\"{address}\")")],
+        _ => ip(text),
+    }
+}
+
 /// A network: an address and the length of its prefix.
 pub fn cidr(text: &str) -> Vec<String> {
     if network(text).is_some() {
