@@ -339,8 +339,6 @@ pub(crate) fn pod_template(object: &Value, errors: &mut Errors) {
 
 /// IPAddress: its name is the address, and it belongs to something.
 pub(crate) fn ip_address(object: &Value, errors: &mut Errors) {
-    let name = text(&object["metadata"], "name");
-    errors.rule(&At::root("metadata.name"), name, names::ip);
     let at = At::root("spec");
     if !is_set(&object["spec"], "parentRef") {
         return errors.required(&at.field("parentRef"), "");
