@@ -25,8 +25,12 @@ pub fn json_patch(current: &Value, patch: &Value) -> Result<Value, Status> {
             ),
         ));
     }
-    let operations: Vec<PatchOperation> =
-        Vec::deserialize(patch).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    // What is a list of objects is a patch, if one that cannot be applied.
+    let well_formed = patch.as_array().is_some_and(|operations| operations.iter().all(Value::is_object));
+    let operations: Vec<PatchOperation> = Vec::deserialize(patch).map_err(|e| match well_formed {
+        true => super::rejected(e),
+        false => Status::bad_request(format!("error decoding patch: {e}")),
+    })?;
     let mut object = current.clone();
     let mut copied = 0;
     for operation in &operations {
