@@ -92,13 +92,16 @@ impl Versions for Served<'_> {
 pub(crate) fn update(call: &Call, live: Option<&Value>, new: &mut Value, manager: Manager<'_>) {
     let now = times::now();
     let writer = writer(call, &manager, &now);
-    let live = live.map_or_else(|| call.resource.schema.empty(), Value::clone);
     if !converts(&call.resource) {
-        apply::update(&Served(call), &live, new, writer);
+        match live {
+            Some(live) => apply::update(&Served(call), live, new, writer),
+            None => apply::update(&Served(call), &call.resource.schema.empty(), new, writer),
+        }
         return;
     }
+    let live = live.map_or_else(|| call.resource.schema.empty(), |live| input::from_storage(call, live.clone()));
     let mut served = input::from_storage(call, new.clone());
-    apply::update(&Served(call), &input::from_storage(call, live), &mut served, writer);
+    apply::update(&Served(call), &live, &mut served, writer);
     let metadata = meta::metadata_mut(new);
     match meta::metadata_mut(&mut served).remove("managedFields") {
         Some(fields) => metadata.insert("managedFields".to_owned(), fields),
