@@ -32,6 +32,7 @@ mod fields;
 mod pod;
 mod prepare;
 mod table;
+mod warnings;
 
 use base::CUSTOM;
 pub use fields::Field;

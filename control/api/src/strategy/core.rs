@@ -4,7 +4,7 @@ use jiff::{Timestamp, Unit};
 use serde_json::{Value, json};
 
 use super::base::{DATA, UNCOUNTED};
-use super::{StatusRule, Strategy, Sub, fields};
+use super::{StatusRule, Strategy, Sub, fields, warnings};
 use crate::columns;
 use crate::defaults::{self, Object, child_or_new};
 use crate::validation::{Fixed, cluster, items, names, service, text};
@@ -34,6 +34,7 @@ pub(super) const NODE: Strategy = Strategy {
 
 pub(super) const SERVICE: Strategy = Strategy {
     check: service::service,
+    warn: warnings::service,
     check_update: service::update,
     columns: columns::SERVICE,
     row: columns::service,

@@ -129,12 +129,17 @@ pub(crate) fn qos_class(spec: &Value) -> &'static str {
 
 fn warnings(pod: &Value, warnings: &mut Vec<String>) {
     name_warning(pod, "the Pod's hostname", warnings);
-    spec_warnings(&pod["spec"], "spec", warnings);
+    super::warnings::pod(pod, "", warnings);
 }
 
 /// Warnings about the template of what makes Pods.
 pub(super) fn template_warnings(object: &Value, warnings: &mut Vec<String>) {
-    spec_warnings(&object["spec"]["template"]["spec"], "spec.template.spec", warnings);
+    super::warnings::pod(&object["spec"]["template"], "spec.template.", warnings);
+}
+
+/// The same for a PodTemplate.
+pub(super) fn pod_template_warnings(object: &Value, warnings: &mut Vec<String>) {
+    super::warnings::pod(&object["template"], "template.", warnings);
 }
 
 /// The same for a Job, whose name goes into that of its Pods.
@@ -150,41 +155,6 @@ fn name_warning(object: &Value, used: &str, warnings: &mut Vec<String>) {
         let errors = errors.join(" ");
         warnings.push(format!(
             "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{errors}]"
-        ));
-    }
-}
-
-/// Warnings about a PodSpec at `path`.
-fn spec_warnings(spec: &Value, path: &str, warnings: &mut Vec<String>) {
-    for list in ["initContainers", "containers"] {
-        for (i, container) in items(spec, list).iter().enumerate() {
-            let env = items(container, "env");
-            for (j, variable) in env.iter().enumerate() {
-                if env[..j].iter().any(|earlier| earlier["name"] == variable["name"]) {
-                    warnings.push(format!(
-                        "{path}.{list}[{i}].env[{j}]: hides previous definition of {:?}, which may be dropped when using apply",
-                        text(variable, "name")
-                    ));
-                }
-            }
-            for resources in ["limits", "requests"] {
-                for (name, amount) in crate::validation::entries(&container["resources"][resources]) {
-                    if matches!(name.as_str(), "memory" | "ephemeral-storage")
-                        && amount.as_str().and_then(|t| Quantity::parse(t).ok()).is_some_and(|q| !q.is_whole())
-                    {
-                        let amount = amount.as_str().unwrap_or_default();
-                        warnings.push(format!(
-                            "{path}.{list}[{i}].resources.{resources}[{name}]: fractional byte value {amount:?} is invalid, must be an integer"
-                        ));
-                    }
-                }
-            }
-        }
-    }
-    let grace = spec["terminationGracePeriodSeconds"].as_i64();
-    if grace.is_some_and(|g| g < 0) {
-        warnings.push(format!(
-            "{path}.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
         ));
     }
 }

@@ -1,7 +1,7 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod};
+use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod, warnings};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
 use crate::validation::{
     Fixed, autoscaling, batch, endpoints, flowcontrol, names, networking, persistent, policy, rbac, storage, workload,
@@ -43,6 +43,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "PodTemplate",
         Strategy {
             check: policy::pod_template,
+            warn: pod::pod_template_warnings,
             columns: columns::POD_TEMPLATE,
             row: columns::pod_template,
             default: defaults::pod_template,
@@ -125,6 +126,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "PersistentVolumeClaim",
         Strategy {
             check: persistent::claim,
+            warn: warnings::claim,
             check_update: persistent::claim_update,
             columns: columns::PVC,
             row: columns::pvc,

@@ -237,16 +237,16 @@ fn what_is_probably_not_meant_is_said() {
     assert_eq!(said.len(), 3, "{said:#?}");
     assert!(said[0].ends_with("a DNS label is recommended: [must not contain dots]"));
     assert_eq!(
-        said[1],
+        said[2],
         "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"
     );
     assert_eq!(
-        said[2],
+        said[1],
         "spec.containers[0].resources.requests[memory]: fractional byte value \"100m\" is invalid, must be an integer"
     );
     let deployment = json!({"metadata": {"name": "a.b"}, "spec": {"template": {"spec": env}}});
     assert!(
-        strategy("apps", "Deployment").warnings(&deployment)[0].starts_with("spec.template.spec.containers[0].env[1]")
+        strategy("apps", "Deployment").warnings(&deployment)[1].starts_with("spec.template.spec.containers[0].env[1]")
     );
 }
 

@@ -1,7 +1,8 @@
 //! What a real kube-apiserver (v1.36.3) said of new and changed objects of the core group, and what we say of them.
 //!
 //! A line of `testdata/core.jsonl` is `{"resource": "v1/pods", "object": {...}, "errors": [[FIELD, REASON, MESSAGE], ...]}`; with
-//! `old` the object was an update of that one. Objects that were accepted come with what they became, `result`.
+//! `old` the object was an update of that one. Objects that were accepted come with what they became, `result`,
+//! and what was warned of, `warnings`.
 //!
 //! Two things are not compared: values that are objects, which there are printed as Go's internal types, and what follows
 //! the first line of a message, Go's own diff.
@@ -13,7 +14,7 @@ use serde_json::Value;
 use crate::decode::{ContentType, FieldValidation, decode};
 use crate::resource::Registry;
 use crate::strategy::{Strategy, Sub, same};
-use crate::validation::is_set;
+use crate::validation::{is_set, items};
 
 /// What we make of a case's object, and what is wrong with it.
 fn judge(strategy: &Strategy, case: &Value, mut object: Value, namespaced: bool) -> (Value, Vec<Value>) {
@@ -78,8 +79,17 @@ fn core_kinds_are_judged_as_upstream() {
         let mut object = decode(body.as_bytes(), ContentType::Json, resource, FieldValidation::Ignore).unwrap().object;
         resource.to_storage(&mut object);
         let strategy = registry.stored(&resource.storage.resource).unwrap().strategy;
+        let strategy: &Strategy = strategy;
         let (mut object, ours) = judge(strategy, &case, object, resource.namespaced);
         let (ours, theirs) = (distinct(ours), distinct(case["errors"].as_array().unwrap().clone()));
+        if case["errors"].as_array().unwrap().is_empty() && case["old"].is_null() {
+            let mut told = strategy.warnings(&object);
+            told.sort();
+            let theirs: Vec<&str> = items(&case, "warnings").iter().filter_map(Value::as_str).collect();
+            if told != theirs {
+                wrong.push(format!("line {}: {path} warnings\n  ours   {told:?}\n  theirs {theirs:?}", number + 1));
+            }
+        }
         // The server adds an empty status to what has none; a time is never the same.
         if object["status"].is_null() {
             object["status"] = case["result"]["status"].clone();
