@@ -29,6 +29,7 @@ mod batch;
 mod certificates;
 mod core;
 mod fields;
+mod gates;
 mod pod;
 mod prepare;
 mod table;
@@ -78,6 +79,8 @@ pub(crate) enum Generation {
     WithLabels,
     /// It is 1 for ever.
     Fixed,
+    /// The changes of all but metadata, from none on (CSIDriver).
+    FromNone,
 }
 
 /// The behaviour of one kind.
@@ -97,6 +100,8 @@ pub struct Strategy {
     default: fn(&mut Value),
     create: fn(&mut Object),
     update: fn(&mut Object, &Value, Sub),
+    /// What is asked of new objects alone.
+    check_new: fn(&Value, &mut Errors),
     /// What stays as it was made.
     fixed: &'static [Fixed],
     check: fn(&Value, &mut Errors),
@@ -142,6 +147,7 @@ impl Strategy {
         let mut errors = Errors::default();
         validation::meta::create(object, self.name, &mut errors);
         (self.check)(object, &mut errors);
+        (self.check_new)(object, &mut errors);
         errors.into_vec()
     }
 

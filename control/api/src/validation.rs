@@ -11,14 +11,18 @@ use serde_json::Value;
 use crate::field::{FieldError, Path};
 use crate::strategy::{dig, same};
 
+pub(crate) mod addresses;
 pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod container;
+pub(crate) mod discovery;
 pub(crate) mod endpoints;
 pub(crate) mod env;
+pub(crate) mod events;
 pub(crate) mod flowcontrol;
+mod job_status;
 pub(crate) mod meta;
 pub mod names;
 pub(crate) mod networking;

@@ -284,7 +284,7 @@ pub(crate) fn role_binding(object: &mut Value) {
 /// PriorityClass.
 pub(crate) fn priority_class(object: &mut Value) {
     if let Some(object) = object.as_object_mut() {
-        fill(object, &[("preemptionPolicy", Str("PreemptLowerPriority"))]);
+        fill(object, &[("preemptionPolicy", Text("PreemptLowerPriority"))]);
     }
 }
 
@@ -304,7 +304,7 @@ pub(crate) fn csi_driver(object: &mut Value) {
             ("attachRequired", Bool(true)),
             ("podInfoOnMount", Bool(false)),
             ("storageCapacity", Bool(false)),
-            ("fsGroupPolicy", Str("ReadWriteOnceWithFSType")),
+            ("fsGroupPolicy", Text("ReadWriteOnceWithFSType")),
             ("requiresRepublish", Bool(false)),
             ("seLinuxMount", Bool(false)),
         ],

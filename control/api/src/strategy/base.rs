@@ -19,6 +19,7 @@ pub(super) const SPEC_STATUS: Strategy = Strategy {
     update: |_, _, _| {},
     fixed: &[],
     check: |_, _| {},
+    check_new: |_, _| {},
     check_update: |_, _, _, _| {},
     warn: |_, _| {},
     row: columns::name_age,

@@ -10,6 +10,9 @@ const BY_UID: &str = "batch.kubernetes.io/controller-uid";
 pub(super) fn new_job(job: &mut Object) {
     let text =
         |job: &Object, key: &str| job.get("metadata").and_then(|m| m[key].as_str()).unwrap_or_default().to_owned();
+    // Labels that are those of the template are the same labels: they get what it gets.
+    let shared = job.get("metadata").map(|metadata| &metadata["labels"])
+        == job.get("spec").map(|spec| &spec["template"]["metadata"]["labels"]);
     let (uid, name) = (text(job, "uid"), text(job, "name"));
     let Some(spec) = child_or_new(job, "spec") else { return };
     if spec.get("manualSelector") != Some(&Value::Bool(true)) {
@@ -19,7 +22,8 @@ pub(super) fn new_job(job: &mut Object) {
         for (key, value) in
             [(BY_UID, &uid), ("controller-uid", &uid), ("batch.kubernetes.io/job-name", &name), ("job-name", &name)]
         {
-            labels.insert(key.to_owned(), value.as_str().into());
+            // Another value is left, for validation to find.
+            labels.entry(key).or_insert_with(|| value.as_str().into());
         }
         let selector = spec.entry("selector").or_insert(Value::Null);
         if !selector.is_object() {
@@ -36,7 +40,7 @@ pub(super) fn new_job(job: &mut Object) {
     let labels = spec.get("template").map(|template| template["metadata"]["labels"].clone()).unwrap_or_default();
     if let (Some(metadata), Value::Object(_)) = (child_or_new(job, "metadata"), &labels) {
         let own = metadata.get("labels").and_then(Value::as_object).is_some_and(|own| !own.is_empty());
-        if !own {
+        if !own || shared {
             metadata.insert("labels".to_owned(), labels);
         }
     }

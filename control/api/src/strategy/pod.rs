@@ -142,8 +142,19 @@ pub(super) fn pod_template_warnings(object: &Value, warnings: &mut Vec<String>) 
     super::warnings::pod(&object["template"], "template.", warnings);
 }
 
-/// The same for a Job, whose name goes into that of its Pods.
-pub(super) fn job_warnings(object: &Value, warnings: &mut Vec<String>) {
+/// The same for a StatefulSet, which may keep old revisions for ever.
+pub(super) fn stateful_set_warnings(object: &Value, warnings: &mut Vec<String>) {
+    template_warnings(object, warnings);
+    if object["spec"]["revisionHistoryLimit"].as_i64().is_some_and(|limit| limit < 0) {
+        warnings.push(
+            "spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"
+                .to_owned(),
+        );
+    }
+}
+
+/// The same for a Job, Deployment or ReplicaSet, whose name goes into that of its Pods.
+pub(super) fn named_warnings(object: &Value, warnings: &mut Vec<String>) {
     name_warning(object, "Pod names and hostnames", warnings);
     template_warnings(object, warnings);
 }

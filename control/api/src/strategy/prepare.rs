@@ -18,7 +18,7 @@ pub(super) fn create(strategy: &Strategy, object: &mut Object) {
     metadata.remove("deletionTimestamp");
     metadata.remove("deletionGracePeriodSeconds");
     metadata.remove("selfLink");
-    if strategy.generation != Generation::Absent {
+    if !matches!(strategy.generation, Generation::Absent | Generation::FromNone) {
         metadata.insert("generation".into(), 1.into());
     }
 }
@@ -80,7 +80,7 @@ pub(super) fn count(strategy: &Strategy, new: &mut Object, old: &Value, sub: Sub
     };
     let changed = match strategy.generation {
         Generation::Absent | Generation::Fixed => false,
-        Generation::Counted => desired_changed(new, old),
+        Generation::Counted | Generation::FromNone => desired_changed(new, old),
         Generation::WithAnnotations => desired_changed(new, old) || metadata_changed("annotations"),
         Generation::WithLabels => desired_changed(new, old) || metadata_changed("labels"),
     };

@@ -1,10 +1,11 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, pod, warnings};
+use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, gates, pod, warnings};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
 use crate::validation::{
-    Fixed, autoscaling, batch, endpoints, flowcontrol, names, networking, persistent, policy, rbac, storage, workload,
+    Fixed, addresses, autoscaling, batch, discovery, endpoints, events, flowcontrol, names, networking, persistent,
+    policy, rbac, storage, workload,
 };
 use crate::{columns, defaults};
 
@@ -29,6 +30,7 @@ const EVENT: Strategy = Strategy {
     columns: columns::EVENT,
     row: columns::event,
     fields: fields::EVENT,
+    check: events::event,
     allow_create_on_update: true,
     ..DATA
 };
@@ -54,7 +56,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "",
         "ReplicationController",
         Strategy {
-            check_update: workload::status,
+            check_update: workload::replicas_status,
             warn: pod::template_warnings,
             check: workload::replication_controller,
             columns: columns::REPLICAS,
@@ -81,7 +83,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
             ..DATA
         },
     ),
-    ("", "Event", Strategy { check: policy::event, ..EVENT }),
+    ("", "Event", EVENT),
     ("", "ServiceAccount", DATA),
     (
         "",
@@ -141,10 +143,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "Deployment",
         Strategy {
-            warn: pod::template_warnings,
+            check_update: workload::deployment_status,
+            warn: pod::named_warnings,
             check: workload::deployment,
             fixed: SELECTOR,
-            check_update: workload::status,
             columns: columns::DEPLOYMENT,
             row: columns::deployment,
             default: defaults::deployment,
@@ -156,10 +158,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "ReplicaSet",
         Strategy {
-            warn: pod::template_warnings,
+            check_update: workload::replicas_status,
+            warn: pod::named_warnings,
             check: workload::replica_set,
             fixed: SELECTOR,
-            check_update: workload::status,
             columns: columns::REPLICAS,
             row: columns::replica_set,
             default: defaults::replica_set,
@@ -171,8 +173,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "StatefulSet",
         Strategy {
+            create: gates::new_stateful_set,
+            update: gates::update_stateful_set,
+            warn: pod::stateful_set_warnings,
             name: names::label,
-            warn: pod::template_warnings,
             check: workload::stateful_set,
             check_update: workload::stateful_set_update,
             columns: columns::STATEFUL_SET,
@@ -185,12 +189,12 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         APPS,
         "DaemonSet",
         Strategy {
+            check_update: workload::daemon_set_status,
             create: apps::new_daemon_set,
             update: apps::update_daemon_set,
             warn: pod::template_warnings,
             check: workload::daemon_set,
             fixed: SELECTOR,
-            check_update: workload::status,
             columns: columns::DAEMON_SET,
             row: columns::daemon_set,
             default: defaults::daemon_set,
@@ -212,8 +216,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "Job",
         Strategy {
+            warn: pod::named_warnings,
             create: jobs::new_job,
-            warn: pod::job_warnings,
             check: batch::job,
             check_update: batch::job_update,
             columns: columns::JOB,
@@ -227,6 +231,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "batch",
         "CronJob",
         Strategy {
+            check_new: batch::new_cron_job,
+            check_update: batch::cron_job_update,
             check: batch::cron_job,
             columns: columns::CRON_JOB,
             row: columns::cron_job,
@@ -250,6 +256,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "policy",
         "PodDisruptionBudget",
         Strategy {
+            check_update: policy::budget_status,
             name: names::path_segment,
             check: policy::budget,
             columns: columns::PDB,
@@ -261,7 +268,15 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         NETWORKING,
         "Ingress",
-        Strategy { check: networking::ingress, columns: columns::INGRESS, row: columns::ingress, ..SPEC_STATUS },
+        Strategy {
+            check: networking::ingress,
+            check_new: networking::new_ingress,
+            check_update: networking::ingress_status,
+            warn: networking::ingress_warnings,
+            columns: columns::INGRESS,
+            row: columns::ingress,
+            ..SPEC_STATUS
+        },
     ),
     (
         NETWORKING,
@@ -290,14 +305,25 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         NETWORKING,
         "IPAddress",
         Strategy {
-            name: names::canonical_ip,
-            check: policy::ip_address,
+            name: addresses::ip,
+            check: networking::ip_address,
+            fixed: &[Immutable("spec.parentRef")],
             columns: columns::IP_ADDRESS,
             row: columns::ip_address,
             ..DATA
         },
     ),
-    (NETWORKING, "ServiceCIDR", Strategy { columns: columns::SERVICE_CIDR, row: columns::service_cidr, ..UNCOUNTED }),
+    (
+        NETWORKING,
+        "ServiceCIDR",
+        Strategy {
+            check_new: networking::service_cidr,
+            check_update: networking::service_cidr_update,
+            columns: columns::SERVICE_CIDR,
+            row: columns::service_cidr,
+            ..UNCOUNTED
+        },
+    ),
     (RBAC, "Role", Strategy { check: rbac::role, ..ROLE }),
     (RBAC, "ClusterRole", Strategy { check: rbac::cluster_role, ..ROLE }),
     (RBAC, "RoleBinding", Strategy { check: rbac::role_binding, ..BINDING }),
@@ -308,9 +334,9 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         Strategy {
             check: storage::storage_class,
             fixed: &[
-                Forbidden("parameters", "updates to parameters are forbidden."),
-                Forbidden("provisioner", "updates to provisioner are forbidden."),
-                Forbidden("reclaimPolicy", "updates to reclaimPolicy are forbidden."),
+                Immutable("parameters"),
+                Immutable("provisioner"),
+                Immutable("reclaimPolicy"),
                 Immutable("volumeBindingMode"),
             ],
             columns: columns::STORAGE_CLASS,
@@ -323,6 +349,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "VolumeAttachment",
         Strategy {
+            check_update: storage::volume_attachment_update,
             check: storage::volume_attachment,
             columns: columns::VOLUME_ATTACHMENT,
             row: columns::volume_attachment,
@@ -333,12 +360,24 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (
         STORAGE,
         "VolumeAttributesClass",
-        Strategy { columns: columns::VOLUME_ATTRIBUTES_CLASS, row: columns::volume_attributes_class, ..DATA },
+        Strategy {
+            check: storage::attributes_class,
+            fixed: &[
+                Forbidden("driverName", "updates to driverName are forbidden."),
+                Forbidden("parameters", "updates to parameters are forbidden."),
+            ],
+            columns: columns::VOLUME_ATTRIBUTES_CLASS,
+            row: columns::volume_attributes_class,
+            ..DATA
+        },
     ),
     (
         STORAGE,
         "CSIDriver",
         Strategy {
+            check_update: storage::csi_driver_update,
+            warn: storage::csi_driver_warnings,
+            generation: Generation::FromNone,
             check: storage::csi_driver,
             columns: columns::CSI_DRIVER,
             row: columns::csi_driver,
@@ -351,6 +390,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "CSINode",
         Strategy {
+            check_update: storage::csi_node_update,
             check: storage::csi_node,
             columns: columns::CSI_NODE,
             row: columns::csi_node,
@@ -362,6 +402,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         STORAGE,
         "CSIStorageCapacity",
         Strategy {
+            check: storage::capacity,
+            fixed: &[Immutable("storageClassName"), Immutable("nodeTopology")],
             columns: columns::CSI_CAPACITY,
             row: columns::csi_capacity,
             allow_unconditional_update: false,
@@ -398,6 +440,8 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "coordination.k8s.io",
         "Lease",
         Strategy {
+            create: gates::new_lease,
+            update: gates::update_lease,
             check: policy::lease,
             columns: columns::LEASE,
             row: columns::lease,
@@ -415,7 +459,10 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
         "discovery.k8s.io",
         "EndpointSlice",
         Strategy {
-            check: policy::endpoint_slice,
+            create: gates::new_endpoint_slice,
+            warn: discovery::warnings,
+            update: gates::update_endpoint_slice,
+            check: discovery::endpoint_slice,
             fixed: &[Immutable("addressType")],
             columns: columns::ENDPOINT_SLICE,
             row: columns::endpoint_slice,

@@ -244,7 +244,7 @@ fn what_is_probably_not_meant_is_said() {
         said[1],
         "spec.containers[0].resources.requests[memory]: fractional byte value \"100m\" is invalid, must be an integer"
     );
-    let deployment = json!({"metadata": {"name": "a.b"}, "spec": {"template": {"spec": env}}});
+    let deployment = json!({"metadata": {"name": "a"}, "spec": {"template": {"spec": env}}});
     assert!(
         strategy("apps", "Deployment").warnings(&deployment)[1].starts_with("spec.template.spec.containers[0].env[1]")
     );

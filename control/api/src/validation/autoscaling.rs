@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::rbac::required;
-use super::{At, Errors, is_set, items, names, not_negative, scheduling, text};
+use super::{At, Errors, is_set, items, names, not_negative, text};
 use crate::quantity::Quantity;
 
 /// The sources of metrics: the field, its type, and what its target must have.
@@ -172,9 +172,6 @@ fn identifier(source: &Value, at: &At, errors: &mut Errors) {
     match text(metric, "name") {
         "" => errors.required(&at.field("name"), "must specify a metric name"),
         name => errors.rule(&at.field("name"), name, names::path_segment),
-    }
-    if is_set(metric, "selector") {
-        scheduling::label_selector(&metric["selector"], &at.field("selector"), errors);
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{At, Errors, is_set, items, names, not_negative, pod, schedule, scheduling, text};
+use super::rbac::required;
+use super::{At, Errors, is_set, items, job_status, names, not_negative, pod, schedule, scheduling, text};
 use crate::selector::LabelSelector;
-use crate::strategy::Sub;
+use crate::strategy::{Sub, same};
 
 /// Above so many completions the limits of an indexed Job are lower.
 const MANY_COMPLETIONS: i64 = 100_000;
@@ -17,6 +18,7 @@ const MOST: i64 = 100_000;
 /// Job.
 pub(crate) fn job(object: &Value, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], At::root("spec"));
+    generated(object, errors);
     job_spec(spec, &at, errors);
     let selector_at = at.field("selector");
     if is_set(spec, "selector") {
@@ -42,7 +44,37 @@ pub(crate) fn job(object: &Value, errors: &mut Errors) {
     }
 }
 
-fn is_indexed(spec: &Value) -> bool {
+/// A selector that is not chosen by hand selects by the labels that each Job gives its Pods.
+fn generated(job: &Value, errors: &mut Errors) {
+    let (metadata, spec) = (&job["metadata"], &job["spec"]);
+    if spec["manualSelector"] == true || !is_set(spec, "selector") {
+        return;
+    }
+    let (uid, name) = (text(metadata, "uid"), text(metadata, "name"));
+    let labels = &spec["template"]["metadata"]["labels"];
+    let labels_at = At::root("spec.template.metadata.labels");
+    let expected = [
+        ("controller-uid", uid),
+        ("job-name", name),
+        ("batch.kubernetes.io/controller-uid", uid),
+        ("batch.kubernetes.io/job-name", name),
+    ];
+    for (key, value) in expected {
+        match labels.get(key).and_then(Value::as_str) {
+            None => errors.required(&labels_at.key(key), format!("must be '{value}'")),
+            Some(found) if found != value => {
+                errors.invalid(&labels_at.key(key), labels.clone(), format!("must be '{value}'"));
+            }
+            Some(_) => {}
+        }
+    }
+    let own = expected.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    if LabelSelector::from_object(Some(&spec["selector"])).is_ok_and(|selector| !selector.matches(&own)) {
+        errors.invalid(&At::root("spec.selector"), spec["selector"].clone(), "`selector` not auto-generated");
+    }
+}
+
+pub(super) fn is_indexed(spec: &Value) -> bool {
     text(spec, "completionMode") == "Indexed"
 }
 
@@ -62,7 +94,7 @@ fn job_spec(spec: &Value, at: &At, errors: &mut Errors) {
         errors.required(&at.field("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
     if let Some(manager) = spec["managedBy"].as_str() {
-        errors.rule(&at.field("managedBy"), manager, names::domain_prefixed);
+        required(spec, "managedBy", names::domain_prefixed, at, errors);
         if manager.len() > 63 {
             errors.too_long(&at.field("managedBy"), 63);
         }
@@ -268,7 +300,7 @@ fn success_policy(spec: &Value, at: &At, errors: &mut Errors) {
 }
 
 /// How many indexes `0,2-4` names; they must rise and lie below the completions.
-fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
     let (mut total, mut last) = (0, None);
     for interval in text.split(',').filter(|_| !text.is_empty()) {
         let number = |text: &str| -> Result<i64, String> {
@@ -301,6 +333,29 @@ fn count_indexes(text: &str, completions: i64) -> Result<i64, String> {
     Ok(total)
 }
 
+/// A new CronJob's schedule leaves the time zone to the field for it.
+pub(crate) fn new_cron_job(object: &Value, errors: &mut Errors) {
+    let found = text(&object["spec"], "schedule");
+    if found.contains("TZ") {
+        let why = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        errors.invalid(&At::root("spec.schedule"), found, why);
+    }
+}
+
+/// A schedule that has named its zone may go on, without the field.
+pub(crate) fn cron_job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Main {
+        return;
+    }
+    let found = text(&new["spec"], "schedule");
+    if !text(&old["spec"], "schedule").contains("TZ") {
+        new_cron_job(new, errors);
+    } else if found.contains("TZ") && is_set(&new["spec"], "timeZone") {
+        let why = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
+        errors.invalid(&At::root("spec.schedule"), found, why);
+    }
+}
+
 /// CronJob.
 pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
     // The controller appends eleven characters to name its Jobs.
@@ -313,13 +368,6 @@ pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
     match text(spec, "schedule") {
         "" => errors.required(&schedule_at, ""),
         found => {
-            let zone = found.contains("TZ");
-            if zone && is_set(spec, "timeZone") {
-                let why = "cannot use both timeZone field and TZ or CRON_TZ in schedule";
-                errors.invalid(&schedule_at, found, why);
-            } else if zone {
-                errors.invalid(&schedule_at, found, "cannot use TZ or CRON_TZ in schedule, use timeZone field instead");
-            }
             if let Err(why) = schedule::check(found) {
                 errors.invalid(&schedule_at, found, why);
             }
@@ -336,6 +384,9 @@ pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
     let job = &spec["jobTemplate"]["spec"];
     let spec_at = job_at.field("spec");
     job_spec(job, &spec_at, errors);
+    if is_set(job, "selector") {
+        errors.invalid(&spec_at.field("selector"), job["selector"].clone(), "`selector` will be auto-generated");
+    }
     if job["manualSelector"] == true {
         errors.not_supported(&spec_at.field("manualSelector"), true, &["nil", "false"]);
     }
@@ -349,31 +400,71 @@ fn time_zone(zone: &str, at: &At, errors: &mut Errors) {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         return errors.invalid(at, zone, why);
     }
-    if jiff::tz::TimeZone::get(zone).is_err() {
+    if !schedule::is_zone(zone) {
         errors.invalid(at, zone, format!("unknown time zone {zone}"));
     }
 }
 
 /// Job: selector, template and completions stay as they are.
 pub(crate) fn job_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
-    if sub != Sub::Main {
-        return;
+    match sub {
+        Sub::Status => return job_status::check(new, old, errors),
+        Sub::Main => {}
+        _ => return,
     }
-    let suspended = old["spec"]["suspend"] == true && old["status"]["startTime"].is_null();
-    let at = At::root("spec");
-    // An indexed Job may be resized as long as it stays one Pod an index.
-    let elastic = is_indexed(&new["spec"]) && new["spec"]["completions"] == new["spec"]["parallelism"];
-    let fixed: [(&str, bool); 7] = [
-        ("completions", !elastic),
-        ("selector", true),
-        ("template", !suspended),
-        ("completionMode", true),
-        ("podFailurePolicy", true),
-        ("backoffLimitPerIndex", true),
-        ("successPolicy", true),
-    ];
-    for (key, _) in fixed.iter().filter(|(_, is_fixed)| *is_fixed) {
-        errors.immutable(&at.field(key), &new["spec"][*key], &old["spec"][*key]);
+    let waits = waits(old);
+    let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
+    let completions_at = at.field("completions");
+    if !is_indexed(new) {
+        errors.immutable(&completions_at, &new["completions"], &old["completions"]);
+    } else if new["completions"] != old["completions"] && new["completions"] != new["parallelism"] {
+        // An indexed Job may be resized as long as it stays one Pod an index.
+        let why = "can only be modified in tandem with spec.parallelism";
+        errors.invalid(&completions_at, new["completions"].clone(), why);
     }
-    errors.immutable(&at.field("managedBy"), &new["spec"]["managedBy"], &old["spec"]["managedBy"]);
+    if !waits {
+        errors.immutable(&at.field("template"), &new["template"], &old["template"]);
+    } else {
+        let (new, old) = (&new["template"]["spec"], &old["template"]["spec"]);
+        if !same(&settled(new), &settled(old)) {
+            errors.invalid(&at.field("template.spec"), new.clone(), "field is immutable");
+        }
+    }
+    for key in ["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy", "managedBy"]
+    {
+        errors.immutable(&at.field(key), &new[key], &old[key]);
+    }
+}
+
+/// Whether a Job is suspended and none of its Pods runs, so that it may still be said where and with what they shall.
+fn waits(job: &Value) -> bool {
+    let (spec, status) = (&job["spec"], &job["status"]);
+    let suspended = items(status, "conditions")
+        .iter()
+        .any(|condition| text(condition, "type") == "Suspended" && text(condition, "status") == "True");
+    let idle = status["active"].as_i64().unwrap_or(0) == 0;
+    spec["suspend"] == true && idle && (suspended || !is_set(status, "startTime"))
+}
+
+/// A PodSpec without what a queue may still decide: nodes, resources.
+fn settled(spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    let Some(map) = spec.as_object_mut() else { return spec };
+    for key in ["nodeSelector", "tolerations", "schedulingGates"] {
+        map.remove(key);
+    }
+    if let Some(affinity) = map.get_mut("affinity").and_then(Value::as_object_mut) {
+        affinity.remove("nodeAffinity");
+        if affinity.is_empty() {
+            map.remove("affinity");
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        for container in map.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(container) = container.as_object_mut() {
+                container.remove("resources");
+            }
+        }
+    }
+    spec
 }

@@ -81,7 +81,8 @@ pub(crate) fn labels(labels: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-fn annotations(annotations: &Value, at: &At, errors: &mut Errors) {
+/// Annotations; the path of an error is the map's.
+pub(crate) fn annotations(annotations: &Value, at: &At, errors: &mut Errors) {
     let mut size = 0;
     for (key, value) in entries(annotations) {
         errors.rule(at, key, names::annotation_key);
@@ -137,5 +138,34 @@ fn finalizers(metadata: &Value, at: &At, errors: &mut Errors) {
             metadata["finalizers"].clone(),
             "finalizer orphan and foregroundDeletion cannot be both set",
         );
+    }
+}
+
+/// Conditions of the common shape (upstream: `metav1.Condition`).
+pub(crate) fn conditions(conditions: &[Value], at: &At, errors: &mut Errors) {
+    let mut seen = std::collections::BTreeSet::new();
+    for (i, condition) in conditions.iter().enumerate() {
+        let at = at.index(i);
+        let (kind, reason) = (text(condition, "type"), text(condition, "reason"));
+        if !seen.insert(kind) {
+            errors.duplicate(&at.field("type"), kind);
+        }
+        errors.rule(&at.field("type"), kind, names::qualified);
+        errors.one_of(&at.field("status"), text(condition, "status"), &["False", "True", "Unknown"]);
+        if let Some(generation) = condition["observedGeneration"].as_i64().filter(|generation| *generation < 0) {
+            let why = "must be greater than or equal to zero";
+            errors.invalid(&at.field("observedGeneration"), generation, why);
+        }
+        if condition["lastTransitionTime"].is_null() {
+            errors.required(&at.field("lastTransitionTime"), "");
+        }
+        if reason.is_empty() {
+            errors.required(&at.field("reason"), "");
+        }
+        for (key, most) in [("reason", 1024), ("message", 32 * 1024)] {
+            if text(condition, key).len() > most {
+                errors.too_long(&at.field(key), most);
+            }
+        }
     }
 }

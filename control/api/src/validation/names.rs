@@ -6,6 +6,7 @@
 /// What is wrong with a text.
 pub type Rule = fn(&str) -> Vec<String>;
 
+const PATH: &str = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 
@@ -238,14 +239,6 @@ pub fn ip(text: &str) -> Vec<String> {
     }
 }
 
-/// An IP address in the form in which it is printed: the name of an IPAddress.
-pub fn canonical_ip(text: &str) -> Vec<String> {
-    match text.parse::<std::net::IpAddr>() {
-        Ok(address) if address.to_string() != text => vec![format!("must be in canonical form (\"{address}\")")],
-        _ => ip(text),
-    }
-}
-
 /// A network: an address and the length of its prefix.
 pub fn cidr(text: &str) -> Vec<String> {
     if network(text).is_some() {
@@ -276,7 +269,13 @@ pub fn wildcard(text: &str) -> Vec<String> {
 /// A domain and a path below it, such as `acme.io/foo`.
 pub fn domain_prefixed(text: &str) -> Vec<String> {
     match text.split_once('/') {
-        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => subdomain(domain),
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+            let mut messages = subdomain(domain);
+            if !path.bytes().all(|b| b.is_ascii_alphanumeric() || br"/\-._~%!$&'()*+,;=:".contains(&b)) {
+                messages.push(format!("Invalid path (regex used for validation is '{PATH}')"));
+            }
+            messages
+        }
         _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
     }
 }

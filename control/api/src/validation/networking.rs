@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::rbac::required;
-use super::{At, Errors, is_set, items, names, scheduling, text};
+use super::{At, Errors, addresses, is_set, items, names, scheduling, text};
 use crate::meta;
+use crate::strategy::Sub;
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 
@@ -13,7 +14,7 @@ pub(crate) fn ingress(object: &Value, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], At::root("spec"));
     let rules = items(spec, "rules");
     if rules.is_empty() && !is_set(spec, "defaultBackend") {
-        errors.invalid(&at, Value::Null, "either `defaultBackend` or `rules` must be specified");
+        errors.invalid(&at, spec["rules"].clone(), "either `defaultBackend` or `rules` must be specified");
     }
     if is_set(spec, "defaultBackend") {
         backend(&spec["defaultBackend"], &at.field("defaultBackend"), errors);
@@ -53,10 +54,44 @@ pub(crate) fn ingress(object: &Value, errors: &mut Errors) {
     }
     if let Some(class) = spec["ingressClassName"].as_str() {
         errors.rule(&at.field("ingressClassName"), class, names::subdomain);
-        if let Some(annotation) = meta::annotation(object, CLASS_ANNOTATION).filter(|found| *found != class) {
-            let at = At::root("annotations");
-            let why = "must match `ingressClassName` when both are specified";
-            errors.invalid(&at.field(CLASS_ANNOTATION), annotation, why);
+    }
+}
+
+/// A new Ingress names its class once.
+pub(crate) fn new_ingress(object: &Value, errors: &mut Errors) {
+    let Some(class) = object["spec"]["ingressClassName"].as_str() else { return };
+    if let Some(annotation) = meta::annotation(object, CLASS_ANNOTATION).filter(|found| *found != class) {
+        let at = At::root("annotations");
+        let why = "must match `ingressClassName` when both are specified";
+        errors.invalid(&at.field(CLASS_ANNOTATION), annotation, why);
+    }
+}
+
+/// The old way to name a class.
+pub(crate) fn ingress_warnings(object: &Value, warnings: &mut Vec<String>) {
+    if meta::annotation(object, CLASS_ANNOTATION).is_some() && object["spec"]["ingressClassName"].is_null() {
+        warnings
+            .push(format!("annotation {CLASS_ANNOTATION:?} is deprecated, please use 'spec.ingressClassName' instead"));
+    }
+}
+
+/// The addresses of an Ingress.
+pub(crate) fn ingress_status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Status {
+        return;
+    }
+    let at = At::root("status.loadBalancer.ingress");
+    for (i, point) in items(&new["status"]["loadBalancer"], "ingress").iter().enumerate() {
+        let at = at.index(i);
+        let (address, host) = (text(point, "ip"), text(point, "hostname"));
+        if !address.is_empty() {
+            errors.rule(&at.field("ip"), address, names::ip);
+        }
+        if !host.is_empty() {
+            errors.rule(&at.field("hostname"), host, names::subdomain);
+            if names::ip(host).is_empty() {
+                errors.invalid(&at.field("hostname"), host, "must be a DNS name, not an IP address");
+            }
         }
     }
 }
@@ -230,7 +265,7 @@ fn peer(peer: &Value, at: &At, errors: &mut Errors) {
 }
 
 fn block(block: &Value, at: &At, errors: &mut Errors) {
-    required(block, "cidr", names::cidr, at, errors);
+    required(block, "cidr", addresses::cidr, at, errors);
     let Some(whole) = names::network(text(block, "cidr")) else {
         return;
     };
@@ -238,7 +273,7 @@ fn block(block: &Value, at: &At, errors: &mut Errors) {
         let at = at.field("except");
         let at = at.index(i);
         match names::network(found) {
-            None => errors.rule(&at, found, names::cidr),
+            None => errors.rule(&at, found, addresses::cidr),
             Some(part) if !contains(whole, part) => {
                 errors.invalid(&at, found, "must be a strict subset of `cidr`");
             }
@@ -257,4 +292,64 @@ fn contains(whole: (std::net::IpAddr, u32), part: (std::net::IpAddr, u32)) -> bo
         _ => false,
     };
     inside && whole.1 < part.1
+}
+
+/// IPAddress: its name is the address, and it belongs to something.
+pub(crate) fn ip_address(object: &Value, errors: &mut Errors) {
+    let (spec, at) = (&object["spec"], At::root("spec"));
+    let (parent, at) = (&spec["parentRef"], at.field("parentRef"));
+    if parent.is_null() {
+        return errors.required(&at, "");
+    }
+    // The core group's name is empty.
+    for (key, rule) in [("group", names::subdomain as names::Rule), ("namespace", names::path_segment)] {
+        if !text(parent, key).is_empty() {
+            errors.rule(&at.field(key), text(parent, key), rule);
+        }
+    }
+    for key in ["resource", "name"] {
+        required(parent, key, names::path_segment, &at, errors);
+    }
+}
+
+/// ServiceCIDR: one network, or one of each family.
+pub(crate) fn service_cidr(object: &Value, errors: &mut Errors) {
+    let at = At::root("spec.cidrs");
+    let cidrs: Vec<&str> = items(&object["spec"], "cidrs").iter().filter_map(Value::as_str).collect();
+    match cidrs.len() {
+        0 => return errors.required(&at, "at least one CIDR required"),
+        3.. => return errors.invalid(&at, object["spec"].clone(), "may only hold up to 2 values"),
+        _ => {}
+    }
+    for (i, cidr) in cidrs.iter().enumerate() {
+        errors.rule(&at.index(i), cidr, addresses::cidr);
+    }
+    let families: Vec<bool> =
+        cidrs.iter().filter_map(|cidr| names::network(cidr)).map(|(address, _)| address.is_ipv4()).collect();
+    if let [a, b] = families.as_slice()
+        && a == b
+    {
+        let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.invalid(&at, object["spec"]["cidrs"].clone(), why);
+    }
+}
+
+/// The networks of a ServiceCIDR stay; one may get a second of the other family.
+pub(crate) fn service_cidr_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Main {
+        return;
+    }
+    let at = At::root("spec.cidrs");
+    let (cidrs, before) = (items(&new["spec"], "cidrs"), items(&old["spec"], "cidrs"));
+    match (before.len(), cidrs.len()) {
+        (a, b) if a == b || (a, b) == (1, 2) => {
+            for (i, (cidr, before)) in cidrs.iter().zip(before).enumerate() {
+                errors.immutable(&at.index(i), cidr, before);
+            }
+            if a != b {
+                service_cidr(new, errors);
+            }
+        }
+        _ => errors.invalid(&at, cidrs.to_vec(), "field is immutable"),
+    }
 }

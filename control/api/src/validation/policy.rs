@@ -1,11 +1,11 @@
 //! Small kinds: budgets, classes, leases, quotas, ranges (upstream: the `validation` of their groups).
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::rbac::required;
 use super::workload::int_or_percent;
 use super::{At, Errors, entries, is_set, items, names, not_negative, resources, scheduling, text};
 use crate::quantity::Quantity;
+use crate::strategy::Sub;
 
 /// PodDisruptionBudget.
 pub(crate) fn budget(object: &Value, errors: &mut Errors) {
@@ -28,16 +28,34 @@ pub(crate) fn budget(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// The counts and conditions of a budget's status.
+pub(crate) fn budget_status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
+    if sub != Sub::Status {
+        return;
+    }
+    let (status, at) = (&new["status"], At::root("status"));
+    super::meta::conditions(items(status, "conditions"), &at.field("conditions"), errors);
+    for key in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
+        not_negative(&status[key], &at.field(key), errors);
+    }
+}
+
 /// PriorityClass.
 pub(crate) fn priority_class(object: &Value, errors: &mut Errors) {
     let name = text(&object["metadata"], "name");
     let value = object["value"].as_i64().unwrap_or(0);
     let known = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
-    if name.starts_with("system-") && !known.contains(&(name, value)) {
-        errors.forbidden(
-            &At::root("metadata.name"),
-            "priority class names with 'system-' prefix are reserved for system use only. error: priority class is not a system class",
-        );
+    let why = match known.iter().find(|(known, _)| *known == name) {
+        None => Some(format!("{name} is not a known system priority class")),
+        Some((_, must)) if *must != value => Some(format!("value of {name} PriorityClass must be {must}")),
+        Some(_) if object["globalDefault"] == true => {
+            Some(format!("globalDefault of {name} PriorityClass must be false"))
+        }
+        Some(_) => None,
+    };
+    if let Some(why) = why.filter(|_| name.starts_with("system-")) {
+        let reserved = "priority class names with 'system-' prefix are reserved for system use only. error: ";
+        errors.forbidden(&At::root("metadata.name"), format!("{reserved}{why}"));
     } else if !name.starts_with("system-") && value > 1_000_000_000 {
         errors.forbidden(&At::root("value"), "maximum allowed value of a user defined priority is 1000000000");
     }
@@ -54,14 +72,17 @@ pub(crate) fn runtime_class(object: &Value, errors: &mut Errors) {
         "" => errors.required(&At::root("handler"), ""),
         handler => errors.rule(&At::root("handler"), handler, names::label),
     }
-    let overhead_at = At::root("overhead.podFixed");
-    for (name, amount) in entries(&object["overhead"]["podFixed"]) {
-        resources::amount(name, amount, &overhead_at.key(name), errors);
-    }
+    // Upstream checks them as the limits of a container, and says so.
+    let (limits, overhead_at) = (json!({"limits": object["overhead"]["podFixed"]}), At::root("overhead"));
+    resources::requirements(&limits, &Value::Null, &overhead_at, errors);
     if is_set(object, "scheduling") {
         let at = At::root("scheduling");
         super::meta::labels(&object["scheduling"]["nodeSelector"], &at.field("nodeSelector"), errors);
         scheduling::tolerations(&object["scheduling"], &at.field("tolerations"), errors);
+        let (tolerations, at) = (items(&object["scheduling"], "tolerations"), at.field("tolerations"));
+        for (i, found) in tolerations.iter().enumerate().filter(|(i, found)| tolerations[..*i].contains(found)) {
+            errors.duplicate(&at.index(i), found.clone());
+        }
     }
 }
 
@@ -265,100 +286,7 @@ fn limits(limit: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-/// EndpointSlice: its addresses and ports.
-pub(crate) fn endpoint_slice(object: &Value, errors: &mut Errors) {
-    let family = text(object, "addressType");
-    match family {
-        "" => errors.required(&At::root("addressType"), ""),
-        _ => errors.one_of(&At::root("addressType"), family, &["FQDN", "IPv4", "IPv6"]),
-    }
-    let endpoints = items(object, "endpoints");
-    if endpoints.len() > 1000 {
-        errors.too_many(&At::root("endpoints"), endpoints.len(), 1000);
-    }
-    for (i, endpoint) in endpoints.iter().enumerate() {
-        let at = At::root("endpoints");
-        let at = at.index(i);
-        let addresses = items(endpoint, "addresses");
-        let addresses_at = at.field("addresses");
-        if addresses.is_empty() {
-            errors.required(&addresses_at, "must contain at least 1 address");
-        } else if addresses.len() > 100 {
-            errors.too_many(&addresses_at, addresses.len(), 100);
-        }
-        for (i, address) in addresses.iter().filter_map(Value::as_str).enumerate() {
-            let at = addresses_at.index(i);
-            let parsed = address.parse::<std::net::IpAddr>().ok();
-            match family {
-                "IPv4" | "IPv6" if parsed.is_none() => errors.rule(&at, address, names::ip),
-                "IPv4" if parsed.is_some_and(|ip| !ip.is_ipv4()) => {
-                    errors.invalid(&at, address, "must be an IPv4 address");
-                }
-                "IPv6" if parsed.is_some_and(|ip| !ip.is_ipv6()) => {
-                    errors.invalid(&at, address, "must be an IPv6 address");
-                }
-                "FQDN" => errors.rule(&at, address, names::subdomain),
-                _ => {}
-            }
-        }
-        for (key, rule) in [("nodeName", names::subdomain as names::Rule), ("hostname", names::label)] {
-            if let Some(name) = endpoint[key].as_str() {
-                errors.rule(&at.field(key), name, rule);
-            }
-        }
-    }
-    let ports = items(object, "ports");
-    if ports.len() > 20_000 {
-        errors.too_many(&At::root("ports"), ports.len(), 20_000);
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    for (i, port) in ports.iter().enumerate() {
-        let at = At::root("ports");
-        let at = at.index(i);
-        let name = text(port, "name");
-        if !name.is_empty() {
-            errors.rule(&at.field("name"), name, names::label);
-        }
-        if !seen.insert(name) {
-            errors.duplicate(&at.field("name"), name);
-        }
-        match text(port, "protocol") {
-            "" => errors.required(&at.field("protocol"), ""),
-            protocol => errors.one_of(&at.field("protocol"), protocol, &["SCTP", "TCP", "UDP"]),
-        }
-        if let Some(protocol) = port["appProtocol"].as_str() {
-            errors.rule(&at.field("appProtocol"), protocol, names::qualified);
-        }
-    }
-}
-
 /// PodTemplate.
 pub(crate) fn pod_template(object: &Value, errors: &mut Errors) {
     super::pod::template(&object["template"], &At::root("template"), errors);
-}
-
-/// IPAddress: its name is the address, and it belongs to something.
-pub(crate) fn ip_address(object: &Value, errors: &mut Errors) {
-    let at = At::root("spec");
-    if !is_set(&object["spec"], "parentRef") {
-        return errors.required(&at.field("parentRef"), "");
-    }
-    let at = at.field("parentRef");
-    for key in ["resource", "name"] {
-        required(&object["spec"]["parentRef"], key, names::path_segment, &at, errors);
-    }
-}
-
-/// Event of the core group: it lives where its object does.
-pub(crate) fn event(object: &Value, errors: &mut Errors) {
-    let of = text(&object["involvedObject"], "namespace");
-    let namespace = text(&object["metadata"], "namespace");
-    let at = At::root("involvedObject");
-    // With a time of its own it is of the newer form, which may be about what has no namespace.
-    if is_set(object, "eventTime") {
-        return;
-    }
-    if of != namespace && !(of.is_empty() && namespace == "default") {
-        errors.invalid(&at.field("namespace"), of, "does not match event.namespace");
-    }
 }

@@ -14,13 +14,23 @@ const NAMES: [&str; 7] = ["@yearly", "@annually", "@monthly", "@weekly", "@daily
 /// What is wrong with a schedule.
 pub(super) fn check(text: &str) -> Result<(), String> {
     let text = match text.strip_prefix("TZ=").or_else(|| text.strip_prefix("CRON_TZ=")) {
-        Some(rest) => rest.split_once(' ').map_or("", |(_, rest)| rest).trim(),
+        Some(rest) => match rest.split_once(' ') {
+            Some((zone, _)) if !is_zone(zone) && !zone.is_empty() => {
+                return Err(format!("provided bad location {zone}: unknown time zone {zone}"));
+            }
+            Some((_, rest)) => rest.trim(),
+            // The library fails here; upstream catches it.
+            None => return Err("invalid schedule format: runtime error: slice bounds out of range [:-1]".to_owned()),
+        },
         None => text,
     };
     if text.starts_with('@') {
         let every = text.strip_prefix("@every ");
         return match every {
             Some(duration) if is_duration(duration) => Ok(()),
+            Some(duration) if duration.parse::<f64>().is_ok() => {
+                Err(format!("failed to parse duration @every {duration}: time: missing unit in duration {duration:?}"))
+            }
             Some(duration) => {
                 Err(format!("failed to parse duration @every {duration}: time: invalid duration {duration:?}"))
             }
@@ -38,6 +48,11 @@ pub(super) fn check(text: &str) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether there is a time zone of this very name.
+pub(super) fn is_zone(name: &str) -> bool {
+    name.eq_ignore_ascii_case("local") || jiff::tz::TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name))
 }
 
 /// `*`, `3`, `1-5`, each with `/2` behind it or not.
@@ -91,6 +106,7 @@ fn integer(text: &str) -> Result<i64, String> {
 
 /// `1h30m`, `5s`.
 fn is_duration(text: &str) -> bool {
+    let text = text.trim_start_matches(['-', '+']);
     let mut rest = text;
     while !rest.is_empty() {
         let number = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(0);

@@ -1,10 +1,17 @@
 //! The kinds of storage.k8s.io (upstream: `pkg/apis/storage/validation`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{At, Errors, is_set, items, names, not_negative, text};
+use super::{At, Errors, entries, is_set, items, names, not_negative, scheduling, text};
+use crate::quantity::Quantity;
+use crate::strategy::Sub;
+
+/// The most parameters of a class; the most bytes of them, and of what is said of an attachment.
+const MOST_PARAMETERS: usize = 512;
+const MOST_DATA: usize = 256 * 1024;
+const MOST_MESSAGE: usize = 1024;
 
 /// StorageClass.
 pub(crate) fn storage_class(object: &Value, errors: &mut Errors) {
@@ -16,35 +23,87 @@ pub(crate) fn storage_class(object: &Value, errors: &mut Errors) {
             }
         }
     }
+    parameters(&object["parameters"], errors);
     errors.one_of(&At::root("reclaimPolicy"), text(object, "reclaimPolicy"), &["Delete", "Retain"]);
     let modes = ["Immediate", "WaitForFirstConsumer"];
     errors.one_of(&At::root("volumeBindingMode"), text(object, "volumeBindingMode"), &modes);
+    let mut terms: Vec<BTreeMap<&str, BTreeSet<&str>>> = Vec::new();
     for (i, term) in items(object, "allowedTopologies").iter().enumerate() {
         let at = At::root("allowedTopologies");
         let at = at.index(i);
         let at = at.field("matchLabelExpressions");
-        let mut keys = BTreeSet::new();
+        let mut found = BTreeMap::new();
         for (i, expression) in items(term, "matchLabelExpressions").iter().enumerate() {
             let at = at.index(i);
             let key = text(expression, "key");
             errors.rule(&at.field("key"), key, names::qualified);
+            let values_at = at.field("values");
             if items(expression, "values").is_empty() {
-                errors.required(&at.field("values"), "");
+                errors.required(&values_at, "");
             }
-            if !keys.insert(key) {
+            let mut values = BTreeSet::new();
+            for (i, value) in items(expression, "values").iter().filter_map(Value::as_str).enumerate() {
+                if !values.insert(value) {
+                    errors.duplicate(&values_at.index(i), value);
+                }
+            }
+            if found.insert(key, values).is_some() {
                 errors.duplicate(&at.field("key"), key);
             }
         }
+        if found.is_empty() || terms.contains(&found) {
+            errors.duplicate(&at, "");
+        }
+        terms.push(found);
+    }
+}
+
+/// The parameters of a class: not too many, not too long.
+fn parameters(parameters: &Value, errors: &mut Errors) {
+    let (count, at) = (entries(parameters).count(), At::root("parameters"));
+    if count > MOST_PARAMETERS {
+        return errors.too_long(&at, MOST_PARAMETERS);
+    }
+    let mut size = 0;
+    for (key, value) in entries(parameters) {
+        if key.is_empty() {
+            errors.invalid(&at, "", "field can not be empty.");
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MOST_DATA {
+        errors.too_long(&at, MOST_DATA);
+    }
+}
+
+/// VolumeAttributesClass.
+pub(crate) fn attributes_class(object: &Value, errors: &mut Errors) {
+    match text(object, "driverName").to_lowercase() {
+        name if name.is_empty() => errors.required(&At::root("driverName"), ""),
+        name => errors.rule(&At::root("driverName"), &name, names::qualified),
+    }
+    parameters(&object["parameters"], errors);
+    if entries(&object["parameters"]).next().is_none() {
+        errors.required(&At::root("parameters"), "must contain at least one key/value pair");
+    }
+}
+
+/// CSIStorageCapacity.
+pub(crate) fn capacity(object: &Value, errors: &mut Errors) {
+    scheduling::label_selector(&object["nodeTopology"], &At::root("nodeTopology"), errors);
+    errors.rule(&At::root("storageClassName"), text(object, "storageClassName"), names::subdomain);
+    if let Some(capacity) = Quantity::from_value(&object["capacity"]).filter(Quantity::is_negative) {
+        errors.invalid(&At::root("capacity"), capacity.to_string(), super::NOT_NEGATIVE);
     }
 }
 
 /// CSIDriver.
 pub(crate) fn csi_driver(object: &Value, errors: &mut Errors) {
-    let name = text(&object["metadata"], "name");
-    if name.len() > 63 {
-        errors.too_long(&At::root("metadata.name"), 63);
-    }
     let (spec, at) = (&object["spec"], At::root("spec"));
+    if let Some(seconds) = spec["nodeAllocatableUpdatePeriodSeconds"].as_i64().filter(|seconds| *seconds < 10) {
+        let why = "must be greater than or equal to 10 seconds";
+        errors.invalid(&at.field("nodeAllocatableUpdatePeriodSeconds"), seconds, why);
+    }
     if let Some(policy) = spec["fsGroupPolicy"].as_str() {
         errors.one_of(&at.field("fsGroupPolicy"), policy, &["File", "None", "ReadWriteOnceWithFSType"]);
     }
@@ -69,6 +128,42 @@ pub(crate) fn csi_driver(object: &Value, errors: &mut Errors) {
     }
 }
 
+/// A CSIDriver is attached or not for ever.
+pub(crate) fn csi_driver_update(new: &Value, old: &Value, _: Sub, errors: &mut Errors) {
+    let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));
+    errors.immutable(&at.field("attachedRequired"), &new["attachRequired"], &old["attachRequired"]);
+    let key = "volumeLifecycleModes";
+    errors.immutable(&at.field(key), &new[key], &old[key]);
+}
+
+/// Tokens that may be logged.
+pub(crate) fn csi_driver_warnings(object: &Value, warnings: &mut Vec<String>) {
+    let spec = &object["spec"];
+    if !items(spec, "tokenRequests").is_empty() && !is_set(spec, "serviceAccountTokenInSecrets") {
+        warnings.push(
+            "spec.serviceAccountTokenInSecrets is unset; if supported by this CSI driver, set to true to prevent \
+             possible logging of tokens in volume attributes"
+                .to_owned(),
+        );
+    }
+}
+
+/// What is known of a driver on a node stays, but for how many volumes it can have.
+pub(crate) fn csi_node_update(new: &Value, old: &Value, _: Sub, errors: &mut Errors) {
+    let fixed = |driver: &Value| {
+        let mut driver = driver.clone();
+        if let Some(driver) = driver.as_object_mut() {
+            driver.remove("allocatable");
+        }
+        driver
+    };
+    for before in items(&old["spec"], "drivers") {
+        for driver in items(&new["spec"], "drivers").iter().filter(|driver| driver["name"] == before["name"]) {
+            errors.immutable(&At::root("spec.drivers"), &fixed(driver), &fixed(before));
+        }
+    }
+}
+
 /// CSINode.
 pub(crate) fn csi_node(object: &Value, errors: &mut Errors) {
     let mut seen = BTreeSet::new();
@@ -85,6 +180,9 @@ pub(crate) fn csi_node(object: &Value, errors: &mut Errors) {
         not_negative(&driver["allocatable"]["count"], &at.field("allocatable").field("count"), errors);
         let mut keys = BTreeSet::new();
         for key in items(driver, "topologyKeys").iter().filter_map(Value::as_str) {
+            if key.is_empty() {
+                errors.required(&at, "");
+            }
             if !keys.insert(key) {
                 errors.duplicate(&at, key);
             }
@@ -119,7 +217,35 @@ pub(crate) fn volume_attachment(object: &Value, errors: &mut Errors) {
     match (is_set(source, "inlineVolumeSpec"), source["persistentVolumeName"].as_str()) {
         (false, None) => errors.required(&source_at, why),
         (true, Some(_)) => errors.forbidden(&source_at, why),
+        (false, Some("")) => {
+            let at = source_at.field("persistentVolumeName");
+            errors.required(&at, "must specify non empty persistentVolumeName");
+            errors.rule(&at, "", names::subdomain);
+        }
         (false, Some(name)) => errors.rule(&source_at.field("persistentVolumeName"), name, names::subdomain),
         (true, None) => {}
+    }
+}
+
+/// What became of an attachment.
+pub(crate) fn volume_attachment_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    errors.immutable(&At::root("spec"), &new["spec"], &old["spec"]);
+    if sub != Sub::Status {
+        return;
+    }
+    let (status, at) = (&new["status"], At::root("status"));
+    let metadata = entries(&status["attachmentMetadata"]);
+    if metadata.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>() > MOST_DATA {
+        errors.too_long(&at.field("attachmentMetadata"), MOST_DATA);
+    }
+    for key in ["attachError", "detachError"] {
+        let at = at.field(key);
+        if text(&status[key], "message").len() > MOST_MESSAGE {
+            // The limit that upstream names is another.
+            errors.too_long(&at.field("message"), MOST_DATA);
+        }
+        if let Some(code) = status[key]["errorCode"].as_i64().filter(|code| *code < 0) {
+            errors.invalid(&at.field("errorCode"), code, "must be between 0 and 2147483647, inclusive");
+        }
     }
 }

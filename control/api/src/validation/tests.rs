@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 mod containers;
 mod core;
 mod golden;
+mod kinds;
 mod pods;
 mod services;
 
@@ -232,12 +233,7 @@ fn what_is_fixed_stays() {
             "/roleRef/name",
             "roleRef: Invalid value: {\"name\":\"new\"}: cannot change roleRef",
         ),
-        (
-            "storage.k8s.io",
-            "StorageClass",
-            "/provisioner",
-            "provisioner: Forbidden: updates to provisioner are forbidden.",
-        ),
+        ("storage.k8s.io", "StorageClass", "/provisioner", "provisioner: Invalid value: \"new\": field is immutable"),
         ("node.k8s.io", "RuntimeClass", "/handler", "handler: Invalid value: \"new\": field is immutable"),
         ("scheduling.k8s.io", "PriorityClass", "/value", "value: Forbidden: may not be changed in an update."),
         (

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::{At, Errors, NOT_NEGATIVE, is_set, items, names, not_negative, persistent, pod, scheduling, text};
+use super::{At, Errors, NOT_NEGATIVE, is_set, items, meta, names, not_negative, persistent, pod, scheduling, text};
 use crate::selector::LabelSelector;
 use crate::strategy::Sub;
 
@@ -63,6 +63,10 @@ pub(crate) fn stateful_set(object: &Value, errors: &mut Errors) {
     if !text(spec, "serviceName").is_empty() {
         errors.rule(&at.field("serviceName"), text(spec, "serviceName"), names::label);
     }
+    // Upstream looks at these twice, and calls them so.
+    let metadata = &spec["template"]["metadata"];
+    meta::labels(&metadata["labels"], &at.field("template.labels"), errors);
+    meta::annotations(&metadata["annotations"], &at.field("template.annotations"), errors);
     // The controller adds a volume for each claim, and names the Pods itself.
     let mut spec = spec.clone();
     if let Some(pod) = spec.pointer_mut("/template/spec").and_then(Value::as_object_mut) {
@@ -110,6 +114,11 @@ pub(crate) fn daemon_set(object: &Value, errors: &mut Errors) {
             let (unavailable_at, surge_at) = (at_update.field("maxUnavailable"), at_update.field("maxSurge"));
             int_or_percent(unavailable, &unavailable_at, errors);
             int_or_percent(surge, &surge_at, errors);
+            for (share, at) in [(unavailable, &unavailable_at), (surge, &surge_at)] {
+                if share.is_string() && amount(share).is_some_and(|percent| percent > 100) {
+                    errors.invalid(at, share.clone(), "must not be greater than 100%");
+                }
+            }
             match (amount(unavailable).unwrap_or(0) != 0, amount(surge).unwrap_or(0) != 0) {
                 (true, true) => {
                     errors.invalid(&surge_at, surge.clone(), "may not be set when maxUnavailable is non-zero");
@@ -157,8 +166,12 @@ fn replicated(spec: &Value, at: &At, kind: &str, restarts: &str, errors: &mut Er
     counts(spec, at, errors);
     let selector = &spec["selector"];
     let selector_at = at.field("selector");
+    // DaemonSets came first; theirs was optional once.
+    let daemons = kind == "daemonset";
     if selector.is_null() {
-        errors.required(&selector_at, "");
+        if !daemons {
+            errors.required(&selector_at, "");
+        }
     } else {
         scheduling::label_selector(selector, &selector_at, errors);
         let labels = selector["matchLabels"].as_object().map_or(0, serde_json::Map::len);
@@ -169,7 +182,14 @@ fn replicated(spec: &Value, at: &At, kind: &str, restarts: &str, errors: &mut Er
     let template = &spec["template"];
     let template_at = at.field("template");
     match LabelSelector::from_object(Some(selector).filter(|s| !s.is_null())) {
-        Err(_) => errors.invalid(&selector_at, selector.clone(), "invalid label selector"),
+        Err(_) if daemons => {
+            pod::template(template, &template_at, errors);
+            always(template, &template_at, restarts, errors);
+        }
+        Err(_) => {
+            let why = if kind == "statefulset" { "" } else { "invalid label selector" };
+            errors.invalid(&selector_at, selector.clone(), why);
+        }
         Ok(parsed) => {
             let labels = &template["metadata"]["labels"];
             // A selector that is missing selects nothing.
@@ -240,31 +260,112 @@ pub(crate) fn int_or_percent(value: &Value, at: &At, errors: &mut Errors) {
     }
 }
 
-/// The counts of a status fit together.
-pub(crate) fn status(new: &Value, _: &Value, sub: Sub, errors: &mut Errors) {
-    if sub != Sub::Status {
-        return;
-    }
+/// The counts of a status: those that are not negative, those not above `replicas`, and what is said of Pods that are available
+/// but not ready.
+struct Counts {
+    all: &'static [&'static str],
+    parts: &'static [&'static str],
+    unready: &'static str,
+}
+
+fn counts_fit(new: &Value, old: &Value, counts: &Counts, errors: &mut Errors) {
     let (status, at) = (&new["status"], At::root("status"));
     let of = |key: &str| status[key].as_i64().unwrap_or(0);
-    let parts = ["fullyLabeledReplicas", "updatedReplicas", "readyReplicas", "availableReplicas"];
-    for key in ["replicas", "observedGeneration", "unavailableReplicas"].iter().chain(&parts) {
+    for key in counts.all {
         not_negative(&status[*key], &at.field(key), errors);
     }
-    if !is_set(status, "replicas") && is_set(status, "desiredNumberScheduled") {
-        return;
-    }
-    for key in parts.into_iter().filter(|key| of(key) > of("replicas")) {
+    for key in counts.parts.iter().filter(|key| of(key) > of("replicas")) {
         errors.invalid(&at.field(key), of(key), "cannot be greater than status.replicas");
     }
-    if of("availableReplicas") > of("readyReplicas") {
-        errors.invalid(&at.field("availableReplicas"), of("availableReplicas"), "cannot be greater than readyReplicas");
+    if counts.parts.contains(&"availableReplicas") && of("availableReplicas") > of("readyReplicas") {
+        errors.invalid(&at.field("availableReplicas"), of("availableReplicas"), counts.unready);
+    }
+    let key = "collisionCount";
+    if counts.all.contains(&key) && old["status"][key].as_i64().is_some_and(|old| of(key) < old) {
+        errors.invalid(&at.field(key), of(key), "cannot be decremented");
+    }
+}
+
+/// The status of a Deployment.
+pub(crate) fn deployment_status(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    const COUNTS: Counts = Counts {
+        all: &[
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "terminatingReplicas",
+            "collisionCount",
+        ],
+        parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
+        unready: "cannot be greater than readyReplicas",
+    };
+    if sub == Sub::Status {
+        counts_fit(new, old, &COUNTS, errors);
+    }
+}
+
+/// The status of a ReplicaSet or ReplicationController.
+pub(crate) fn replicas_status(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    const COUNTS: Counts = Counts {
+        all: &[
+            "replicas",
+            "fullyLabeledReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "terminatingReplicas",
+        ],
+        parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
+        unready: "cannot be greater than readyReplicas",
+    };
+    if sub == Sub::Status {
+        counts_fit(new, old, &COUNTS, errors);
+    }
+}
+
+/// The status of a DaemonSet.
+pub(crate) fn daemon_set_status(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
+    const COUNTS: Counts = Counts {
+        all: &[
+            "currentNumberScheduled",
+            "numberMisscheduled",
+            "desiredNumberScheduled",
+            "numberReady",
+            "observedGeneration",
+            "updatedNumberScheduled",
+            "numberAvailable",
+            "numberUnavailable",
+            "collisionCount",
+        ],
+        parts: &[],
+        unready: "",
+    };
+    if sub == Sub::Status {
+        counts_fit(new, old, &COUNTS, errors);
     }
 }
 
 /// StatefulSet: most of its spec stays as it is.
 pub(crate) fn stateful_set_update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
-    status(new, old, sub, errors);
+    const COUNTS: Counts = Counts {
+        all: &[
+            "replicas",
+            "readyReplicas",
+            "currentReplicas",
+            "updatedReplicas",
+            "availableReplicas",
+            "observedGeneration",
+            "collisionCount",
+        ],
+        parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
+        unready: "cannot be greater than status.readyReplicas",
+    };
+    if sub == Sub::Status {
+        counts_fit(new, old, &COUNTS, errors);
+    }
     if sub != Sub::Main {
         return;
     }
