@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::config::Cluster;
 use crate::server::ServerError;
+use crate::times;
 
 /// Names of the namespaces of a new cluster.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -17,6 +18,7 @@ pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), 
     for name in NAMESPACES {
         ensure(client, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), false).await?;
     }
+    ensure(client, "", service_cidr(cluster), false).await?;
     ensure(client, "default", service(cluster), false).await?;
     ensure(client, "default", endpoints(cluster), true).await?;
     ensure(client, "default", endpoint_slice(cluster), true).await?;
@@ -45,7 +47,7 @@ pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), 
     Ok(())
 }
 
-/// Makes `object` where it is missing; brings it up to date if it is there and `follow` says so.
+/// Makes `object` where it is missing, with the status it is said to have; brings it up to date if it is there and `follow` says so.
 async fn ensure(client: &kube::Client, namespace: &str, object: Value, follow: bool) -> Result<(), ServerError> {
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
     let (api_version, kind, name) =
@@ -62,7 +64,13 @@ async fn ensure(client: &kube::Client, namespace: &str, object: Value, follow: b
         serde_json::from_value(object.clone()).map_err(|e| failed(kube::Error::SerdeError(e)))?;
     // Looked for first: to create a Service anew fails at its address, which is taken, not at its name.
     let done = match api.get_metadata_opt(&name).await.map_err(failed)? {
-        None => api.create(&PostParams::default(), &parsed).await.map(drop),
+        None => match api.create(&PostParams::default(), &parsed).await {
+            Ok(_) if object.get("status").is_some() => {
+                let status = json!({"status": object["status"]});
+                api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await.map(drop)
+            }
+            made => made.map(drop),
+        },
         Some(_) if follow => api.patch(&name, &PatchParams::default(), &Patch::Merge(&object)).await.map(drop),
         Some(_) => Ok(()),
     };
@@ -88,6 +96,18 @@ fn labels() -> Value {
 
 fn port(cluster: &Cluster) -> u16 {
     cluster.api_endpoints.first().map_or(6443, std::net::SocketAddr::port)
+}
+
+/// The network of the Services' addresses (upstream: the controller that makes the default one at start).
+fn service_cidr(cluster: &Cluster) -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
+        "spec": {"cidrs": [cluster.service_cidr.to_string()]},
+        "status": {"conditions": [{
+            "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+            "lastTransitionTime": times::now(),
+        }]},
+    })
 }
 
 fn service(cluster: &Cluster) -> Value {

@@ -134,6 +134,9 @@ async fn every_cluster_has_its_first_objects() {
     ] {
         assert_eq!(api.get(path).await.code, 200, "{path}");
     }
+    let network = api.get("/apis/networking.k8s.io/v1/servicecidrs/kubernetes").await.expect(200);
+    assert_eq!(network["spec"]["cidrs"], serde_json::json!(["10.96.0.0/16"]));
+    assert_eq!(network["status"]["conditions"][0]["status"], "True");
     // Once more changes nothing.
     let before = api.get("/api/v1/namespaces").await.value();
     api.server.bootstrap().await.unwrap();
