@@ -119,7 +119,7 @@ fn json_patches() {
     for (patch, code) in [
         (json!([{"op": "test", "path": "/a", "value": 1}]), 422),
         (json!([{"op": "remove", "path": "/x"}]), 422),
-        (json!([{"op": "fly", "path": "/x"}]), 400),
+        (json!([{"op": "fly", "path": "/x"}]), 422),
         (json!({"op": "remove"}), 400),
         (json!(vec![json!({"op": "test", "path": "/a/b/0", "value": 1}); MAX_OPERATIONS + 1]), 413),
         (json!(vec![json!({"op": "copy", "from": "", "path": "/a/x"}); 200]), 422),
