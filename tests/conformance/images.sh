@@ -75,13 +75,16 @@ if ! has $e2e/busybox:1.37.0-1; then
   base "$dir/busybox"
   push "$dir/busybox" $e2e/busybox:1.37.0-1 --config.cmd sh
 fi
-if ! has $e2e/agnhost:2.63.0; then
+if ! has $e2e/agnhost:2.55; then
   [ -x "$dir/agnhost" ] || CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o "$dir/agnhost" k8s.io/kubernetes/test/images/agnhost
   base "$dir/agnhost-root"
   cp "$dir/agnhost" "$dir/agnhost-root/agnhost"
   ln -sf agnhost "$dir/agnhost-root/agnhost-2"
   cp "$(go list -f '{{.Dir}}' k8s.io/kubernetes/test/images/agnhost)"/porter/localhost.{crt,key} "$dir/agnhost-root/"
-  push "$dir/agnhost-root" $e2e/agnhost:2.63.0 --config.entrypoint /agnhost --config.cmd pause
+  # The second tag is what the suite updates to and from.
+  for tag in 2.63.0 2.55; do
+    push "$dir/agnhost-root" $e2e/agnhost:$tag --config.entrypoint /agnhost --config.cmd pause
+  done
   mkdir -p "$dir/pause-root"
   cp "$dir/agnhost" "$dir/pause-root/pause"
   push "$dir/pause-root" registry.k8s.io/pause:3.10.2 --config.entrypoint /pause --config.cmd pause
