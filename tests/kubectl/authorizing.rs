@@ -39,9 +39,13 @@ pub(crate) fn roles(s: &Scene) -> Result<()> {
 
 /// `auth reconcile` adds what a role lacks and leaves what it has beyond.
 fn reconcile(s: &Scene) -> Result<()> {
-    let wanted = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: reader}\nrules:\n\
-                  - {apiGroups: [''], resources: [services], verbs: [get]}\n";
-    let output = s.kubectl.feed("auth reconcile -f -", wanted)?;
+    // kubectl does not add the namespace to what it reconciles.
+    let wanted = format!(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {{name: reader, namespace: {}}}\nrules:\n\
+         - {{apiGroups: [''], resources: [services], verbs: [get]}}\n",
+        s.namespace
+    );
+    let output = s.kubectl.feed("auth reconcile -f -", &wanted)?;
     ensure!(output.success && output.stdout.contains("/reader reconciled"), "{}{}", output.stdout, output.stderr);
     s.prints("auth can-i get services --as=ann", "yes\n")?;
     s.prints("auth can-i list pods --as=ann", "yes\n")
