@@ -29,6 +29,7 @@ pub(crate) mod networking;
 pub(crate) mod persistent;
 pub(crate) mod pod;
 mod pod_annotations;
+mod pod_gated;
 mod pod_security;
 pub(crate) mod policy;
 pub(crate) mod probe;

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::container::{self, PodFacts};
 use super::{
-    At, Errors, is_set, items, meta, names, pod_annotations, pod_security, resources, scheduling, text, volume,
+    At, Errors, is_set, items, meta, names, pod_annotations, pod_gated, pod_security, resources, scheduling, text,
+    volume,
 };
 
 use crate::strategy::{Sub, same};
@@ -213,6 +214,7 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     if sub == Sub::Status {
         let at = At::root("status");
         errors.immutable(&at.field("qosClass"), &new["status"]["qosClass"], &old["status"]["qosClass"]);
+        status(new, old, &at, errors);
         return;
     }
     if sub != Sub::Main {
@@ -230,6 +232,9 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
     }
     added_tolerations(new, old, &at.field("tolerations"), errors);
     gates(new, old, &at.field("schedulingGates"), errors);
+    if !items(old, "schedulingGates").is_empty() {
+        pod_gated::narrowed(new, old, &at, errors);
+    }
     if let Some(field) = changed(new, old) {
         errors.forbidden(
             &at,
@@ -239,6 +244,23 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
                  `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n`spec.{field}` differs"
             ),
         );
+    }
+}
+
+/// The words of a changed status.
+fn status(new: &Value, old: &Value, at: &At, errors: &mut Errors) {
+    for (i, condition) in items(&new["status"], "conditions").iter().enumerate() {
+        let kind = text(condition, "type");
+        if !matches!(kind, "PodScheduled" | "Ready" | "Initialized") {
+            errors.rule(&at.field("conditions").index(i).field("Type"), kind, names::qualified);
+        }
+    }
+    let (node, node_at) = (text(&new["status"], "nominatedNodeName"), at.field("nominatedNodeName"));
+    if !node.is_empty() && node != text(&old["status"], "nominatedNodeName") {
+        errors.rule(&node_at, node, names::subdomain);
+        if !text(&old["spec"], "nodeName").is_empty() {
+            errors.forbidden(&node_at, "may not be set on pods that are already bound to a node");
+        }
     }
 }
 
@@ -287,7 +309,8 @@ fn changed(new: &Value, old: &Value) -> Option<String> {
         let allowed = match key {
             "activeDeadlineSeconds" | "tolerations" | "schedulingGates" => true,
             // A gated Pod has not been scheduled: where it may run can still be narrowed.
-            "nodeSelector" | "affinity" => gated || same(new, old),
+            "nodeSelector" => gated || same(new, old),
+            "affinity" => same(new, old) || (gated && pod_gated::same_but_nodes(new, old)),
             "terminationGracePeriodSeconds" => same(new, old) || (old.as_i64().is_some_and(|g| g < 0) && *new == 1),
             "containers" | "initContainers" => {
                 let (new, old) = (new.as_array().map(Vec::as_slice), old.as_array().map(Vec::as_slice));

@@ -1,7 +1,7 @@
 //! What a real kube-apiserver (v1.36.3) said of new and changed objects of the core group, and what we say of them.
 //!
 //! A line of `testdata/core.jsonl` is `{"resource": "v1/pods", "object": {...}, "errors": [[FIELD, REASON, MESSAGE], ...]}`; with
-//! `old` the object was an update of that one. Objects that were accepted come with what they became, `result`,
+//! `old` the object was an update of that one, of its status if `sub` says so. Objects that were accepted come with what they became, `result`,
 //! and what was warned of, `warnings`.
 //!
 //! Two things are not compared: values that are objects, which there are printed as Go's internal types, and what follows
@@ -32,8 +32,9 @@ fn judge(strategy: &Strategy, case: &Value, mut object: Value, namespaced: bool)
             strategy.validate(&object)
         }
         old => {
-            strategy.prepare_update(&mut object, old, Sub::Main);
-            strategy.validate_update(&object, old, Sub::Main)
+            let sub = if case["sub"] == "status" { Sub::Status } else { Sub::Main };
+            strategy.prepare_update(&mut object, old, sub);
+            strategy.validate_update(&object, old, sub)
         }
     };
     let errors = errors.iter().map(|e| vec![e.path.as_str().to_owned(), e.kind.reason().to_owned(), e.body()].into());
