@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
+use futures::stream::{FuturesUnordered, StreamExt};
 use http::{Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -125,12 +126,11 @@ pub(crate) async fn serve(
     let connections = Arc::new(Semaphore::new(options.connections));
     // Ends the accept loops and has the connections finish; cancelled by `term` or by a request's end.
     let closing = CancellationToken::new();
-    let mut doors = JoinSet::new();
-    for listener in listeners {
-        doors.spawn(accept(Arc::clone(&server), listener, Arc::clone(&connections), closing.clone()));
-    }
+    // Not tasks of their own: whoever drops this function has closed the listeners, and the port is free.
+    let open = |listener| accept(Arc::clone(&server), listener, Arc::clone(&connections), closing.clone());
+    let mut doors: FuturesUnordered<_> = listeners.into_iter().map(open).collect();
     let close = async {
-        while doors.join_next().await.is_some() {}
+        while doors.next().await.is_some() {}
         server.guests.close();
         server.guests.wait().await;
     };
