@@ -14,7 +14,7 @@ say() { printf '\n== %s\n' "$*"; }
 root=false
 [ "$(id -u)" = 0 ] && root=true
 say "Packages"
-tests/install.sh gcc libc6-dev protobuf-compiler nftables iproute2 util-linux
+tests/install.sh gcc make libc6-dev protobuf-compiler nftables iproute2 util-linux
 if $root; then tests/install.sh containerd runc umoci; fi
 command -v cargo >/dev/null || { echo "cargo is missing: install Rust (rustup.rs)" >&2; exit 1; }
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")

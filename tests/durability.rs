@@ -5,14 +5,20 @@
 mod damage;
 #[path = "durability/disk.rs"]
 mod disk;
+#[path = "durability/footprint.rs"]
+mod footprint;
 #[path = "durability/kills.rs"]
 mod kills;
 #[path = "durability/ledger.rs"]
 mod ledger;
 #[path = "durability/lifecycle.rs"]
 mod lifecycle;
+#[path = "durability/starts.rs"]
+mod starts;
 #[path = "durability/traces.rs"]
 mod traces;
+#[path = "durability/ways.rs"]
+mod ways;
 
 /// A cluster of one node with the binary under test.
 fn options() -> wherry_test::Options {

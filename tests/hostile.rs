@@ -14,9 +14,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bystander::Bystander;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use modules::{End, Module};
 use serde_json::Value;
 use wherry_test::{Answer, Child, Cluster, Kubectl, Options, PATIENCE, get, root, sample, wasm_layout};
+
+/// A node renews its Lease this often.
+const LEASE_EVERY: Duration = Duration::from_secs(10);
 
 #[test]
 fn nobody_notices_those_that_mean_harm() -> anyhow::Result<()> {
@@ -93,6 +97,33 @@ fn requests_that_mean_harm_end_alone() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What the leases themselves say: the node was late with none by 2 s, though it runs 50 guests that never pause.
+#[test]
+fn spinning_pods_delay_no_lease() -> anyhow::Result<()> {
+    let cluster = Cluster::start(Options::new(env!("CARGO_BIN_EXE_wherry")))?;
+    let kubectl = cluster.kubectl();
+    load(&cluster, "spin", &wat::parse_str(r#"(module (func (export "_start") (loop $l (br $l))))"#)?)?;
+    let manifests: String = (0..50)
+        .map(|n| pod(&format!("spin-{n}"), "", "16Mi").replace(&format!("test/spin-{n}:"), "test/spin:"))
+        .collect();
+    kubectl.apply(&manifests)?;
+    kubectl.wait("--for=condition=Ready pod -l hostile=true", PATIENCE)?;
+    let line = "-o=jsonpath={.spec.renewTime}{\"\\n\"}";
+    let mut command = kubectl.command(["get", "lease", "wherry-0", "-n", "kube-node-lease", "--watch", line]);
+    let mut watch = Child::start("kubectl get lease", &mut command)?;
+    let at = |text: &str| -> anyhow::Result<i64> {
+        Ok(serde_json::from_value::<MicroTime>(text.into())?.0.as_millisecond())
+    };
+    let mut last = watch.wait_for_line(PATIENCE, |line| !line.is_empty())?;
+    for _ in 0..3 {
+        let next = watch.wait_for_line(PATIENCE, |line| line > last.as_str())?;
+        let late = at(&next)? - at(&last)? - LEASE_EVERY.as_millis() as i64;
+        ensure!(late < 2000, "{last} > {next}: {late} ms late");
+        last = next;
+    }
+    goes(&kubectl)
+}
+
 /// hello, deployed as a user would, and asked from now on.
 fn bystander(cluster: &Cluster) -> anyhow::Result<Bystander> {
     cluster.load(&sample("hello"), "samples.wherry.dev/hello:1")?;
@@ -131,7 +162,7 @@ fn check(kubectl: &Kubectl, module: &Module) -> anyhow::Result<()> {
             let waiting = &status["state"]["waiting"];
             ensure!(waiting["message"].as_str().is_some_and(|text| text.contains(module.message)), "{waiting}");
             ensure!(status["restartCount"] == 0 && status["started"] == false, "{status}");
-            event(kubectl, name, "Failed", module.message)?;
+            event(kubectl, name, "InspectFailed", module.message)?;
         }
         End::Fails(code, reason) => {
             kubectl.wait(&format!("{}={code} pod/{name}", of("lastState.terminated.exitCode")), PATIENCE)?;
@@ -222,6 +253,7 @@ fn forbidden_connections(cluster: &Cluster, address: &str) -> anyhow::Result<()>
         (format!("[::1]:{api}"), ""),
         (format!("[::ffff:127.0.0.1]:{api}"), ""),
         ("169.254.169.254:80".to_owned(), "access-denied"),
+        ("[::ffff:169.254.169.254]:80".to_owned(), ""),
         ("[fe80::1]:80".to_owned(), ""),
     ];
     for (to, problem) in attempts {

@@ -8,6 +8,10 @@
 mod authorizing;
 #[path = "kubectl/bad_input.rs"]
 mod bad_input;
+#[path = "kubectl/claiming.rs"]
+mod claiming;
+#[path = "kubectl/copying.rs"]
+mod copying;
 #[path = "kubectl/creating.rs"]
 mod creating;
 #[path = "kubectl/deleting.rs"]
@@ -26,6 +30,8 @@ mod nodes;
 mod rolling;
 #[path = "kubectl/scene.rs"]
 mod scene;
+#[path = "kubectl/streaming.rs"]
+mod streaming;
 #[path = "kubectl/writing.rs"]
 mod writing;
 
@@ -52,8 +58,13 @@ const SCENARIOS: &[Scenario] = &[
     ("force", deleting::grace),
     ("logs", logging::streams),
     ("previous", logging::previous),
+    ("exec", streaming::exec),
+    ("attach", streaming::attach),
+    ("forward", streaming::forward),
+    ("cp", copying::both_ways),
     ("rollout", rolling::out_and_back),
     ("set", rolling::set_and_scale),
+    ("claims", claiming::from_class_to_end),
     ("roles", authorizing::roles),
     ("yaml", bad_input::as_kubectl_tells_it),
 ];
@@ -91,6 +102,8 @@ fn start() -> Result<Cluster> {
     cluster.load(&sample("ticker"), TICKER)?;
     cluster.load(&sample("echo"), ECHO[0].1)?;
     cluster.load(&echo_image()?, ECHO[1].1)?;
+    streaming::load(&cluster)?;
+    copying::load(&cluster)?;
     Ok(cluster)
 }
 

@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-build=(protobuf-compiler gcc libc6-dev pkg-config)
+build=(protobuf-compiler gcc make libc6-dev pkg-config)
 cluster=(containerd runc nftables iproute2 util-linux)
 clients=(docker-registry skopeo umoci busybox-static curl openssl redis-server apache2-utils wrk)
 components=(rustc-web cargo-web rust-web-src lld-19)

@@ -60,8 +60,7 @@ impl Place {
                 dir.path().display()
             );
         }
-        let options = Options { registries: dir.registries(), ..Options::default() };
-        Ok(Images::open(dir.images(), options)?)
+        Ok(Images::open(dir.images(), crate::parts::images(&dir))?)
     }
 
     /// Images for a moment, with what the cluster knows of registries; they go with the directory.

@@ -13,6 +13,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// The trees of requests are many small pieces that live briefly: glibc spent a quarter of a write's processor time on them.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Runs WebAssembly and containers side by side, as Pods, behind the Kubernetes API.
 ///
 /// Start a cluster with `wherry up`, then use kubectl as you always do.
@@ -42,10 +46,14 @@ fn say(text: &str) -> io::Result<()> {
 }
 
 fn run() -> anyhow::Result<()> {
-    // Not for users, so not among the commands: `wherry up` starts it without root. It stays a single thread.
+    // Not for users, so not among the commands: the agent starts them. They stay a single thread.
     let mut words = std::env::args().skip(1);
-    if words.next().as_deref() == Some(wherry_network::HELPER_COMMAND) {
-        return Ok(wherry_network::helper_main(&words.next().unwrap_or_default())?);
+    match words.next().as_deref() {
+        Some(wherry_network::HELPER_COMMAND) => {
+            return Ok(wherry_network::helper_main(&words.next().unwrap_or_default())?);
+        }
+        Some(wherry_network::POD_INIT_COMMAND) => return Ok(wherry_network::pod_init_main()?),
+        _ => {}
     }
     match Arguments::parse().command {
         Command::Up(up) => up.run(),

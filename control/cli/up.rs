@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use wherry_images::{Images, Options};
+use wherry_images::Images;
 use wherry_network::{Cluster, ClusterConfig};
 use wherry_reconcile::Informer;
 use wherry_runtime::Runtime;
@@ -143,7 +143,7 @@ impl Up {
     /// Starts all parts; the port is that of the API on 127.0.0.1.
     async fn start(&self, dir: &DataDir, lock: File, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
         // First what a user may have got wrong, before anything is made.
-        let images = Images::open(dir.images(), Options { registries: dir.registries(), ..Options::default() })?;
+        let images = Images::open(dir.images(), parts::images(dir))?;
         let images = Arc::new(images);
         let audit = self.audit.open()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
@@ -257,9 +257,9 @@ impl Up {
 
 impl Running {
     /// Stops nodes first, so that nothing is decided or served for them any more, and the state last.
-    async fn stop(self) -> anyhow::Result<()> {
+    async fn stop(mut self) -> anyhow::Result<()> {
         self.stop_nodes.cancel();
-        for mut node in self.nodes {
+        for node in &mut self.nodes {
             if let Err(error) = node.ended().await {
                 tracing::error!(%error, "a node did not stop in order");
             }
@@ -269,6 +269,9 @@ impl Running {
             && let Err(error) = containers.stop().await
         {
             tracing::error!(error = format!("{error:#}"), "containers were left behind");
+        }
+        for node in &self.nodes {
+            node.vacate().unwrap_or_else(|error| tracing::error!(%error, node = node.name, "volumes stay mounted"));
         }
         self.control.stop().await;
         drop(self.cluster);

@@ -7,7 +7,7 @@
 # WHERRY=PATH measures another binary, with the development build of the client.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-tests/install.sh protobuf-compiler gcc libc6-dev pkg-config nftables iproute2 util-linux wrk
+tests/install.sh protobuf-compiler gcc make libc6-dev pkg-config nftables iproute2 util-linux wrk
 target=${CARGO_TARGET_DIR:-target}
 profile=release
 [ -z "${WHERRY:-}" ] || profile=dev

@@ -5,7 +5,8 @@
 # usage: tests/conformance/images.sh DIR     (DIR: the images' work; DIR/registries.yaml goes into the data directory)
 #
 # The registry keeps running in the background; its process id is in DIR/registry.pid. agnhost is built from the suite's
-# own module; the rest is made of Debian's packages. Needs root, Go, docker-registry, umoci, skopeo, busybox-static.
+# own module, busybox from its authors' sources; the rest is made of Debian's packages. Needs root, Go, docker-registry, umoci,
+# skopeo, a C compiler and make.
 set -euo pipefail
 cd "$(dirname "$0")"
 mkdir -p "$1"
@@ -29,12 +30,30 @@ YAML
   until curl -fs "http://127.0.0.1:$port/v2/" >/dev/null; do sleep 0.1; done
 fi
 
-# A root with a shell and the usual commands.
+# busybox as its authors release it, from the source that Debian keeps: Debian's own has a patch by which its shell drops variables
+# whose names are no identifiers, and specs are about such names.
+build_busybox() {
+  [ -x "$dir/busybox-build/busybox" ] && return
+  mkdir -p "$dir/busybox-build" "$dir"/apt/{lists,cache/archives}/partial
+  echo "deb-src http://deb.debian.org/debian bookworm main" >"$dir/apt/sources.list"
+  local options=(-qq -o Dir::Etc::SourceList="$dir/apt/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$dir/apt/lists"
+    -o Dir::Cache="$dir/apt/cache" -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" update
+  (cd "$dir/apt" && apt-get "${options[@]}" source --download-only busybox)
+  tar -C "$dir/busybox-build" --strip-components=1 -xf "$dir"/apt/busybox_*.orig.tar.*
+  (cd "$dir/busybox-build" && make -s defconfig && sed -i 's/^# CONFIG_STATIC is not set/CONFIG_STATIC=y/' .config && make -s -j"$(nproc)") \
+    >"$dir/busybox.log" 2>&1
+}
+
+# A root with a shell and the usual commands. Upstream's images are of Alpine Linux, and a spec reads that in one of them: the file
+# says the same, and what it really is.
 base() {
+  build_busybox
   mkdir -p "$1"/{bin,tmp,etc,uploads,root}
   chmod 1777 "$1/tmp"
-  cp "$(command -v busybox)" "$1/bin/busybox"
+  cp "$dir/busybox-build/busybox" "$1/bin/busybox"
   for command in $("$1/bin/busybox" --list); do [ "$command" = busybox ] || ln -sf busybox "$1/bin/$command"; done
+  printf '%s\n' 'NAME="Alpine Linux"' ID=alpine 'VARIANT="a stand-in made of busybox alone"' >"$1/etc/os-release"
   printf 'root:x:0:0:root:/root:/bin/sh\nuser-defined-in-image:x:1000:1000::/:/bin/sh\n' >"$1/etc/passwd"
   printf 'root:x:0:\nuser-defined-in-image:x:1000:\ngroup-defined-in-image:x:50000:user-defined-in-image\n' >"$1/etc/group"
 }
@@ -102,6 +121,17 @@ if ! has $e2e/nginx:1.27-0; then
   for tag in 1.15-4 1.27-0; do
     push "$dir/nginx" $e2e/nginx:$tag --config.entrypoint nginx --config.cmd -g --config.cmd 'daemon off;'
   done
+fi
+if ! has $e2e/nonewprivs:1.4; then
+  # A program that belongs to root and says as whom it runs.
+  mkdir -p "$dir/nonewprivs"
+  CGO_ENABLED=0 go build -trimpath -o "$dir/nonewprivs/nnp" k8s.io/kubernetes/test/images/nonewprivs
+  chmod +s "$dir/nonewprivs/nnp"
+  push "$dir/nonewprivs" $e2e/nonewprivs:1.4 --config.entrypoint /nnp
+fi
+if ! has $e2e/nonroot:1.5; then
+  base "$dir/nonroot"
+  push "$dir/nonroot" $e2e/nonroot:1.5 --config.user 1234 --config.entrypoint id --config.entrypoint -u
 fi
 has $e2e/perl:5.26 || { debian "$dir/perl" perl dash coreutils base-passwd; push "$dir/perl" $e2e/perl:5.26 --config.cmd sh; }
 echo "registry: 127.0.0.1:$port, $dir/registries.yaml"

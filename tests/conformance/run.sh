@@ -8,10 +8,10 @@
 # Results, a line a spec, are left in $OUT/results.tsv (OUT: target/conformance). Needs Go 1.26 and the module proxy; the
 # first build takes some ten minutes.
 set -euo pipefail
+names=
+if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then names=$(realpath -e "$1"); shift; fi
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
-names=
-if [ $# -gt 0 ] && [ "${1#-}" = "$1" ]; then names=$(realpath "$1"); shift; fi
 out=$(realpath -m "${OUT:-$root/target/conformance}")
 mkdir -p "$out"
 command -v go >/dev/null || { echo "Go is missing: the suite is built from its Go modules (go.dev/dl)" >&2; exit 1; }

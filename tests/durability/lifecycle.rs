@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
@@ -12,6 +12,7 @@ use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 use wherry_test::{Child, Cluster, PATIENCE, echo_image, get, is_root, root, sample};
 
+use crate::footprint::{Footprint, no_more_than};
 use crate::traces;
 
 const KINDS: [&str; 2] = ["wasm", "container"];
@@ -145,18 +146,29 @@ fn a_kill_leaves_containers_running_and_brings_wasm_back() -> anyhow::Result<()>
     let processes = || traces::processes(&container.uid);
     let running = processes();
     ensure!(!running.is_empty(), "the container has no process");
-    for kill in 1..=3 {
+    let kills = std::env::var("WHERRY_AGENT_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(3);
+    let footprint = Footprint::outside(&cluster, &uids)?;
+    let (mut slowest, mut all) = (Duration::ZERO, Duration::ZERO);
+    for kill in 1..=kills {
         cluster.kill()?;
         ensure!(processes() == running, "the container was touched: {:?} instead of {running:?}", processes());
         cluster.resume()?;
+        let ready = Instant::now();
         wait_for_run(&cluster, "wasm", kill)?;
+        slowest = slowest.max(ready.elapsed());
+        all += ready.elapsed();
         serve(&cluster)?;
         let after = pods(&cluster)?;
         ensure!(identities(&after) == identities(&before), "{after:#?} instead of {before:#?}");
         ensure!(of(&after, "container")? == container, "{after:#?} instead of {container:?}");
         ensure!(of(&after, "wasm")?.restarts == wasm.restarts + kill, "{after:#?}");
         ensure!(processes() == running, "the container was touched: {:?} instead of {running:?}", processes());
+        no_more_than(&footprint, || Footprint::outside(&cluster, &uids)).with_context(|| format!("kill {kill}"))?;
     }
+    println!(
+        "{kills} kills; modules run again {:.1?} after the cluster was ready, {slowest:.1?} at most",
+        all.checked_div(kills.try_into()?).unwrap_or_default()
+    );
     cluster.stop()?;
     ensure_no_trace(&cluster, &uids)
 }

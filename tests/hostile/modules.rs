@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// How a Pod of it must end.
 pub(crate) enum End {
-    /// Never started: the container waits with this reason, and an Event `Failed` says the same.
+    /// Never started: the container waits with this reason, and an Event `InspectFailed` says the same.
     Refused(&'static str),
     /// Started and ended again and again, with this exit code and reason.
     Fails(i32, &'static str),
@@ -20,7 +20,8 @@ pub(crate) struct Module {
     pub(crate) message: &'static str,
 }
 
-const CREATE: End = End::Refused("CreateContainerError");
+/// Nothing of it is ever run.
+const INSPECT: End = End::Refused("ImageInspectError");
 const ERROR: End = End::Fails(134, "Error");
 const OOM: End = End::Fails(137, "OOMKilled");
 
@@ -30,31 +31,36 @@ pub(crate) fn all() -> Vec<Module> {
         Module {
             name: "not-wasm",
             bytes: b"#!/bin/sh\nexec evil\n".to_vec(),
-            end: CREATE,
+            end: INSPECT,
             message: "it is not Wasm: it begins with 23212f62696e2f73",
         },
         Module {
             name: "native",
             bytes: b"\x7fELF\x02\x01\x01".to_vec(),
-            end: CREATE,
+            end: INSPECT,
             message: "native (ELF) file, not Wasm",
         },
-        Module { name: "truncated", bytes: truncated(), end: CREATE, message: "it is not valid Wasm: " },
-        text("wrong-world", "(component)", CREATE, "neither of the worlds that can be run (it exports nothing)"),
-        text("several-worlds", SEVERAL_WORLDS, CREATE, "exports both wasi:http/incoming-handler and wasi:cli/run"),
+        Module { name: "truncated", bytes: truncated(), end: INSPECT, message: "it is not valid Wasm: " },
+        text("wrong-world", "(component)", INSPECT, "neither of the worlds that can be run (it exports nothing)"),
+        text(
+            "several-worlds",
+            SEVERAL_WORLDS,
+            INSPECT,
+            "exports wasi:http/incoming-handler and wasi:cli/run: which one to run is not clear",
+        ),
         text(
             "missing-imports",
             MISSING_IMPORTS,
-            CREATE,
+            INSPECT,
             "it imports what this node does not offer: env.secret, env.door",
         ),
         text(
             "missing-interface",
             r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#,
-            CREATE,
+            INSPECT,
             "wasi:keyvalue/store@0.2.0",
         ),
-        text("big-table", r#"(module (table 200000 funcref) (func (export "_start")))"#, CREATE, "table"),
+        text("big-table", r#"(module (table 200000 funcref) (func (export "_start")))"#, INSPECT, "table"),
         text(
             "traps-at-start",
             r#"(module (func $no unreachable) (start $no) (func (export "_start")))"#,

@@ -62,8 +62,6 @@ pub(crate) fn everything(s: &Scene) -> Result<()> {
     s.says("auth whoami", &["kubernetes-admin", "system:masters"])?;
     s.refuses("get pods --as nobody", &["Error from server (Forbidden): pods is forbidden: User \"nobody\" cannot list resource \"pods\" in API group \"\" in the namespace"])?;
     s.says("config view", &["certificate-authority-data: DATA+OMITTED", "current-context:"])?;
-    s.refuses("top pods", &["Metrics API not available"])?;
-    s.refuses("top nodes", &["Metrics API not available"])?;
     s.refuses("certificate approve none", &["certificatesigningrequests.certificates.k8s.io \"none\" not found"])?;
     s.prints("get --raw /healthz", "ok")?;
     s.says("get --raw /readyz?verbose", &["[+]ping ok", "readyz check passed"])?;

@@ -100,6 +100,11 @@ impl<'a> Stage<'a> {
         self.place.cluster.kubectl().ok_with(&format!("apply -n {} -f -", self.namespace), &manifest).map(drop)
     }
 
+    /// Puts an image on the node.
+    pub(crate) fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
+        self.place.cluster.load(file, reference).map(drop)
+    }
+
     /// kubectl in this namespace.
     pub(crate) fn kubectl(&self, line: &str) -> anyhow::Result<String> {
         self.place.cluster.kubectl().ok(&format!("-n {} {line}", self.namespace))

@@ -10,6 +10,7 @@ use crate::validation::text;
 
 mod cluster;
 mod duration;
+mod metrics;
 mod network;
 mod pod;
 mod policy;
@@ -18,6 +19,7 @@ mod workloads;
 
 pub(crate) use cluster::*;
 pub use duration::human_duration;
+pub(crate) use metrics::*;
 pub(crate) use network::*;
 pub(crate) use pod::*;
 pub(crate) use policy::*;

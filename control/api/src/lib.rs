@@ -14,10 +14,12 @@ pub mod apply;
 pub mod certificates;
 pub mod columns;
 pub mod convert;
+pub mod cron;
 pub mod decode;
 pub(crate) mod defaults;
 pub mod discovery;
 pub mod encode;
+pub mod exposition;
 pub mod facts;
 pub mod field;
 #[cfg(test)]

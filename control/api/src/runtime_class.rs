@@ -1,8 +1,21 @@
-//! RuntimeClasses: which of their handlers mean WebAssembly.
+//! RuntimeClasses: which of their handlers mean WebAssembly. `crun` runs both kinds: there the image decides.
 
 /// Handlers that mean WebAssembly: those that the known shims and runtimes register, and our own.
-const WASM_HANDLERS: [&str; 10] =
-    ["wasm", "wasmtime", "wasmtime-spin-v2", "spin", "slight", "wws", "wasmedge", "wasmer", "lunatic", "wherry-wasm"];
+const WASM_HANDLERS: [&str; 13] = [
+    "wasm",
+    "wasmtime",
+    "wasmtime-spin-v2",
+    "wasmtime-spin",
+    "spin",
+    "slight",
+    "wws",
+    "wasmedge",
+    "wasmer",
+    "wamr",
+    "lunatic",
+    "crun-wasm",
+    "wherry-wasm",
+];
 
 /// Whether Pods of a RuntimeClass with this handler are WebAssembly.
 #[must_use]
@@ -16,7 +29,9 @@ mod tests {
 
     #[test]
     fn handlers_of_containers_are_not_wasm() {
-        assert!(is_wasm("wasmtime-spin-v2"));
+        for handler in ["wasmtime", "spin", "wasmtime-spin-v2", "slight", "wws", "wasmedge", "wasmer"] {
+            assert!(is_wasm(handler), "{handler}");
+        }
         for handler in ["", "runc", "crun", "kata", "wasmtime2"] {
             assert!(!is_wasm(handler), "{handler}");
         }

@@ -31,6 +31,7 @@ mod core;
 mod fields;
 mod gates;
 mod pod;
+mod pod_parts;
 mod prepare;
 mod table;
 mod warnings;
@@ -38,6 +39,7 @@ mod warnings;
 use base::CUSTOM;
 pub use fields::Field;
 pub(crate) use fields::dig;
+pub(crate) use pod::qos_class;
 pub(crate) use prepare::same;
 
 /// The endpoint through which an object is updated.
@@ -51,6 +53,10 @@ pub enum Sub {
     Approval,
     /// `scale`: as the object itself.
     Scale,
+    /// `ephemeralcontainers` of a Pod: that list alone.
+    Ephemeral,
+    /// `resize` of a Pod: the resources of its containers alone.
+    Resize,
     /// Any other subresource: what it may change is up to its handler.
     Other,
 }
@@ -155,7 +161,7 @@ impl Strategy {
     pub fn validate_update(&self, new: &Value, old: &Value, sub: Sub) -> Vec<FieldError> {
         let mut errors = Errors::default();
         validation::meta::update(new, old, &mut errors);
-        if matches!(sub, Sub::Main | Sub::Scale) {
+        if matches!(sub, Sub::Main | Sub::Scale | Sub::Ephemeral | Sub::Resize) {
             (self.check)(new, &mut errors);
             for field in self.fixed {
                 field.check(new, old, &mut errors);

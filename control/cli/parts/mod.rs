@@ -9,6 +9,14 @@ mod node;
 pub(crate) use control_plane::{ControlPlane, addresses};
 pub(crate) use node::{Containers, Node, NodeParts};
 
+use crate::data_dir::DataDir;
+
+/// How a node of this process keeps its images: an artifact that says of itself that no runtime here can run it is not fetched.
+pub(crate) fn images(dir: &DataDir) -> wherry_images::Options {
+    let missing: wherry_images::Missing = wherry_wasm::missing_imports;
+    wherry_images::Options { registries: dir.registries(), missing: Some(missing), ..wherry_images::Options::default() }
+}
+
 /// Chooses the cryptography for all TLS of this process.
 pub(crate) fn install_crypto() {
     // An error means that it was chosen already.

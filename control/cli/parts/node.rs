@@ -89,6 +89,7 @@ pub(crate) struct NodeParts<'a> {
 /// A running agent.
 pub(crate) struct Node {
     pub(crate) name: String,
+    dir: PathBuf,
     not_ready: watch::Receiver<Option<String>>,
     task: JoinHandle<Result<(), wherry_agent::AgentError>>,
 }
@@ -117,14 +118,19 @@ impl Node {
             containers,
             images: images.clone(),
             network: ClusterNetwork::new(cluster.clone(), &*name, index),
-            data_dir: dir,
+            data_dir: dir.clone(),
             labels: Default::default(),
             capacity: Some(Capacity::detect(root).share(nodes)),
             clock: Default::default(),
         })?;
         control.agents.add(&name, agent.connector());
         let not_ready = agent.not_ready();
-        Ok(Self { name, not_ready, task: tokio::spawn(agent.run(cancel)) })
+        Ok(Self { name, dir, not_ready, task: tokio::spawn(agent.run(cancel)) })
+    }
+
+    /// Unmounts its Pods' volumes, once none of its containers runs any more.
+    pub(crate) fn vacate(&self) -> std::io::Result<()> {
+        wherry_agent::vacate(&self.dir)
     }
 
     /// Says why the node is not ready, in this life of its agent.

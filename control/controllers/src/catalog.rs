@@ -8,11 +8,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
+    batch::v1::{CronJob, Job},
     core::v1::{
         Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController, Service,
     },
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client,
@@ -123,6 +126,15 @@ pub(crate) async fn watch_all(
             ("", "PersistentVolumeClaim") => feeds.spawn(feed.run(informers.get::<PersistentVolumeClaim>())),
             ("", "ReplicationController") => feeds.spawn(feed.run(informers.get::<ReplicationController>())),
             ("apps", "ReplicaSet") => feeds.spawn(feed.run(informers.get::<ReplicaSet>())),
+            ("apps", "ControllerRevision") => feeds.spawn(feed.run(informers.get::<ControllerRevision>())),
+            ("apps", "DaemonSet") => feeds.spawn(feed.run(informers.get::<DaemonSet>())),
+            ("apps", "StatefulSet") => feeds.spawn(feed.run(informers.get::<StatefulSet>())),
+            ("autoscaling", "HorizontalPodAutoscaler") => {
+                feeds.spawn(feed.run(informers.get::<HorizontalPodAutoscaler>()))
+            }
+            ("batch", "CronJob") => feeds.spawn(feed.run(informers.get::<CronJob>())),
+            ("policy", "PodDisruptionBudget") => feeds.spawn(feed.run(informers.get::<PodDisruptionBudget>())),
+            ("batch", "Job") => feeds.spawn(feed.run(informers.get::<Job>())),
             ("apps", "Deployment") => feeds.spawn(feed.run(informers.get::<Deployment>())),
             ("discovery.k8s.io", "EndpointSlice") => feeds.spawn(feed.run(informers.get::<EndpointSlice>())),
             _ => feeds.spawn(feed.run(informers.metadata(&resource.api))),

@@ -8,14 +8,22 @@
 
 mod account_tokens;
 mod authority;
+mod autoscaling;
 mod bootstrap_tokens;
 mod catalog;
 mod certificates;
 mod context;
+mod counts;
+mod cronjob;
+mod daemonset;
 mod deployment;
+mod disruption;
 mod endpoints;
 mod error;
 mod garbage;
+mod hand;
+mod history;
+mod job;
 mod namespace;
 mod namespace_defaults;
 mod node;
@@ -23,6 +31,9 @@ mod pods;
 mod protection;
 mod replicaset;
 mod role_aggregation;
+mod statefulset;
+mod ttl;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -73,12 +84,22 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     }
     start!("clusterrole-aggregation-controller", role_aggregation::run);
     start!("deployment-controller", deployment::run);
+    start!("daemon-set-controller", daemonset::run);
+    start!("cronjob-controller", cronjob::run);
+    start!("disruption-controller", disruption::run);
+    start!("ttl-after-finished-controller", ttl::run);
+    start!("horizontal-pod-autoscaler", autoscaling::run);
+    start!("job-controller", job::run);
+    start!("job-controller", job::orphans::run);
+    start!("statefulset-controller", statefulset::run);
     start!("replicaset-controller", replicaset::run::<ReplicaSet>);
     start!("replication-controller", replicaset::run::<ReplicationController>);
     start!("endpointslice-controller", endpoints::slices::run);
     start!("endpoint-controller", endpoints::legacy::run);
     start!("endpointslicemirroring-controller", endpoints::mirror::run);
     start!("pvc-protection-controller", protection::run);
+    start!("persistent-volume-binder", volumes::run);
+    start!("ephemeral-volume-controller", volumes::ephemeral::run);
     start!("service-account-controller", namespace_defaults::run, config.root_ca_pem.clone());
     // Upstream's token controller has no account of its own either.
     controllers.spawn(account_tokens::run(root.clone(), config.root_ca_pem, config.authority.clone(), cancel.clone()));
@@ -88,6 +109,7 @@ pub async fn run(config: Config, cancel: CancellationToken) {
     start!("node-controller", node::lifecycle::run);
     start!("node-controller", node::eviction::run);
     start!("pod-garbage-collector", node::podgc::run);
+    start!("ttl-controller", node::ttl::run);
     start!("generic-garbage-collector", run_catalog);
     while let Some(ended) = controllers.join_next().await {
         // A controller's reconcilers are guarded one by one; a panic here is one of its feeds.

@@ -1,6 +1,7 @@
-//! The `pod-template-hash`: a short, stable name for the content of a Pod template.
+//! Short, stable names for content: the `pod-template-hash` of a Pod template, the hash of a revision's data.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use serde_json::Value;
 
 /// Characters that cannot form words or be mistaken for each other; label values and names may hold all of them.
 const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -15,6 +16,17 @@ pub fn pod_template_hash(template: &PodTemplateSpec, collisions: Option<i32>) ->
         // A template that was decoded from JSON always encodes; its debug form is as stable.
         Err(_) => hash.write(format!("{template:?}").as_bytes()),
     }
+    finish(hash, collisions)
+}
+
+/// The hash of a tree; `collisions` as above.
+pub fn data_hash(data: &Value, collisions: Option<i32>) -> String {
+    let mut hash = Fnv::new();
+    hash.write(data.to_string().as_bytes());
+    finish(hash, collisions)
+}
+
+fn finish(mut hash: Fnv, collisions: Option<i32>) -> String {
     if let Some(collisions) = collisions {
         hash.write(&collisions.to_le_bytes());
     }

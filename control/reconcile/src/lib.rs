@@ -8,9 +8,11 @@
 //! ```
 //!
 //! - [`Informers`] keep one cache a kind, fed by one watch; everyone in the process reads the same `Arc<K>`.
+//! - [`Feeds`] joins caches, queue and reconciler: the shape of a controller.
 //! - [`Queue`] holds keys, not objects: a reconciler reads the current state, so work that is queued twice is done once.
-//! - [`ownership`], [`status`], [`expectations`] and [`hash`] are the small shared conventions of Kubernetes' own
+//! - [`ownership`], [`placement`], [`status`], [`expectations`] and [`hash`] are the small shared conventions of Kubernetes' own
 //!   controllers, as pure functions with the I/O beside them.
+//! - [`storage`] says which volume is for which claim, [`resources`] what a Pod takes of its node.
 //! - [`Recorders`] write Events the way `kubectl describe` shows them.
 //!
 //! Nothing here polls: watches, notifications and one timer heap a queue drive everything. Every task is owned by what
@@ -19,18 +21,23 @@
 mod backoff;
 pub mod events;
 pub mod expectations;
+mod feeds;
 pub mod hash;
 pub mod informer;
 mod key;
 pub mod leader;
 pub mod ownership;
+pub mod placement;
 pub mod queue;
+pub mod resources;
 pub mod status;
+pub mod storage;
 mod worker;
 
 pub use backoff::Backoff;
 pub use events::{EventType, Recorder, Recorders};
 pub use expectations::Expectations;
+pub use feeds::Feeds;
 pub use informer::{Change, Filter, Informer, Informers, Metadata, Subscription};
 pub use key::ObjectKey;
 pub use queue::Queue;

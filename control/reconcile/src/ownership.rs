@@ -85,22 +85,29 @@ impl Claimer<'_> {
     }
 }
 
-/// Makes `owner` the controller of `object`. Check first, uncached, that the owner still exists and is not being deleted.
-pub async fn adopt<K>(api: &Api<K>, object: &K, owner: &OwnerReference) -> Result<K, kube::Error>
+/// Makes `owner` the controller of `object`, and gives it the `finalizers` that this controller's objects have. Check first,
+/// uncached, that the owner still exists and is not being deleted.
+pub async fn adopt<K>(api: &Api<K>, object: &K, owner: &OwnerReference, finalizers: &[&str]) -> Result<K, kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
-    let patch = json!({ "metadata": { "uid": object.meta().uid, "ownerReferences": [owner] } });
+    let mut patch = json!({ "metadata": { "uid": object.meta().uid, "ownerReferences": [owner] } });
+    if !finalizers.is_empty() {
+        patch["metadata"]["finalizers"] = json!(finalizers);
+    }
     patch_owners(api, object, patch).await
 }
 
-/// Removes the owner with this UID from `object`. Gone objects count as released.
-pub async fn release<K>(api: &Api<K>, object: &K, owner_uid: &str) -> Result<(), kube::Error>
+/// Removes the owner with this UID, and the `finalizers` of its controller, from `object`. Gone objects count as released.
+pub async fn release<K>(api: &Api<K>, object: &K, owner_uid: &str, finalizers: &[&str]) -> Result<(), kube::Error>
 where
     K: Resource + Clone + DeserializeOwned + Debug,
 {
     let reference = json!({ "$patch": "delete", "uid": owner_uid });
-    let patch = json!({ "metadata": { "uid": object.meta().uid, "ownerReferences": [reference] } });
+    let mut patch = json!({ "metadata": { "uid": object.meta().uid, "ownerReferences": [reference] } });
+    if !finalizers.is_empty() {
+        patch["metadata"]["$deleteFromPrimitiveList/finalizers"] = json!(finalizers);
+    }
     match patch_owners(api, object, patch).await {
         Ok(_) => Ok(()),
         // 404: it is gone. 422: another object has its name now, or it lost the reference already.

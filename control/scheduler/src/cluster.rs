@@ -6,8 +6,9 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Node, Taint};
+use wherry_reconcile::resources::Resources;
 
-use crate::{matching::Labels, pod::PodInfo, resources::Resources};
+use crate::{matching::Labels, pod::PodInfo, storage::Storage};
 
 /// The label with which a node says whether it runs containers.
 const CONTAINERS: &str = "wherry.dev/containers";
@@ -77,6 +78,8 @@ impl NodeInfo {
 pub struct Cluster {
     pub(crate) nodes: BTreeMap<String, NodeInfo>,
     pub(crate) namespaces: HashMap<String, Labels>,
+    /// Claims, volumes and their classes.
+    pub(crate) storage: Storage,
     /// The node of each Pod, by UID.
     places: HashMap<String, String>,
     /// How many placed Pods keep others away.

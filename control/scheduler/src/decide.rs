@@ -35,6 +35,10 @@ pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
         return Decision::None { message: "no nodes available to schedule pods".into(), wake };
     }
     let cycle = Cycle::new(cluster, pod);
+    if let Err(why) = &cycle.needs {
+        let message = format!("0/{} nodes are available: {why}.", nodes.len());
+        return Decision::None { message, wake: BTreeSet::from([Wake::Volume]) };
+    }
     let wanted = sample(nodes.len());
     let start = usize::try_from(turn % nodes.len() as u64).unwrap_or_default();
     let mut feasible = Vec::new();

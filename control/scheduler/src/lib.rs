@@ -21,9 +21,9 @@ mod filters;
 mod matching;
 mod pod;
 mod queue;
-mod resources;
 mod scheduler;
 mod scores;
+mod storage;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

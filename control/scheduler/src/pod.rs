@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 use wherry_api::selector::LabelSelector;
-use wherry_reconcile::{ObjectKey, ownership::controller_of};
-
-use crate::{
-    matching::{Labels, NodeTerm, PodTerm, selector_with},
+use wherry_reconcile::{
+    ObjectKey,
+    ownership::controller_of,
     resources::{self, Resources},
 };
+
+use crate::matching::{Labels, NodeTerm, PodTerm, selector_with};
 
 /// A port of the node that a Pod occupies.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,14 @@ pub(crate) struct Spread {
     pub(crate) honor_taints: bool,
 }
 
+/// A claim that a Pod uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClaimUse {
+    pub(crate) name: String,
+    /// It is made for this Pod.
+    pub(crate) ephemeral: bool,
+}
+
 /// A Pod and what was read from it.
 #[derive(Debug, Clone)]
 pub struct PodInfo {
@@ -65,6 +74,8 @@ pub struct PodInfo {
     pub(crate) preferred: Vec<(i64, PodTerm)>,
     pub(crate) spreads: Vec<Spread>,
     pub(crate) images: Vec<String>,
+    /// The claims that its volumes name.
+    pub(crate) claims: Vec<ClaimUse>,
     /// Whether it is being deleted.
     pub(crate) terminating: bool,
     /// Whether it needs a node that runs containers; known only where it matters.
@@ -95,7 +106,7 @@ impl PodInfo {
             owner: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
             priority: spec.priority.unwrap_or_default(),
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
-            requests: resources::requests(&spec),
+            requests: resources::held(&pod),
             weights: resources::weights(&spec),
             ports: ports(&spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
@@ -120,6 +131,7 @@ impl PodInfo {
                 .chain(&spec.containers)
                 .filter_map(|container| container.image.clone())
                 .collect(),
+            claims: claims(&spec, &key.name),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             needs_containers: false,
             key,
@@ -144,6 +156,17 @@ fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<HostPort> {
             let number = port.host_port.filter(|number| *number > 0)?;
             let ip = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
             Some(HostPort { port: number, protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()), ip })
+        })
+        .collect()
+}
+
+fn claims(spec: &k8s_openapi::api::core::v1::PodSpec, pod: &str) -> Vec<ClaimUse> {
+    let volumes = spec.volumes.iter().flatten();
+    volumes
+        .filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => Some(ClaimUse { name: claim.claim_name.clone(), ephemeral: false }),
+            (None, Some(_)) => Some(ClaimUse { name: format!("{pod}-{}", volume.name), ephemeral: true }),
+            _ => None,
         })
         .collect()
 }

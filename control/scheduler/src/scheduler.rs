@@ -4,13 +4,14 @@
 //! so on; what needs the network (bindings, conditions, questions about images) runs in a bounded set of tasks whose
 //! results come back to it.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use k8s_openapi::{
     api::{
-        core::v1::{Namespace, Node, Pod},
+        core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
         node::v1::RuntimeClass,
+        storage::v1::StorageClass,
     },
     jiff::Timestamp,
 };
@@ -24,9 +25,10 @@ use crate::{
     bind,
     cluster::Cluster,
     decide::{Decision, decide},
-    filters::Wake,
+    filters::{self, Needs, Wake},
     pod::PodInfo,
     queue::Queue,
+    storage,
 };
 
 /// How many writes and questions may be under way; more decisions wait.
@@ -70,12 +72,15 @@ pub struct Scheduler {
     classes: Informer<RuntimeClass>,
     cluster: Cluster,
     queue: Queue,
+    /// Pods that have their node once their claims have their volumes, by UID.
+    claiming: HashMap<String, (Arc<PodInfo>, String)>,
     tasks: JoinSet<Done>,
     turn: u64,
 }
 
 /// What came of a task.
 enum Done {
+    Claimed { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
     Bound { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
     Asked { key: ObjectKey, uid: String, needs: bool },
     Reported,
@@ -85,7 +90,15 @@ impl Scheduler {
     /// A scheduler that has not begun.
     pub fn new(config: Config) -> Self {
         let classes = config.informers.get();
-        Self { config, classes, cluster: Cluster::default(), queue: Queue::default(), tasks: JoinSet::new(), turn: 0 }
+        Self {
+            config,
+            classes,
+            cluster: Cluster::default(),
+            queue: Queue::default(),
+            claiming: HashMap::new(),
+            tasks: JoinSet::new(),
+            turn: 0,
+        }
     }
 
     /// Schedules until `cancel`. Bindings that are under way then are given up; the next start sees what came of them.
@@ -97,24 +110,43 @@ impl Scheduler {
         let informers = &self.config.informers;
         let (all_pods, all_nodes, all_namespaces) =
             (informers.get::<Pod>(), informers.get::<Node>(), informers.get::<Namespace>());
+        let (all_claims, all_volumes, all_classes) = (
+            informers.get::<PersistentVolumeClaim>(),
+            informers.get::<PersistentVolume>(),
+            informers.get::<StorageClass>(),
+        );
         // A decision on half of the picture could be wrong.
         let synced = [
             all_nodes.synced().await,
             all_namespaces.synced().await,
             all_pods.synced().await,
             self.classes.synced().await,
+            all_claims.synced().await,
+            all_volumes.synced().await,
+            all_classes.synced().await,
         ];
         if synced.contains(&false) {
             return;
         }
         let (mut nodes, mut namespaces, mut pods) =
             (all_nodes.subscribe(), all_namespaces.subscribe(), all_pods.subscribe());
+        let (mut claims, mut volumes, mut classes) =
+            (all_claims.subscribe(), all_volumes.subscribe(), all_classes.subscribe());
         loop {
             while let Some(change) = nodes.try_next() {
                 self.node(change);
             }
             while let Some(change) = namespaces.try_next() {
                 self.namespace(change);
+            }
+            while let Some(change) = classes.try_next() {
+                self.class(change);
+            }
+            while let Some(change) = volumes.try_next() {
+                self.volume(change);
+            }
+            while let Some(change) = claims.try_next() {
+                self.claim(change);
             }
             while let Some(change) = pods.try_next() {
                 self.pod(change);
@@ -130,6 +162,9 @@ impl Scheduler {
             tokio::select! {
                 Some(change) = nodes.next() => self.node(change),
                 Some(change) = namespaces.next() => self.namespace(change),
+                Some(change) = classes.next() => self.class(change),
+                Some(change) = volumes.next() => self.volume(change),
+                Some(change) = claims.next() => self.claim(change),
                 change = pods.next() => match change {
                     Some(change) => self.pod(change),
                     None => return,
@@ -164,6 +199,61 @@ impl Scheduler {
         if changed {
             self.queue.wake(Wake::Namespace, Instant::now());
         }
+    }
+
+    fn class(&mut self, change: Change<StorageClass>) {
+        self.cluster.storage.set_class(change.key().name, change.new);
+        self.queue.wake(Wake::Volume, Instant::now());
+    }
+
+    fn volume(&mut self, change: Change<PersistentVolume>) {
+        self.cluster.storage.set_volume(change.key().name, change.new);
+        self.queue.wake(Wake::Volume, Instant::now());
+    }
+
+    fn claim(&mut self, change: Change<PersistentVolumeClaim>) {
+        use wherry_reconcile::storage::{SELECTED_NODE, annotation, is_bound};
+        let key = change.key();
+        let selected = |claim: &Arc<PersistentVolumeClaim>| annotation(claim, SELECTED_NODE).is_some();
+        let refused = change.new.as_ref().is_none_or(|new| !is_bound(new) && !selected(new))
+            && change.old.as_ref().is_some_and(selected);
+        self.cluster.storage.set_claim(key.clone(), change.new);
+        self.queue.wake(Wake::Volume, Instant::now());
+        let uses =
+            |pod: &PodInfo| pod.key.namespace == key.namespace && pod.claims.iter().any(|claim| claim.name == key.name);
+        let concerned: Vec<String> =
+            self.claiming.iter().filter(|(_, (pod, _))| uses(pod)).map(|(uid, _)| uid.clone()).collect();
+        for uid in concerned {
+            if refused {
+                self.give_up(&uid, &key.name);
+            } else {
+                self.claimed(&uid);
+            }
+        }
+    }
+
+    /// Binds a Pod whose claims all have their volumes.
+    fn claimed(&mut self, uid: &str) {
+        let Some((pod, _)) = self.claiming.get(uid) else { return };
+        if !Needs::new(&self.cluster, pod).is_ok_and(|needs| needs.unbound.is_empty()) {
+            return;
+        }
+        if let Some((pod, node)) = self.claiming.remove(uid) {
+            self.bind_pod(pod, node);
+        }
+    }
+
+    /// A claim of a Pod gets no volume on the Pod's node: another is looked for.
+    fn give_up(&mut self, uid: &str, claim: &str) {
+        let Some((pod, _)) = self.claiming.remove(uid) else { return };
+        let now = Instant::now();
+        if self.cluster.remove(uid) {
+            self.queue.wake(Wake::PodGone, now);
+        }
+        let message =
+            format!("running PreBind plugin \"VolumeBinding\": binding volumes: provisioning failed for PVC {claim:?}");
+        self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message);
+        self.queue.retry(&pod.key, uid, now);
     }
 
     fn pod(&mut self, change: Change<Pod>) {
@@ -202,6 +292,7 @@ impl Scheduler {
     /// A Pod takes no place any more, and needs none.
     fn leave(&mut self, key: &ObjectKey, uid: &str, now: Instant) {
         self.queue.remove(key);
+        self.claiming.remove(uid);
         if self.cluster.remove(uid) {
             self.queue.wake(Wake::PodGone, now);
         }
@@ -257,8 +348,21 @@ impl Scheduler {
     }
 
     fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
+        let needs = Needs::new(&self.cluster, &pod).unwrap_or_default();
+        let writes = self.cluster.nodes.get(&node).map(|to| filters::writes(&self.cluster, &needs, to));
         self.cluster.place(pod.clone(), &node);
         self.queue.wake(Wake::PodPlaced, Instant::now());
+        if needs.unbound.is_empty() {
+            return self.bind_pod(pod, node);
+        }
+        let client = self.config.client.clone();
+        self.tasks.spawn(async move {
+            let result = storage::write(client, writes.unwrap_or_default(), &node).await;
+            Done::Claimed { pod, node, result }
+        });
+    }
+
+    fn bind_pod(&mut self, pod: Arc<PodInfo>, node: String) {
         let client = self.config.client.clone();
         self.tasks.spawn(async move {
             let result = bind::bind(client, &pod, &node).await;
@@ -286,6 +390,21 @@ impl Scheduler {
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
+            Ok(Done::Claimed { pod, node, result: Ok(()) }) => {
+                // It may have gone meanwhile.
+                if self.cluster.place_of(&pod.uid).is_some() {
+                    let uid = pod.uid.clone();
+                    self.claiming.insert(uid.clone(), (pod, node));
+                    self.claimed(&uid);
+                }
+            }
+            Ok(Done::Claimed { pod, result: Err(error), .. }) => {
+                debug!(pod = %pod.key, %error, "cannot claim volumes");
+                if self.cluster.remove(&pod.uid) {
+                    self.queue.wake(Wake::PodGone, now);
+                }
+                self.queue.retry(&pod.key, &pod.uid, now);
+            }
             Ok(Done::Bound { pod, node, result: Ok(()) }) => {
                 debug!(pod = %pod.key, node, "bound");
                 let message = format!("Successfully assigned {} to {node}", pod.key);

@@ -40,6 +40,7 @@ pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), 
         });
         ensure(client, "", class, false).await?;
     }
+    ensure(client, "", local_path(), false).await?;
     for name in ["wasmtime", "spin"] {
         let class = json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name});
         ensure(client, "", class, false).await?;
@@ -85,7 +86,7 @@ async fn ensure(client: &kube::Client, namespace: &str, object: Value, follow: b
 fn plural(kind: &str) -> String {
     match kind {
         "Endpoints" => "endpoints".to_owned(),
-        "PriorityClass" | "RuntimeClass" => format!("{}es", kind.to_lowercase()),
+        "PriorityClass" | "RuntimeClass" | "StorageClass" => format!("{}es", kind.to_lowercase()),
         _ => format!("{}s", kind.to_lowercase()),
     }
 }
@@ -107,6 +108,16 @@ fn service_cidr(cluster: &Cluster) -> Value {
             "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
             "lastTransitionTime": times::now(),
         }]},
+    })
+}
+
+/// The class of claims that name none: directories on the disk of the node where the first Pod runs.
+fn local_path() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass",
+        "metadata": {"name": "local-path", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "wherry.dev/local-path", "volumeBindingMode": "WaitForFirstConsumer", "reclaimPolicy": "Delete",
+        "allowVolumeExpansion": true,
     })
 }
 

@@ -11,6 +11,7 @@ use wherry_store::Store;
 
 use crate::audit::Audit;
 use crate::layers::authenticate::TokenAuthenticator;
+use crate::metrics::Extra as ExtraMetrics;
 use crate::nodes::{NoNodes, NodeConnector};
 use crate::serving::Patience;
 use crate::tokens::Issuer;
@@ -30,6 +31,8 @@ pub struct Config {
     pub tokens: Vec<Arc<dyn TokenAuthenticator>>,
     /// Where it is noted who did what.
     pub audit: Option<Audit>,
+    /// What else `/metrics` tells.
+    pub metrics: Vec<ExtraMetrics>,
     /// The cluster's addresses.
     pub cluster: Cluster,
     /// How long clients may take.
@@ -52,6 +55,7 @@ impl Config {
             issuer: None,
             tokens: Vec::new(),
             audit: None,
+            metrics: Vec::new(),
             cluster: Cluster::default(),
             patience: Patience::default(),
             bookmark_interval: Duration::from_secs(60),

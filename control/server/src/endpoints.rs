@@ -6,8 +6,9 @@ use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::get;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use wherry_api::exposition::{Exposition, Kind};
 use wherry_api::openapi::KUBERNETES_VERSION;
 use wherry_api::status::Status;
 
@@ -29,6 +30,8 @@ pub(crate) fn router() -> Router<Arc<Engine>> {
         .route("/livez/{check}", get(check))
         .route("/readyz", get(health))
         .route("/readyz/{check}", get(check))
+        .route("/metrics", get(metrics))
+        .route("/metrics/slis", get(slis))
 }
 
 async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
@@ -37,7 +40,9 @@ async fn paths(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{}", group.name, v.version)));
     }
-    for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].iter().chain(&tokens::PATHS)
+    for path in ["/healthz", "/livez", "/metrics", "/metrics/slis", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+        .iter()
+        .chain(&tokens::PATHS)
     {
         paths.push((*path).to_owned());
     }
@@ -103,6 +108,31 @@ async fn check(State(engine): State<Arc<Engine>>, Path(check): Path<String>) -> 
     } else {
         respond::text(StatusCode::INTERNAL_SERVER_ERROR, line(&engine, &check))
     }
+}
+
+/// What the server has done, for Prometheus.
+async fn metrics(State(engine): State<Arc<Engine>>, headers: HeaderMap) -> Response {
+    exposed(&headers, |to| engine.metrics.write(&engine, to))
+}
+
+/// Whether the health checks pass, for Prometheus.
+async fn slis(State(engine): State<Arc<Engine>>, headers: HeaderMap) -> Response {
+    exposed(&headers, |to| {
+        let help = "[STABLE] This metric records the result of a single healthcheck.";
+        let mut family = to.family("kubernetes_healthcheck", Kind::Gauge, help);
+        for kind in ["healthz", "livez", "readyz"] {
+            for check in CHECKS {
+                family.sample(&[("name", check), ("type", kind)], f64::from(u8::from(passes(&engine, check))));
+            }
+        }
+    })
+}
+
+fn exposed(headers: &HeaderMap, write: impl FnOnce(&mut Exposition)) -> Response {
+    let mut to = Exposition::new(headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok()));
+    write(&mut to);
+    let content_type = HeaderValue::from_static(to.content_type());
+    respond::body(StatusCode::OK, content_type, to.finish().into())
 }
 
 /// Any other document.

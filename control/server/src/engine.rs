@@ -9,6 +9,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_api::resource::{Registry, Resource};
@@ -22,13 +23,15 @@ use crate::history::History;
 use crate::layers::authenticate::Authenticators;
 use crate::layers::authorize::Authorizer;
 use crate::layers::info::{RequestInfo, Verb};
+use crate::metrics::Metrics;
 use crate::nodes::NodeConnector;
 use crate::options::Query;
 use crate::quota::Ledger;
 use crate::rbac::Rbac;
 use crate::serving::Peer;
+use crate::subresources::Upgrade;
 use crate::tokens::Issuer;
-use crate::{User, respond, reviews, subresources, verbs};
+use crate::{User, respond, reviews, subresources, usage, verbs};
 
 /// The largest body that is read.
 pub(crate) const BODY_LIMIT: usize = 3 << 20;
@@ -55,6 +58,7 @@ pub(crate) struct Engine {
     pub(crate) event_lifetime: Duration,
     pub(crate) history_lifetime: Duration,
     pub(crate) history: History,
+    pub(crate) metrics: Arc<Metrics>,
     /// Writes that must be seen through although their client has gone.
     pub(crate) tasks: TaskTracker,
 }
@@ -72,6 +76,10 @@ pub(crate) struct Call {
     pub(crate) uri: http::Uri,
     /// Fires when the connection's server ends.
     pub(crate) closing: Option<CancellationToken>,
+    /// The connection, for those who would take it over.
+    pub(crate) upgrade: Option<Upgrade>,
+    /// Only the head of the answer is wanted.
+    pub(crate) head: bool,
 }
 
 impl Call {
@@ -148,12 +156,17 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     }
     let resource = engine.registry.find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
     // Authorized like GET, but upstream's router has no such route.
-    if parts.method == http::Method::HEAD {
+    let head = parts.method == http::Method::HEAD;
+    if head && info.subresource.as_deref() != Some("proxy") {
         return Err(method_not_allowed());
     }
-    let closing = parts.extensions.get::<Peer>().map(|p| p.closing.clone());
+    let peer = parts.extensions.get::<Peer>();
+    let closing = peer.map(|p| p.closing.clone());
+    let held = peer.and_then(|p| p.held.clone());
+    let upgrade = parts.extensions.get::<OnUpgrade>().cloned().map(|connection| Upgrade { connection, held });
     let stored = stored_row(&engine.registry, &resource);
-    let call = Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing };
+    let call =
+        Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing, upgrade, head };
     check_scope(&call)?;
     if let Some(subresource) = call.info.subresource.as_deref() {
         return subresources::dispatch(&call, subresource, body).await;
@@ -169,6 +182,9 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     }
     if !call.resource.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
         return Err(call.not_supported());
+    }
+    if call.resource.group == usage::GROUP {
+        return usage::run(&call).await;
     }
     match call.info.verb {
         Verb::Get => verbs::get::run(&call).await,

@@ -17,6 +17,7 @@
 //! its request alone. This crate alone knows axum.
 
 mod admission;
+mod agents;
 mod allocate;
 pub mod audit;
 mod bootstrap;
@@ -31,6 +32,7 @@ mod frames;
 mod history;
 mod input;
 pub mod layers;
+mod metrics;
 mod negotiate;
 mod node_authorizer;
 mod nodes;
@@ -50,10 +52,12 @@ mod subresources;
 mod tables;
 mod times;
 mod tokens;
+mod usage;
 mod user;
 mod verbs;
 
 pub use config::{Cluster, Config, describe};
+pub use metrics::Extra as ExtraMetrics;
 pub use nodes::{AsyncReadWrite, ConnectError, NoNodes, NodeConnector};
 pub use server::{Server, ServerError};
 pub use serving::Patience;

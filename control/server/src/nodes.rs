@@ -1,6 +1,6 @@
 //! The way from the API server to a node's agent.
 //!
-//! `pods/log` (and later exec, attach, port-forward, proxy) needs a byte stream to the agent of the Pod's
+//! `pods/log`, exec, attach, port-forward and the proxies need a byte stream to the agent of the Pod's
 //! node; how that stream comes about (in process, TCP with TLS, a tunnel) is not the server's business.
 
 use async_trait::async_trait;

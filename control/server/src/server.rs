@@ -20,8 +20,10 @@ use crate::layers::authenticate::{Authenticators, TokenAuthenticator};
 use crate::layers::authorize::Authorizer;
 use crate::layers::info::RequestInfo;
 use crate::layers::limit::{self, Limits};
+use crate::layers::measure::{self, Measure};
 use crate::layers::union::{Masters, Union};
 use crate::layers::{authenticate, authorize, failures, impersonate, rescue};
+use crate::metrics::Metrics;
 use crate::node_authorizer::NodeAuthorizer;
 use crate::quota::{self, Ledger};
 use crate::rbac::{self, Rbac};
@@ -70,6 +72,7 @@ impl Server {
             issuer,
             tokens,
             audit,
+            metrics,
             cluster,
             patience,
             bookmark_interval,
@@ -105,12 +108,14 @@ impl Server {
             event_lifetime,
             history_lifetime,
             history: History::default(),
+            metrics: Metrics::new(metrics),
             tasks: TaskTracker::new(),
         });
         for entry in engine.everything("services").map_err(ServerError::Store)? {
             engine.services.recover(&objects::stored_tree(&entry).map_err(ServerError::Store)?);
         }
         let auditor = Auditor { audit, registry: Arc::clone(&engine.registry) };
+        let measure = Measure { metrics: Arc::clone(&engine.metrics), registry: Arc::clone(&engine.registry) };
         // The last layer is the outermost.
         let router = endpoints::router()
             .merge(documents::router())
@@ -125,6 +130,7 @@ impl Server {
             .layer(middleware::from_fn_with_state(auditor.clone(), audit::layer::layer))
             .layer(middleware::from_fn_with_state(authenticators, authenticate::layer))
             .layer(middleware::from_fn_with_state(auditor, audit::layer::unknown))
+            .layer(middleware::from_fn_with_state(measure, measure::layer))
             .layer(middleware::from_fn(read_info))
             .layer(middleware::from_fn(rescue::layer))
             .layer(middleware::from_fn(failures::layer));

@@ -5,6 +5,7 @@
 //! nothing is accepted any more, watches end, requests under way have [`DRAIN`] to finish, and then what is left
 //! is dropped.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub(crate) struct Peer {
     pub(crate) address: Option<IpAddr>,
     /// Fires when the server ends; streams end with it.
     pub(crate) closing: CancellationToken,
+    /// The connection's place among all, for who takes the connection over.
+    pub(crate) held: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// HTTP/2 streams are tasks too: they are counted, and waited for.
@@ -102,11 +105,9 @@ pub(crate) async fn serve(
             Ok((stream, permit)) => {
                 let (acceptor, router) = (acceptor.clone(), router.clone());
                 let (builder, cancel) = (Arc::clone(&builder), cancel.clone());
-                let connection = async move {
-                    // Held until the connection has ended.
-                    let _permit = permit;
-                    connection(stream, acceptor, router, builder, patience, cancel).await;
-                };
+                // Held until the connection has ended.
+                let permit: Arc<dyn Any + Send + Sync> = Arc::new(permit);
+                let connection = connection(stream, acceptor, router, builder, patience, cancel, permit);
                 tracker.spawn(abort.clone().run_until_cancelled_owned(connection));
             }
             Err(error) => {
@@ -147,6 +148,7 @@ async fn connection(
     builder: Arc<auto::Builder<Tracked>>,
     patience: Patience,
     cancel: CancellationToken,
+    permit: Arc<dyn Any + Send + Sync>,
 ) {
     // Answers are small and complete when written: waiting for more would only delay them.
     if let Err(error) = stream.set_nodelay(true) {
@@ -160,7 +162,7 @@ async fn connection(
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
     let user = stream.get_ref().1.peer_certificates().and_then(crate::pki::tls::peer_user);
-    let peer = Peer { user, address, closing: cancel.clone() };
+    let peer = Peer { user, address, closing: cancel.clone(), held: Some(permit) };
     let service = axum::Extension(peer)
         .layer(router.into_service())
         .map_request(|r: http::Request<_>| r.map(axum::body::Body::new));

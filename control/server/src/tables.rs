@@ -45,6 +45,14 @@ pub(crate) fn of_page(call: &Call, page: &Page, beta: bool) -> Result<Value, Sta
     Ok(table(&call.resource, page.metadata(), rows, beta, true))
 }
 
+/// The table of objects that are stored nowhere.
+pub(crate) fn of_trees(call: &Call, objects: &[Value], beta: bool) -> Result<Value, Status> {
+    let include = Include::parse(&call.query())?;
+    let now = Timestamp::now();
+    let rows = objects.iter().map(|object| row(&call.resource, object, include, beta, now)).collect();
+    Ok(table(&call.resource, Map::new(), rows, beta, true))
+}
+
 /// The table of an object that is the answer to a get or a write.
 pub(crate) fn of_object(call: &Call, object: &Value, beta: bool) -> Result<Value, Status> {
     Ok(of_one(&call.resource, object, Include::parse(&call.query())?, beta, true))

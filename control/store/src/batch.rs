@@ -21,32 +21,12 @@ pub(crate) fn decide(state: &State, write: Write, revision: u64) -> Result<Event
     // An object keeps the key that came first: its strings are shared by all its versions.
     let key = previous.as_ref().map_or(key, |p| p.key.clone());
     let created = previous.as_ref().map_or(revision, |p| p.created);
-    match (op, &previous) {
-        (Op::Put { object, attributes, uid }, _) => {
-            let entry = Entry {
-                key,
-                revision,
-                created,
-                json: object.splice(revision),
-                attributes,
-                uid,
-                message: OnceLock::new(),
-            };
-            Ok(Event { revision, entry: Arc::new(entry), previous, deleted: false })
-        }
-        (Op::Delete { .. }, None) => Err(StoreError::NotFound),
-        (Op::Delete { object }, Some(last)) => {
-            let (attributes, uid) = (last.attributes.clone(), last.uid.clone());
-            let entry = Entry {
-                key,
-                revision,
-                created,
-                json: object.splice(revision),
-                attributes,
-                uid,
-                message: OnceLock::new(),
-            };
-            Ok(Event { revision, entry: Arc::new(entry), previous, deleted: true })
-        }
-    }
+    let (object, attributes, uid, deleted) = match (op, &previous) {
+        (Op::Put { object, attributes, uid }, _) => (object, attributes, uid, false),
+        (Op::Delete { .. }, None) => return Err(StoreError::NotFound),
+        (Op::Delete { object }, Some(last)) => (object, last.attributes.clone(), last.uid.clone(), true),
+    };
+    let entry =
+        Entry { key, revision, created, json: object.splice(revision), attributes, uid, message: OnceLock::new() };
+    Ok(Event { revision, entry: Arc::new(entry), previous, deleted })
 }

@@ -1,14 +1,16 @@
 //! The real network and images behind the agent's [`ports`](crate::ports).
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 use wherry_images::{Auth, ImageError, Images, Reference, Silent};
-use wherry_network::{Cluster, NodeConfig, NodeNetwork, PodDns, Service, ServiceKey};
-use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef};
+use wherry_network::{Cluster, NodeConfig, NodeNetwork, PodRequest, Service, ServiceKey};
+use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef, Traffic};
 
 use crate::config::files::DnsConfig;
 use crate::ports::{ImageSource, NetworkStart, NodeImage, NodeNet, PullError};
@@ -59,15 +61,8 @@ pub struct Started(pub Arc<NodeNetwork>);
 
 #[async_trait]
 impl NodeNet for Started {
-    async fn add_pod(
-        &self,
-        pod: &PodRef,
-        namespaced: bool,
-        ip: Option<IpAddr>,
-        hostname: &str,
-    ) -> Result<Arc<dyn PodNetwork>, String> {
-        let dns = PodDns { namespace: pod.namespace.clone(), hostname: hostname.to_owned() };
-        self.0.add_pod(pod, namespaced, ip, dns).await.map_err(|error| error.to_string())
+    async fn add_pod(&self, pod: &PodRef, request: PodRequest) -> Result<Arc<dyn PodNetwork>, String> {
+        self.0.add_pod(pod, request).await.map_err(|error| error.to_string())
     }
 
     async fn remove_pod(&self, uid: &str) -> Result<(), String> {
@@ -86,6 +81,13 @@ impl NodeNet for Started {
             None => None,
         };
         self.0.set_peer(cidr, via).await.map_err(|error| error.to_string())
+    }
+
+    async fn traffic(&self) -> HashMap<String, Traffic> {
+        self.0.traffic().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read the Pods' network counters");
+            HashMap::new()
+        })
     }
 
     async fn drained(&self, ip: IpAddr) {
@@ -119,6 +121,10 @@ impl ImageSource for Images {
     async fn pull(&self, reference: &str, secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError> {
         let auth = auth(reference, secrets).map_err(pull_error)?;
         Self::pull(self, reference, auth, Arc::new(Silent)).await.map_err(pull_error)
+    }
+
+    fn unpack(&self, image: &Image, dir: &Path) -> Result<(), PullError> {
+        Self::unpack(self, image, dir).map_err(pull_error)
     }
 
     fn list(&self) -> Vec<NodeImage> {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,14 +15,17 @@ use wherry_runtime::{PodRef, Runtime};
 
 use crate::clock::Clock;
 use crate::config::Objects;
+use crate::config::volumes::{Pins, unmount_below};
 use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
+use crate::measure::{Machine, Meter};
 use crate::node::heartbeat::Heartbeat;
 use crate::node::register::{Facts, NotReady, architecture};
-use crate::node::{Capacity, feed};
+use crate::node::{Capacity, feed, local_path};
 use crate::ports::{ImageSource, NetworkStart, NodeNet};
+use crate::streams::Sessions;
 
 /// What an agent is made of.
 pub struct Config {
@@ -42,7 +45,7 @@ pub struct Config {
     pub images: Arc<dyn ImageSource>,
     /// Starts the node's network once the Node has a Pod CIDR.
     pub network: Arc<dyn NetworkStart>,
-    /// Pods' files lie in `<data_dir>/pods`.
+    /// Pods' files lie in `<data_dir>/pods`, the node's seccomp profiles in `<data_dir>/seccomp`.
     pub data_dir: PathBuf,
     /// Labels beside the agent's own.
     pub labels: BTreeMap<String, String>,
@@ -73,7 +76,10 @@ pub struct Agent {
     config: Config,
     capacity: Capacity,
     logs: Arc<Logs>,
+    pins: Option<Arc<Pins>>,
     view: Arc<View>,
+    meter: Arc<Meter>,
+    sessions: Arc<Sessions>,
     not_ready: watch::Sender<NotReady>,
 }
 
@@ -91,10 +97,14 @@ impl Agent {
             Logs::new(dir.clone())
         };
         let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
+        let pins = config.containers.is_some().then(|| Pins::new(&config.data_dir)).transpose();
+        let pins = pins.map_err(|error| AgentError::Directory { dir: PathBuf::from("/run/wherry"), error })?;
         let capacity = config.capacity.clone().unwrap_or_else(|| Capacity::detect(&config.data_dir));
         let not_ready =
             watch::Sender::new(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
-        Ok(Self { config, capacity, logs, view: Arc::default(), not_ready })
+        let view = Arc::<View>::default();
+        let meter = Meter::new(view.clone(), Machine::new(capacity.clone(), &config.data_dir));
+        Ok(Self { config, capacity, logs, pins: pins.map(Arc::new), view, meter, sessions: Arc::default(), not_ready })
     }
 
     /// Why the node is not ready, as this life of the agent sees it; none once it is.
@@ -102,9 +112,12 @@ impl Agent {
         self.not_ready.subscribe()
     }
 
-    /// Logs, Pods and health, for the API server's node connector.
+    /// Logs, Pods, metrics and health, for the API server's node connector.
     pub fn http(&self) -> axum::Router {
+        let node = self.config.node_name.clone();
         crate::http::router(self.view.clone(), self.logs.clone())
+            .merge(crate::http::metrics::router(node, self.meter.clone()))
+            .merge(crate::streams::router(self.view.clone(), self.sessions.clone()))
     }
 
     /// The way to [`http`](Self::http) for an API server in this process.
@@ -130,6 +143,7 @@ impl Agent {
         };
         parts.spawn(heartbeat.run(cancel.clone()));
         let Some(network) = self.start_network(&cancel).await? else { return Ok(()) };
+        self.meter.set_network(network.clone());
         let informers = self.config.informers.clone();
         let shared = self.shared(network.clone());
         {
@@ -140,6 +154,15 @@ impl Agent {
             let (informers, network, cancel, own) =
                 (informers.clone(), network, cancel.clone(), self.config.node_name.clone());
             parts.spawn(async move { feed::peers(&informers, own, network, cancel).await });
+        }
+        {
+            let volumes = local_path::Keeper {
+                client: self.config.client.clone(),
+                node: self.config.node_name.clone(),
+                dir: self.local_path(),
+                volumes: informers.get(),
+            };
+            parts.spawn(volumes.run(cancel.clone()));
         }
         shared.recorder.event(&self.node_reference(), EventType::Normal, "Starting", "Starting kubelet.");
         self.not_ready.send_replace(None);
@@ -152,6 +175,7 @@ impl Agent {
         Driver::new(Arc::new(shared)).run(&informers, cancel.clone()).await;
         cancel.cancel();
         while parts.join_next().await.is_some() {}
+        self.sessions.close().await;
         Ok(())
     }
 
@@ -188,6 +212,7 @@ impl Agent {
         Facts {
             name: config.node_name.clone(),
             labels,
+            local_path: self.local_path(),
             ips: config.network.node_ips(),
             capacity: self.capacity.clone(),
             runtime,
@@ -204,13 +229,23 @@ impl Agent {
             containers: config.containers.clone(),
             images: config.images.clone(),
             network,
+            local_path: self.local_path(),
+            image_volumes: config.data_dir.join("image-volumes"),
             objects: Arc::new(Caches::new(&config.informers)),
+            pins: self.pins.clone(),
             logs: self.logs.clone(),
+            seccomp_profiles: config.data_dir.join("seccomp"),
             clock: config.clock.clone(),
             capacity: self.capacity.clone(),
             view: self.view.clone(),
             limits: Limits::default(),
         }
+    }
+
+    /// Where this node's volumes of the class local-path lie.
+    fn local_path(&self) -> PathBuf {
+        let dir = self.config.data_dir.join("volumes");
+        std::path::absolute(&dir).unwrap_or(dir)
     }
 
     fn node_reference(&self) -> k8s_openapi::api::core::v1::ObjectReference {
@@ -228,13 +263,22 @@ impl Agent {
 struct Caches {
     maps: Informer<ConfigMap>,
     secrets: Informer<Secret>,
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
     services: Informer<Service>,
     classes: Informer<RuntimeClass>,
 }
 
 impl Caches {
     fn new(informers: &Informers) -> Self {
-        Self { maps: informers.get(), secrets: informers.get(), services: informers.get(), classes: informers.get() }
+        Self {
+            maps: informers.get(),
+            secrets: informers.get(),
+            claims: informers.get(),
+            volumes: informers.get(),
+            services: informers.get(),
+            classes: informers.get(),
+        }
     }
 }
 
@@ -247,6 +291,14 @@ impl Objects for Caches {
         self.secrets.get(namespace, name)
     }
 
+    fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        self.claims.get(namespace, name)
+    }
+
+    fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>> {
+        self.volumes.get("", name)
+    }
+
     fn services(&self, namespace: &str) -> Vec<Arc<Service>> {
         self.services.list_namespace(namespace)
     }
@@ -254,6 +306,15 @@ impl Objects for Caches {
     fn runtime_handler(&self, name: &str) -> Option<String> {
         self.classes.get("", name).map(|class| class.handler.clone())
     }
+}
+
+/// Unmounts what the Pods of a node had in memory, once none of its containers runs any more. As after a restart of the machine,
+/// they begin with nothing there.
+///
+/// # Errors
+/// What the system says.
+pub fn vacate(data_dir: &Path) -> io::Result<()> {
+    unmount_below(&data_dir.join("pods"))
 }
 
 /// A Pod reference's place in logs.

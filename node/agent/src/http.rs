@@ -1,5 +1,7 @@
 //! The agent's HTTP API, which the API server reaches through its node connector: logs, what runs, health.
 
+pub(crate) mod metrics;
+
 use std::io;
 use std::sync::Arc;
 

@@ -6,7 +6,8 @@
 //!                         ├─► ports: images, network      config: env, volumes, files
 //!                         ├─► Runtime (wasm | containers)  probe: http, tcp, exec
 //!                         └─► status, events, DELETE       logs ◄── Output ◄── Runtime
-//!  node: Node object, Lease, Services → network            http: logs for the API server
+//!  streams: ports and commands of Pods ◄─► clients, over SPDY and WebSockets
+//!  node: Node object, Lease, Services → network            http: logs, metrics ◄── measure
 //! ```
 //!
 //! # Guarantees
@@ -16,7 +17,7 @@
 //!   [`Agent::run`].
 //!
 //! # Deliberately absent
-//! Ephemeral containers, sidecars, exec/attach/port-forward, eviction: later issues.
+//! Eviction: later issues.
 
 mod adapters;
 mod agent;
@@ -27,13 +28,15 @@ mod driver;
 mod http;
 mod lifecycle;
 mod logs;
+mod measure;
 mod node;
 pub mod ports;
 mod probe;
+mod streams;
 mod timers;
 
 pub use adapters::{ClusterNetwork, Started};
-pub use agent::{Agent, AgentError, Config};
+pub use agent::{Agent, AgentError, Config, vacate};
 pub use clock::Clock;
 pub use config::files::DnsConfig;
 pub use connector::Connector;

@@ -1,14 +1,16 @@
 //! The agent's seams to the node: images and network, as much of them as it uses. The real ones are adapted in
 //! [`adapters`](crate::adapters); tests put simple ones in their place.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
-use wherry_network::{Service, ServiceKey};
-use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef};
+use wherry_network::{PodRequest, Service, ServiceKey};
+use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef, Traffic};
 
 use crate::config::files::DnsConfig;
 
@@ -24,6 +26,9 @@ pub trait ImageSource: Send + Sync + 'static {
     /// Asks the registry and fetches what is missing. `secrets` are Docker `config.json`s.
     async fn pull(&self, reference: &str, secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError>;
 
+    /// Unpacks an image's files into a new directory, whose parent exists; nothing is done where it is there. Blocking.
+    fn unpack(&self, image: &Image, dir: &Path) -> Result<(), PullError>;
+
     /// What `status.images` of the Node shows, largest first.
     fn list(&self) -> Vec<NodeImage>;
 }
@@ -32,7 +37,7 @@ pub trait ImageSource: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct PullError {
-    /// `ErrImagePull`, `InvalidImageName`.
+    /// `ErrImagePull`, `InvalidImageName`, `ImageInspectError`.
     pub reason: &'static str,
     /// For people.
     pub message: String,
@@ -50,14 +55,8 @@ pub struct NodeImage {
 /// The node's network, started.
 #[async_trait]
 pub trait NodeNet: Send + Sync + 'static {
-    /// Gives a Pod its address; the same again where it has one. `namespaced`: it has a container.
-    async fn add_pod(
-        &self,
-        pod: &PodRef,
-        namespaced: bool,
-        ip: Option<IpAddr>,
-        hostname: &str,
-    ) -> Result<Arc<dyn PodNetwork>, String>;
+    /// Gives a Pod its address; the same again where it has one.
+    async fn add_pod(&self, pod: &PodRef, request: PodRequest) -> Result<Arc<dyn PodNetwork>, String>;
 
     /// Takes a Pod's address back. Nothing happens where it has none.
     async fn remove_pod(&self, uid: &str) -> Result<(), String>;
@@ -70,6 +69,9 @@ pub trait NodeNet: Send + Sync + 'static {
 
     /// Resolves when no Service sends to `ip` any more, on any node that can be known.
     async fn drained(&self, ip: IpAddr);
+
+    /// What the networks of the Pods that have an interface of their own have carried, by uid.
+    async fn traffic(&self) -> HashMap<String, Traffic>;
 
     /// Connects from the node.
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream>;

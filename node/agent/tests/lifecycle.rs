@@ -198,12 +198,13 @@ async fn what_cannot_be_started_says_why() {
     let world = World::new(8).await;
     world.wasm.fail(Call::Prepare, "not a WebAssembly module: bad magic number");
     world.create("bad", one("wasm:1")).await;
-    let status = world.waiting("bad", "CreateContainerError").await;
+    let status = world.waiting("bad", "ImageInspectError").await;
     assert_eq!(
         status["containerStatuses"][0]["state"]["waiting"]["message"],
-        "not a WebAssembly module: bad magic number"
+        "Failed to inspect image \"wasm:1\": not a WebAssembly module: bad magic number"
     );
-    world.event("bad", "Failed", "Error: not a WebAssembly module").await;
+    world.event("bad", "InspectFailed", "Failed to inspect image \"wasm:1\": not a WebAssembly module").await;
+    world.event("bad", "Failed", "Error: ImageInspectError").await;
 
     world.containers.fail(Call::Start, "exec: no such file");
     world.create("once", json!({ "restartPolicy": "Never", "containers": [{ "name": "c", "image": "oci:1" }] })).await;
@@ -288,7 +289,8 @@ async fn a_pod_of_either_kind_has_its_token_which_is_renewed_in_time() {
         // 80% of 3607 s.
         world.clock.advance(Duration::from_secs(2886));
         let renewed = async {
-            while read("token") == first {
+            // A look at the files while they change places may find none: then it is looked again.
+            while std::fs::read_to_string(mount.source.join("token")).map_or(true, |token| token == first) {
                 tokio::task::yield_now().await;
             }
         };

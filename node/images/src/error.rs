@@ -98,6 +98,14 @@ pub enum ImageError {
         /// What there is.
         found: String,
     },
+    /// A component that wants what no runtime of this node has.
+    #[error("{what}: it imports what this node does not offer: {}", missing.join(", "))]
+    Imports {
+        /// The image.
+        what: String,
+        /// The interfaces.
+        missing: Vec<String>,
+    },
     /// A manifest, config or archive that breaks its format.
     #[error("{what}: {problem}")]
     Malformed {
@@ -135,11 +143,13 @@ impl ImageError {
         Self::Malformed { what: what.into(), problem: problem.into() }
     }
 
-    /// The waiting reason that Kubernetes knows this by: `InvalidImageName` or `ErrImagePull`.
+    /// The waiting reason that Kubernetes knows this by: `InvalidImageName`, `ImageInspectError` where it is here or could be and can
+    /// not be run, or `ErrImagePull`.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
             Self::InvalidName { .. } => "InvalidImageName",
+            Self::Imports { .. } => "ImageInspectError",
             _ => "ErrImagePull",
         }
     }

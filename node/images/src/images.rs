@@ -23,7 +23,12 @@ pub struct Options {
     pub registries: Option<PathBuf>,
     /// What is accepted.
     pub limits: Limits,
+    /// Judges what an artifact's config says that it imports.
+    pub missing: Option<Missing>,
 }
+
+/// Those of a component's imports that no runtime of this node offers.
+pub type Missing = fn(&[String]) -> Vec<String>;
 
 /// How much of anything is accepted, in bytes unless said otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +91,7 @@ type Pulled = Result<Arc<Image>, ImageError>;
 pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) limits: Limits,
+    pub(crate) missing: Option<Missing>,
     pub(crate) client: Client,
     /// Bounds the blobs that are fetched at one time, over all images.
     pub(crate) slots: Semaphore,
@@ -108,6 +114,7 @@ impl Images {
         let inner = Inner {
             store: Store::open(dir.into())?,
             limits: options.limits,
+            missing: options.missing,
             client: Client::new(registries),
             slots: Semaphore::new(SLOTS),
             blobs: pull::BlobLocks::default(),

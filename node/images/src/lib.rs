@@ -34,10 +34,12 @@ mod reference;
 mod registries;
 mod registry;
 mod share;
+mod spin;
 mod store;
+mod volume;
 
 pub use auth::Auth;
 pub use error::ImageError;
-pub use images::{ImageSummary, Images, Limits, Options};
+pub use images::{ImageSummary, Images, Limits, Missing, Options};
 pub use progress::{Progress, Silent, Step};
 pub use reference::Reference;

@@ -24,6 +24,20 @@ pub(crate) struct Descriptor {
     pub(crate) annotations: Option<BTreeMap<String, String>>,
 }
 
+/// What a Wasm artifact's config says of its component.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WasmConfig {
+    pub(crate) component: WasmComponent,
+}
+
+/// A component, summed up.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WasmComponent {
+    pub(crate) imports: Vec<String>,
+}
+
 /// What an image is built for.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub(crate) struct Platform {

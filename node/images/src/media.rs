@@ -48,7 +48,10 @@ pub(crate) fn layer(media_type: &str) -> Layer {
 
 /// Whether a config of this type makes the manifest a Wasm artifact, whatever its layers say.
 pub(crate) fn is_wasm_config(media_type: &str) -> bool {
-    matches!(media_type, WASM_CONFIG | "application/vnd.wasm.config.v1+json")
+    matches!(
+        media_type,
+        WASM_CONFIG | "application/vnd.wasm.config.v1+json" | "application/vnd.module.wasm.config.v1+json"
+    )
 }
 
 /// Whether a config of this type is an ordinary image's.

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use wherry_runtime::{Image, ImageKind};
 
 use crate::images::{Inner, Limits};
-use crate::kind::{self, Plan};
-use crate::manifest::{Descriptor, Document, ImageConfig, Manifest};
+use crate::kind::{self, Config, Plan};
+use crate::manifest::{Descriptor, Document, ExecConfig, Manifest};
 use crate::record::{Blob, Record};
 use crate::registry::Session;
 use crate::{Auth, ImageError, Progress, Reference, Step, compat, media};
@@ -103,11 +103,17 @@ pub(crate) async fn assemble(
     let Found { manifest, raw, config, plan } =
         find(reference, &top, source, &inner.limits, &inner.store, progress).await?;
     check_sizes(reference, &manifest, &plan, &inner.limits)?;
-    let fetches: Vec<_> = manifest.layers.iter().map(|layer| source.fetch(layer, progress)).collect();
+    if let (Config::Wasm(imports), Some(missing)) = (&config, inner.missing) {
+        let missing = missing(imports);
+        if !missing.is_empty() {
+            return Err(ImageError::Imports { what: name, missing });
+        }
+    }
+    let fetches: Vec<_> = plan.layers(&manifest).iter().map(|layer| source.fetch(layer, progress)).collect();
     futures::stream::iter(fetches).buffer_unordered(PARALLEL).try_collect::<()>().await?;
 
     let layers = match &plan {
-        Plan::Artifact | Plan::Container => manifest.layers.iter().map(Blob::from).collect(),
+        Plan::Artifact | Plan::Spin(_) | Plan::Container => plan.layers(&manifest).iter().map(Blob::from).collect(),
         Plan::Compat(path) => {
             progress.step(Step::Unpacking { reference: &name });
             let (store, limits, path, layers) =
@@ -116,7 +122,11 @@ pub(crate) async fn assemble(
             vec![blocking(move || compat::unpack(&store, &what, &layers, &path, &limits)).await?]
         }
     };
-    let exec = config.and_then(|config| config.config).unwrap_or_default();
+    let exec = match (config, &plan) {
+        (Config::Image(config), _) => config.config.unwrap_or_default(),
+        (_, Plan::Spin(spin)) => ExecConfig { env: Some(spin.env.clone()), ..ExecConfig::default() },
+        _ => ExecConfig::default(),
+    };
     let manifest_blob = Blob {
         media_type: manifest.media_type.clone().or(raw.media_type).unwrap_or_else(|| media::OCI_MANIFEST.to_owned()),
         digest: inner.store.put(&name, &raw.bytes)?,
@@ -152,7 +162,7 @@ pub(crate) async fn kind(
 struct Found {
     manifest: Manifest,
     raw: RawManifest,
-    config: Option<ImageConfig>,
+    config: Config,
     plan: Plan,
 }
 
@@ -180,25 +190,25 @@ async fn find(
     };
     check_size(&what, manifest.config.size, limits.config, "the most that a config may have")?;
     source.fetch(&manifest.config, progress).await?;
-    let config = if media::is_image_config(&manifest.config.media_type) && !kind::is_artifact(&manifest) {
-        Some(ImageConfig::parse(&what, &store.read(&manifest.config.digest, limits.config)?)?)
+    let config = if Config::is_read(&manifest.config.media_type) {
+        Config::parse(&what, &manifest.config.media_type, store.read(&manifest.config.digest, limits.config)?)?
     } else {
-        None
+        Config::Other
     };
-    let plan = kind::plan(reference, &manifest, config.as_ref())?;
+    let plan = kind::plan(reference, &manifest, &config)?;
     Ok(Found { manifest, raw, config, plan })
 }
 
 fn check_sizes(reference: &Reference, manifest: &Manifest, plan: &Plan, limits: &Limits) -> Result<(), ImageError> {
     let what = reference.to_string();
     let (each, reason) = match plan {
-        Plan::Artifact => (limits.module, "the most that a Wasm module may have"),
+        Plan::Artifact | Plan::Spin(_) => (limits.module, "the most that a Wasm module may have"),
         Plan::Compat(_) | Plan::Container => (limits.layer, "the most that a layer may have"),
     };
-    for layer in &manifest.layers {
+    for layer in plan.layers(manifest) {
         check_size(&format!("{what}: layer {}", layer.digest), layer.size, each, reason)?;
     }
-    let total = manifest.layers.iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
+    let total = plan.layers(manifest).iter().fold(0u64, |sum, layer| sum.saturating_add(layer.size));
     check_size(&what, total, limits.image, "the most that an image may have")
 }
 

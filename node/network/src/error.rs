@@ -37,7 +37,7 @@ pub enum NetworkError {
         why: &'static str,
     },
     /// This node has no right to make network namespaces.
-    #[error("a Pod with containers needs a network namespace of its own, which needs root")]
+    #[error("a Pod with containers or sysctls needs namespaces of its own, which needs root")]
     NoNamespaces,
     /// A CIDR or address that does not parse.
     #[error("{0}")]

@@ -12,31 +12,37 @@ use wherry_runtime::SharedMemory;
 
 use crate::NetworkError;
 use crate::netns::{is_namespace, pin, remove};
+use crate::processes;
 
 /// As large as the runtimes' usual `/dev/shm`.
 const OPTIONS: &str = "mode=1777,size=64m";
 
-fn places(dir: &Path) -> SharedMemory {
-    SharedMemory { namespace: dir.join("ipc"), shm: dir.join("shm") }
+fn places(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("ipc"), dir.join("shm"))
+}
+
+/// The machine's own (`hostIPC`).
+pub(crate) fn of_the_machine() -> SharedMemory {
+    SharedMemory { namespace: None, shm: "/dev/shm".into() }
 }
 
 /// Makes what is missing below `dir`.
 pub(crate) fn open_or_create(dir: &Path) -> Result<SharedMemory, NetworkError> {
     let fail = |source| NetworkError::Namespace { name: dir.display().to_string(), source };
-    let places = places(dir);
+    let (namespace, shm) = places(dir);
     let make = || -> io::Result<()> {
-        fs::create_dir_all(&places.shm)?;
-        if !is_namespace(&places.namespace)? {
-            pin(&places.namespace, CloneFlags::CLONE_NEWIPC)?;
+        fs::create_dir_all(&shm)?;
+        if !is_namespace(&namespace)? {
+            pin(&namespace, CloneFlags::CLONE_NEWIPC)?;
         }
-        if !is_mounted(dir, &places.shm)? {
+        if !is_mounted(dir, &shm)? {
             let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-            mount(Some("shm"), &places.shm, Some("tmpfs"), flags, Some(OPTIONS))?;
+            mount(Some("shm"), &shm, Some("tmpfs"), flags, Some(OPTIONS))?;
         }
         Ok(())
     };
     make().map_err(fail)?;
-    Ok(places)
+    Ok(SharedMemory { namespace: Some(namespace), shm })
 }
 
 /// Whether a tmpfs of our own is at `path`; the directory around it may lie on another one.
@@ -48,13 +54,14 @@ fn is_mounted(dir: &Path, path: &Path) -> io::Result<bool> {
 
 /// Takes everything below `dir` away. Idempotent.
 pub(crate) fn clear(dir: &Path) -> io::Result<()> {
-    let places = places(dir);
-    remove(&places.namespace)?;
-    match umount2(&places.shm, MntFlags::MNT_DETACH) {
+    let (namespace, shm) = places(dir);
+    processes::end(dir)?;
+    remove(&namespace)?;
+    match umount2(&shm, MntFlags::MNT_DETACH) {
         Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => {}
         Err(error) => return Err(error.into()),
     }
-    for path in [places.shm, PathBuf::from(dir)] {
+    for path in [shm, PathBuf::from(dir)] {
         match fs::remove_dir(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

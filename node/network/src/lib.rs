@@ -8,13 +8,16 @@
 //!  node namespace 172.30.0.2   node namespace 172.30.0.3
 //!      AnyIP: local podCIDR dev lo     ← Pods of Wasm alone: an address, no kernel object
 //!      veth ── Pod namespace, eth0     ← Pods with a container
-//!      nftables maps                   ← Services
+//!      nftables maps                   ← Services, host ports
 //!      10.96.0.10:53                   ← DNS
 //! ```
 //!
 //! Nothing here touches the namespace that Wherry was started in: all traffic between Pods, Services and nodes
 //! stays in namespaces made by [`Cluster`] and [`NodeNetwork`], kept as bind mounts below a data directory, so that
 //! running containers keep theirs when the process dies and is started again.
+//!
+//! A Pod may be in the node's namespace instead (`hostNetwork`). There its listeners on all addresses take their ports from the
+//! node's Pods of Wasm alone, whose addresses are the node's, too.
 //!
 //! # Guarantees
 //! * [`Services::set`] is a delta: the table converges to the last value set for each Service, in one nftables
@@ -25,6 +28,7 @@ mod cluster;
 mod dns;
 mod error;
 mod helper;
+mod host_ports;
 mod ipam;
 mod ipc;
 mod links;
@@ -32,12 +36,17 @@ mod netns;
 mod node;
 mod place;
 mod pod;
+mod processes;
 mod publish;
+mod request;
 mod services;
+mod sysctls;
 
 pub use cluster::{Cluster, ClusterConfig};
 pub use error::NetworkError;
 pub use helper::{HELPER_COMMAND, helper_main};
 pub use ipam::{Cidr, Ipam};
-pub use node::{NodeConfig, NodeNetwork, PodDns};
+pub use node::{NodeConfig, NodeNetwork};
+pub use processes::{POD_INIT_COMMAND, pod_init_main};
+pub use request::{HostPort, PodDns, PodRequest, Sharing};
 pub use services::{Host, Protocol, Service, ServiceKey, ServicePort, Services};

@@ -1,5 +1,6 @@
 //! Links, addresses and routes, over rtnetlink. Every step may be repeated: what is there already is left.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::AsRawFd;
@@ -10,6 +11,7 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
+use wherry_runtime::{Carried, Traffic};
 
 use crate::netns::Netns;
 use crate::{Cidr, NetworkError};
@@ -186,6 +188,37 @@ pub(crate) async fn attach_pod(node: (&Handle, &Netns), pod: &Netns, ip: Ipv4Add
         .scope(RouteScope::Link)
         .build();
     add_route(node.0, route, || format!("route {ip}")).await
+}
+
+/// What every Pod's link has carried, by the Pod's address and from its side; one question to the kernel for all of them.
+pub(crate) async fn traffic(node: &Handle) -> Result<HashMap<Ipv4Addr, Traffic>, NetworkError> {
+    let mut links = node.link().get().execute();
+    let mut found = HashMap::new();
+    while let Some(link) = links.try_next().await.map_err(NetworkError::link("list the Pods' links"))? {
+        let mut ip = None;
+        let mut carried = None;
+        for attribute in &link.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => ip = pod_of_link(name),
+                LinkAttribute::Stats64(stats) => {
+                    let count = |bytes, packets, errors, dropped| Carried { bytes, packets, errors, dropped };
+                    // What the node's end received, the Pod has sent.
+                    carried = Some(Traffic {
+                        received: count(stats.tx_bytes, stats.tx_packets, stats.tx_errors, stats.tx_dropped),
+                        sent: count(stats.rx_bytes, stats.rx_packets, stats.rx_errors, stats.rx_dropped),
+                    });
+                }
+                _ => {}
+            }
+        }
+        found.extend(ip.zip(carried));
+    }
+    Ok(found)
+}
+
+fn pod_of_link(name: &str) -> Option<Ipv4Addr> {
+    let digits = name.strip_prefix("wp").filter(|digits| digits.len() == 8)?;
+    u32::from_str_radix(digits, 16).ok().map(Ipv4Addr::from_bits)
 }
 
 /// Removes a Pod's link and, with it, the route.

@@ -10,16 +10,21 @@ use parking_lot::Mutex;
 use rtnetlink::Handle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
+use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind, Traffic};
 
 use crate::cluster::{Cluster, Tables};
 use crate::dns::{self, Zone};
-use crate::links::{NodeLinks, attach_pod, configure_node, connection_in, detach_pod, route_peer};
+use crate::host_ports::HostPorts;
+use crate::links::{NodeLinks, attach_pod, configure_node, connection_in, detach_pod, route_peer, traffic};
 use crate::netns::Netns;
 use crate::place::{Place, connect, listen};
-use crate::pod::Pod;
+use crate::pod::{Pod, Seen, View};
+use crate::processes::PodProcesses;
+use crate::request::{HostPort, PodRequest, Sharing};
 use crate::services::{Base, Services};
-use crate::{Cidr, Ipam, NetworkError, ipc, netns, publish};
+use crate::{Cidr, Ipam, NetworkError, ipc, netns, publish, sysctls};
+
+const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
 
 /// What distinguishes a node's network from its neighbours'.
 #[derive(Clone, Debug)]
@@ -30,15 +35,6 @@ pub struct NodeConfig {
     pub index: u16,
     /// `spec.podCIDR`.
     pub pod_cidr: Cidr,
-}
-
-/// How a Pod's names are looked up.
-#[derive(Clone, Debug)]
-pub struct PodDns {
-    /// The Pod's namespace: the first of its search path.
-    pub namespace: String,
-    /// Its own host name.
-    pub hostname: String,
 }
 
 /// The network of one node. Its tasks end when it is dropped; its namespaces stay until
@@ -53,6 +49,7 @@ pub struct NodeNetwork {
     shared_dir: PathBuf,
     state: Mutex<State>,
     services: Arc<Services>,
+    host_ports: tokio::sync::Mutex<HostPorts>,
     tables: Arc<Tables>,
     zone: Zone,
     dns_ip: Ipv4Addr,
@@ -62,6 +59,15 @@ pub struct NodeNetwork {
 struct State {
     ipam: Ipam,
     pods: HashMap<String, Arc<Pod>>,
+}
+
+impl State {
+    /// Only what was taken from the range goes back to it.
+    fn free(&mut self, ip: Ipv4Addr, host_network: bool) {
+        if !host_network {
+            self.ipam.free(ip);
+        }
+    }
 }
 
 impl NodeNetwork {
@@ -111,6 +117,7 @@ impl NodeNetwork {
             shared_dir: cluster.shared_dir(&config.name),
             state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
             services,
+            host_ports: tokio::sync::Mutex::default(),
             tables: cluster.tables().clone(),
             zone,
             dns_ip: settings.dns_ip,
@@ -149,20 +156,13 @@ impl NodeNetwork {
         self.netlink.is_some()
     }
 
-    /// Gives a Pod its network. `namespaced`: it has a container. `ip`: the address it had before a restart.
-    /// A Pod that has one already gets the same.
+    /// Gives a Pod its network. A Pod that has one already gets the same.
     ///
     /// # Errors
-    /// [`NetworkError::Exhausted`], [`NetworkError::Address`] for an `ip` that cannot be kept,
+    /// [`NetworkError::Exhausted`], [`NetworkError::Address`] for an address that cannot be kept,
     /// [`NetworkError::NoNamespaces`] without root, and what the kernel refuses.
-    pub async fn add_pod(
-        &self,
-        pod: &PodRef,
-        namespaced: bool,
-        ip: Option<IpAddr>,
-        dns: PodDns,
-    ) -> Result<Arc<dyn PodNetwork>, NetworkError> {
-        if namespaced && self.netlink.is_none() {
+    pub async fn add_pod(&self, pod: &PodRef, request: PodRequest) -> Result<Arc<dyn PodNetwork>, NetworkError> {
+        if request.namespaced && self.netlink.is_none() {
             return Err(NetworkError::NoNamespaces);
         }
         let (ip, namespaced) = {
@@ -171,8 +171,9 @@ impl NodeNetwork {
                 return Ok(known.clone());
             }
             // Containers of an earlier life may be in the one that is there.
-            let namespaced = namespaced || (self.netlink.is_some() && self.pods_dir.join(&pod.uid).exists());
-            let ip = match ip {
+            let namespaced = request.namespaced || (self.netlink.is_some() && self.pods_dir.join(&pod.uid).exists());
+            let ip = match request.ip {
+                _ if request.host_network => self.ip,
                 Some(IpAddr::V4(ip)) => {
                     state.ipam.claim(ip)?;
                     ip
@@ -181,32 +182,78 @@ impl NodeNetwork {
             };
             (ip, namespaced)
         };
-        match self.make(pod, namespaced, ip, dns).await {
+        let host_network = request.host_network;
+        let made = match self.make(pod, namespaced, ip, &request).await {
+            Ok(made) if host_network => Ok(made),
+            Ok(made) => self.lead(&pod.uid, Some((ip, &request.host_ports))).await.map(|()| made),
+            Err(error) => Err(error),
+        };
+        match made {
             Ok(made) => {
                 let made = Arc::new(made);
                 self.state.lock().pods.insert(pod.uid.clone(), made.clone());
                 Ok(made)
             }
             Err(error) => {
-                self.state.lock().ipam.free(ip);
+                self.state.lock().free(ip, host_network);
                 Err(error)
             }
         }
     }
 
-    async fn make(&self, pod: &PodRef, namespaced: bool, ip: Ipv4Addr, dns: PodDns) -> Result<Pod, NetworkError> {
-        let mut shared = None;
-        let namespace = match (&self.netlink, &*self.place) {
-            (Some(handle), Place::Entered(node)) if namespaced => {
-                let path = self.pods_dir.join(&pod.uid);
-                let (netns, _) = Netns::open_or_create(&path)?;
+    async fn make(
+        &self,
+        pod: &PodRef,
+        namespaced: bool,
+        ip: Ipv4Addr,
+        request: &PodRequest,
+    ) -> Result<Pod, NetworkError> {
+        let shared_dir = self.shared_dir.join(&pod.uid);
+        let (mut shared, mut processes) = (None, Seen::Container);
+        let mut view = if request.host_network { View::Node } else { View::Address };
+        if let (Some(handle), Place::Entered(node)) = (&self.netlink, &*self.place)
+            && namespaced
+        {
+            let ipc = if request.host_ipc { ipc::of_the_machine() } else { ipc::open_or_create(&shared_dir)? };
+            processes = match request.processes {
+                Sharing::Container => Seen::Container,
+                Sharing::Pod => Seen::Pod(PodProcesses::new(shared_dir)),
+                Sharing::Node => Seen::Node,
+            };
+            if !request.host_network {
+                let (netns, _) = Netns::open_or_create(&self.pods_dir.join(&pod.uid))?;
                 attach_pod((handle, node), &netns, ip).await?;
-                shared = Some(ipc::open_or_create(&self.shared_dir.join(&pod.uid))?);
-                Some(netns)
+                sysctls::apply(&netns, ipc.namespace.as_deref(), &request.sysctls)?;
+                view = View::Own(netns);
+            } else if let Some(ipc) = &ipc.namespace {
+                sysctls::apply_to_ipc(ipc, &request.sysctls)?;
             }
-            _ => None,
+            shared = Some(ipc);
+        }
+        let (node, zone, dns) = (self.place.clone(), self.zone.clone(), request.dns.clone());
+        Ok(Pod { ips: [ip.into()], ip, view, shared, processes, node, zone, dns })
+    }
+
+    /// Leads ports of the node to a Pod, or no longer.
+    async fn lead(&self, uid: &str, to: Option<(Ipv4Addr, &[HostPort])>) -> Result<(), NetworkError> {
+        // One at a time: each writes the whole table.
+        let mut ports = self.host_ports.lock().await;
+        let script = match to {
+            Some((pod, wanted)) => ports.set(uid, pod, wanted, self.ip),
+            None => ports.remove(uid, self.ip),
         };
-        Ok(Pod { ips: [ip.into()], ip, namespace, shared, node: self.place.clone(), zone: self.zone.clone(), dns })
+        let Some(script) = script else { return Ok(()) };
+        let (place, from_loopback) = (self.place.clone(), if ports.is_empty() { "0" } else { "1" });
+        let write = move || {
+            place.nft(&script)?;
+            // Without it nothing leaves 127.0.0.1 for a Pod's namespace. The table guards the other way.
+            match &*place {
+                Place::Entered(netns) => netns.enter(|| std::fs::write(ROUTE_LOCALNET, from_loopback)),
+                Place::Held(_) => Ok(()),
+            }
+            .map_err(NetworkError::io("set route_localnet"))
+        };
+        tokio::task::spawn_blocking(write).await.map_err(|error| NetworkError::Nft(error.to_string()))?
     }
 
     /// Takes a Pod's network away. Idempotent; also clears what an earlier life left of the Pod.
@@ -216,8 +263,9 @@ impl NodeNetwork {
     pub async fn remove_pod(&self, uid: &str) -> Result<(), NetworkError> {
         let known = self.state.lock().pods.get(uid).cloned();
         let path = self.pods_dir.join(uid);
+        self.lead(uid, None).await?;
         if let (Some(handle), Some(pod)) = (&self.netlink, &known)
-            && pod.namespace.is_some()
+            && matches!(pod.view, View::Own(_))
         {
             detach_pod(handle, pod.ip).await?;
         }
@@ -225,14 +273,32 @@ impl NodeNetwork {
         let path = self.shared_dir.join(uid);
         ipc::clear(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
         if let Some(pod) = known {
-            for table in self.tables.all() {
-                table.restore(pod.ip.into());
+            if let Seen::Pod(processes) = &pod.processes {
+                processes.reap();
+            }
+            let host_network = matches!(pod.view, View::Node);
+            if !host_network {
+                for table in self.tables.all() {
+                    table.restore(pod.ip.into());
+                }
             }
             let mut state = self.state.lock();
             state.pods.remove(uid);
-            state.ipam.free(pod.ip);
+            state.free(pod.ip, host_network);
         }
         Ok(())
+    }
+
+    /// What the network of each Pod that has an interface of its own has carried, by the Pod's uid.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn traffic(&self) -> Result<HashMap<String, Traffic>, NetworkError> {
+        let Some(handle) = &self.netlink else { return Ok(HashMap::new()) };
+        let mut carried = traffic(handle).await?;
+        let state = self.state.lock();
+        let of_pods = state.pods.iter().filter_map(|(uid, pod)| Some((uid.clone(), carried.remove(&pod.ip)?)));
+        Ok(of_pods.collect())
     }
 
     /// The node's Services.
@@ -244,6 +310,10 @@ impl NodeNetwork {
     /// Resolves when no node of this process sends new connections for a Service to the Pod that has `ip`. From then on none
     /// will, until the Pod is removed.
     pub async fn drained(&self, ip: IpAddr) {
+        // The node's own is that of many Pods: what stays of the others goes on.
+        if ip == IpAddr::from(self.ip) {
+            return;
+        }
         let tables = self.tables.all();
         futures::future::join_all(tables.iter().map(|table| table.drained(ip))).await;
     }

@@ -7,19 +7,40 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wherry_runtime::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
+use wherry_runtime::{PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind};
 
 use crate::dns::{Zone, candidates};
 use crate::netns::Netns;
-use crate::node::PodDns;
 use crate::place::{Place, make_socket};
+use crate::processes::PodProcesses;
+use crate::request::PodDns;
+
+/// Where a Pod's sockets are.
+#[derive(Debug)]
+pub(crate) enum View {
+    /// In the node's namespace, with an address of its own: a Pod of Wasm alone.
+    Address,
+    /// In a namespace of its own.
+    Own(Netns),
+    /// Wherever the node's are: `hostNetwork`.
+    Node,
+}
+
+/// Whose processes its containers see.
+#[derive(Debug)]
+pub(crate) enum Seen {
+    Container,
+    Pod(PodProcesses),
+    Node,
+}
 
 /// A Pod with an address, and a namespace if it has containers.
 pub(crate) struct Pod {
     pub(crate) ips: [IpAddr; 1],
     pub(crate) ip: Ipv4Addr,
-    pub(crate) namespace: Option<Netns>,
+    pub(crate) view: View,
     pub(crate) shared: Option<SharedMemory>,
+    pub(crate) processes: Seen,
     pub(crate) node: Arc<Place>,
     pub(crate) zone: Zone,
     pub(crate) dns: PodDns,
@@ -32,29 +53,40 @@ impl PodNetwork for Pod {
     }
 
     fn namespace(&self) -> Option<&Path> {
-        self.namespace.as_ref().map(Netns::path)
+        match (&self.view, &*self.node) {
+            (View::Own(netns), _) | (View::Node, Place::Entered(netns)) => Some(netns.path()),
+            (View::Node, Place::Held(_)) | (View::Address, _) => None,
+        }
     }
 
     fn shared(&self) -> Option<&SharedMemory> {
         self.shared.as_ref()
     }
 
+    fn processes(&self) -> io::Result<Processes> {
+        Ok(match &self.processes {
+            Seen::Container => Processes::Container,
+            Seen::Pod(processes) => Processes::Pod(processes.open_or_create()?),
+            Seen::Node => Processes::Node,
+        })
+    }
+
     fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd> {
-        match &self.namespace {
-            Some(netns) => netns.enter(|| make_socket(family, kind)),
-            None => self.node.socket(family, kind),
+        match &self.view {
+            View::Own(netns) => netns.enter(|| make_socket(family, kind)),
+            View::Address | View::Node => self.node.socket(family, kind),
         }
     }
 
     fn map_bind(&self, addr: SocketAddr) -> io::Result<SocketAddr> {
         let ip = v4(addr.ip())?;
         let own = self.ip;
-        let bound = if ip.is_unspecified() || ip.is_loopback() {
-            if self.namespace.is_some() { ip } else { own }
-        } else if ip == own {
-            own
-        } else {
-            return Err(denied(format!("cannot bind {ip}: the Pod's address is {own}")));
+        let bound = match &self.view {
+            View::Node => ip,
+            View::Own(_) if ip.is_unspecified() || ip.is_loopback() => ip,
+            View::Address if ip.is_unspecified() || ip.is_loopback() => own,
+            _ if ip == own => own,
+            _ => return Err(denied(format!("cannot bind {ip}: the Pod's address is {own}"))),
         };
         Ok(SocketAddr::new(bound.into(), addr.port()))
     }
@@ -62,7 +94,9 @@ impl PodNetwork for Pod {
     fn map_connect(&self, addr: SocketAddr) -> io::Result<SocketAddr> {
         let ip = v4(addr.ip())?;
         let target = if ip.is_loopback() || ip.is_unspecified() {
-            if self.namespace.is_some() { Ipv4Addr::LOCALHOST } else { self.ip }
+            if matches!(self.view, View::Address) { self.ip } else { Ipv4Addr::LOCALHOST }
+        } else if matches!(self.view, View::Node) {
+            ip
         } else if ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() {
             return Err(denied(format!("a Pod may not reach {ip}")));
         } else {

@@ -10,7 +10,8 @@ use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use wherry_network::{
-    Cluster, ClusterConfig, NetworkError, NodeConfig, NodeNetwork, PodDns, Protocol, Service, ServiceKey, ServicePort,
+    Cluster, ClusterConfig, HostPort, NetworkError, NodeConfig, NodeNetwork, PodDns, PodRequest, Protocol, Service,
+    ServiceKey, ServicePort,
 };
 use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
 
@@ -60,7 +61,7 @@ async fn bed(nodes: u16) -> Option<Bed> {
 async fn pod(node: &NodeNetwork, name: &str, namespaced: bool) -> Arc<dyn PodNetwork> {
     let pod = PodRef { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") };
     let dns = PodDns { namespace: "default".into(), hostname: name.into() };
-    node.add_pod(&pod, namespaced, None, dns).await.unwrap()
+    node.add_pod(&pod, PodRequest { namespaced, dns, ..PodRequest::default() }).await.unwrap()
 }
 
 /// Serves `name` on every connection.
@@ -132,6 +133,11 @@ async fn pods_of_both_kinds_reach_each_other_and_services() {
         // A namespaced Pod's server listens on its own loopback too, an AnyIP Pod's on its address.
         assert!(from.starts_with("netns") || own.as_deref().ok() == Some(*from), "{from}: {own:?}");
     }
+    // What has an interface of its own is counted there, from the Pod's side.
+    let carried = first.traffic().await.unwrap();
+    assert_eq!(carried.keys().collect::<Vec<_>>(), ["uid-netns-0"]);
+    let carried = carried["uid-netns-0"];
+    assert!(carried.received.bytes > 0 && carried.sent.packets > 0, "{carried:?}");
 
     let endpoints: Vec<_> = pods.iter().map(|(_, pod)| (pod.ips()[0], 8080)).collect();
     for node in &bed.nodes {
@@ -233,10 +239,12 @@ async fn addresses_are_kept_refused_and_given_back() {
     assert_eq!(pod(node, "a", false).await.ips(), first.ips());
     let other = PodRef { namespace: "default".into(), name: "b".into(), uid: "b".into() };
     let dns = PodDns { namespace: "default".into(), hostname: "b".into() };
-    let taken = node.add_pod(&other, false, Some(first.ips()[0]), dns.clone()).await;
+    let asked =
+        |namespaced| PodRequest { namespaced, ip: Some(first.ips()[0]), dns: dns.clone(), ..PodRequest::default() };
+    let taken = node.add_pod(&other, asked(false)).await;
     assert!(matches!(taken, Err(NetworkError::Address { .. })));
     node.remove_pod("uid-a").await.unwrap();
-    let kept = node.add_pod(&other, true, Some(first.ips()[0]), dns).await.unwrap();
+    let kept = node.add_pod(&other, asked(true)).await.unwrap();
     assert_eq!(kept.ips(), first.ips());
     assert!(kept.namespace().unwrap().exists());
     node.remove_pod("b").await.unwrap();
@@ -279,4 +287,80 @@ async fn node_ports_are_published_on_loopback() {
         tokio::task::yield_now().await;
     }
     assert!(closed);
+}
+
+/// A Pod that asks for more than an address.
+async fn asking(node: &NodeNetwork, name: &str, request: PodRequest) -> Arc<dyn PodNetwork> {
+    let pod = PodRef { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") };
+    node.add_pod(&pod, request).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn host_ports_lead_to_pods_of_both_kinds() {
+    let Some(bed) = bed(2).await else { return };
+    let node = &bed.nodes[0];
+    let port = |port, ip| HostPort { protocol: Protocol::Tcp, ip, port, target: 8080 };
+    for (name, namespaced, number) in [("wasm", false, 18080), ("container", true, 18081)] {
+        let host_ports = vec![port(number, None), port(number + 10, Some(Ipv4Addr::LOCALHOST))];
+        let pod = asking(node, name, PodRequest { namespaced, host_ports, ..PodRequest::default() }).await;
+        serve(&*pod, if namespaced { "container" } else { "wasm" }, 8080);
+    }
+    let SocketAddr::V4(v4) = SocketAddr::new(node.ip(), 0) else { unreachable!() };
+    let at = |ip: Ipv4Addr, port: u16| SocketAddr::from((ip, port));
+    let (here, there) = (pod(node, "here", true).await, pod(&bed.nodes[1], "there", true).await);
+    for (name, number) in [("wasm", 18080), ("container", 18081)] {
+        for from in [&here, &there] {
+            assert_eq!(ask(&**from, at(*v4.ip(), number)).await.unwrap(), name);
+            assert!(ask(&**from, at(*v4.ip(), number + 10)).await.is_err(), "127.0.0.1 alone");
+        }
+        for number in [number, number + 10] {
+            assert_eq!(read(node.dial(at(Ipv4Addr::LOCALHOST, number)).await.unwrap()).await, name);
+        }
+    }
+    for name in ["uid-wasm", "uid-container"] {
+        node.remove_pod(name).await.unwrap();
+    }
+    assert!(node.dial(at(Ipv4Addr::LOCALHOST, 18080)).await.is_err());
+    assert!(ask(&*here, at(*v4.ip(), 18081)).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_may_be_in_the_nodes_network() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let host = asking(node, "host", PodRequest { host_network: true, namespaced: true, ..PodRequest::default() }).await;
+    assert_eq!((host.ips(), host.namespace()), (&[node.ip()][..], node.namespace()));
+    serve(&*host, "host", 9999);
+    let pod = pod(node, "pod", true).await;
+    assert_eq!(ask(&*pod, SocketAddr::new(node.ip(), 9999)).await.unwrap(), "host");
+    assert_eq!(ask(&*host, ([127, 0, 0, 1], 9999)).await.unwrap(), "host");
+    // Its address is that of others too: they go on when it goes.
+    node.drained(node.ip()).await;
+    node.remove_pod("uid-host").await.unwrap();
+    let again = asking(node, "again", PodRequest { host_network: true, ..PodRequest::default() }).await;
+    assert_eq!(again.ips(), [node.ip()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sysctls_are_the_pods_own() {
+    let Some(bed) = bed(1).await else { return };
+    let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let sysctls = vec![set("net/ipv4/tcp_syncookies", "0"), set("kernel.shm_rmid_forced", "1")];
+    let request = PodRequest { namespaced: true, sysctls, ..PodRequest::default() };
+    let with = asking(&bed.nodes[0], "with", request).await;
+    let without = pod(&bed.nodes[0], "without", true).await;
+    let of = |pod: &dyn PodNetwork| {
+        let net = format!("--net={}", pod.namespace().unwrap().display());
+        let ipc = format!("--ipc={}", pod.shared().unwrap().namespace.as_ref().unwrap().display());
+        let names = ["net/ipv4/tcp_syncookies", "kernel/shm_rmid_forced", "net/ipv4/ip_unprivileged_port_start"];
+        let files = names.map(|name| format!("/proc/sys/{name}"));
+        let output = std::process::Command::new("nsenter").args([&net, &ipc, "cat"]).args(files).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(of(&*with), "0\n1\n0\n");
+    assert_eq!(of(&*without), "1\n0\n0\n");
+    let wrong = PodRequest { namespaced: true, sysctls: vec![set("net.ipv4.none", "1")], ..PodRequest::default() };
+    let other = PodRef { namespace: "default".into(), name: "wrong".into(), uid: "wrong".into() };
+    let told = bed.nodes[0].add_pod(&other, wrong).await.err().unwrap().to_string();
+    assert!(told.starts_with("set the sysctl net.ipv4.none to \"1\": No such file"), "{told}");
 }

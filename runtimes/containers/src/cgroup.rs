@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use wherry_runtime::Stats;
+use wherry_runtime::{MemoryUse, Stats, Throttling};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -17,6 +17,7 @@ pub(crate) enum Cgroups {
         /// The trees that matter here, each once.
         memory: Option<PathBuf>,
         cpuacct: Option<PathBuf>,
+        cpu: Option<PathBuf>,
         all: Vec<PathBuf>,
     },
 }
@@ -50,6 +51,7 @@ impl Cgroups {
         Self::V1 {
             memory: of("memory"),
             cpuacct: of("cpuacct"),
+            cpu: of("cpu"),
             all: mounts.iter().map(|(path, ..)| path.clone()).collect(),
         }
     }
@@ -74,18 +76,23 @@ impl Cgroups {
         match self {
             Self::V2(root) => {
                 let dir = join(root, path);
-                let cpu_micros = field(&read(&dir, "cpu.stat")?, "usage_usec")?;
+                let cpu = read(&dir, "cpu.stat")?;
                 Some(Stats {
-                    cpu_nanos: cpu_micros * 1000,
-                    memory_working_set_bytes: working_set(&dir, "memory.current", "inactive_file"),
+                    cpu_nanos: field(&cpu, "usage_usec")? * 1000,
+                    throttling: throttling(&cpu, |text| field(text, "throttled_usec").map(|micros| micros * 1000)),
+                    memory: memory_v2(&dir),
+                    ..Stats::default()
                 })
             }
-            Self::V1 { memory, cpuacct, .. } => {
-                let cpu = read(&join(cpuacct.as_ref()?, path), "cpuacct.usage")?;
-                let memory = memory
-                    .as_ref()
-                    .map_or(0, |root| working_set(&join(root, path), "memory.usage_in_bytes", "total_inactive_file"));
-                Some(Stats { cpu_nanos: cpu.trim().parse().ok()?, memory_working_set_bytes: memory })
+            Self::V1 { memory, cpuacct, cpu, .. } => {
+                let used = read(&join(cpuacct.as_ref()?, path), "cpuacct.usage")?;
+                let cpu = cpu.as_ref().and_then(|root| read(&join(root, path), "cpu.stat")).unwrap_or_default();
+                Some(Stats {
+                    cpu_nanos: used.trim().parse().ok()?,
+                    throttling: throttling(&cpu, |text| field(text, "throttled_time")),
+                    memory: memory.as_ref().map(|root| memory_v1(&join(root, path))).unwrap_or_default(),
+                    ..Stats::default()
+                })
             }
         }
     }
@@ -126,10 +133,48 @@ fn field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
-fn working_set(dir: &Path, usage: &str, inactive: &str) -> u64 {
-    let usage = read(dir, usage).and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0);
-    let inactive = read(dir, "memory.stat").and_then(|text| field(&text, inactive)).unwrap_or(0);
-    usage.saturating_sub(inactive)
+/// None where the group has no limit: then the kernel counts no periods.
+fn throttling(text: &str, nanos: impl Fn(&str) -> Option<u64>) -> Option<Throttling> {
+    let periods = field(text, "nr_periods").filter(|periods| *periods > 0)?;
+    Some(Throttling {
+        periods,
+        throttled_periods: field(text, "nr_throttled").unwrap_or(0),
+        throttled_nanos: nanos(text).unwrap_or(0),
+    })
+}
+
+fn number(dir: &Path, file: &str) -> Option<u64> {
+    read(dir, file)?.trim().parse().ok()
+}
+
+fn memory_v2(dir: &Path) -> MemoryUse {
+    let stat = read(dir, "memory.stat").unwrap_or_default();
+    let of = |name: &str| field(&stat, name).unwrap_or(0);
+    let usage = number(dir, "memory.current").unwrap_or(0);
+    MemoryUse {
+        usage,
+        working_set: usage.saturating_sub(of("inactive_file")),
+        rss: of("anon"),
+        cache: of("file"),
+        swap: number(dir, "memory.swap.current").unwrap_or(0),
+        page_faults: of("pgfault"),
+        major_page_faults: of("pgmajfault"),
+    }
+}
+
+fn memory_v1(dir: &Path) -> MemoryUse {
+    let stat = read(dir, "memory.stat").unwrap_or_default();
+    let of = |name: &str| field(&stat, name).unwrap_or(0);
+    let usage = number(dir, "memory.usage_in_bytes").unwrap_or(0);
+    MemoryUse {
+        usage,
+        working_set: usage.saturating_sub(of("total_inactive_file")),
+        rss: of("total_rss"),
+        cache: of("total_cache"),
+        swap: of("total_swap"),
+        page_faults: of("total_pgfault"),
+        major_page_faults: of("total_pgmajfault"),
+    }
 }
 
 #[cfg(test)]
@@ -143,9 +188,10 @@ mod tests {
                     31 20 0:6 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                     32 20 0:7 / /proc rw - proc proc rw\n\
                     33 20 0:8 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let Cgroups::V1 { memory, cpuacct, all } = Cgroups::v1(info) else { panic!("not v1") };
+        let Cgroups::V1 { memory, cpuacct, cpu, all } = Cgroups::v1(info) else { panic!("not v1") };
         assert_eq!(memory.unwrap(), Path::new("/sys/fs/cgroup/memory"));
         assert_eq!(cpuacct.unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(cpu.unwrap(), Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(all.len(), 3);
     }
 
@@ -155,19 +201,29 @@ mod tests {
         let group = dir.path().join("wherry/pod1/c");
         fs::create_dir_all(&group).unwrap();
         let write = |name: &str, text: &str| fs::write(group.join(name), text).unwrap();
-        write("cpu.stat", "usage_usec 1500\nuser_usec 1000\n");
+        write("cpu.stat", "usage_usec 1500\nuser_usec 1000\nnr_periods 4\nnr_throttled 1\nthrottled_usec 2\n");
         write("memory.current", "1000\n");
-        write("memory.stat", "anon 1\ninactive_file 300\ntotal_inactive_file 400\n");
+        write(
+            "memory.stat",
+            "anon 500\nfile 400\npgfault 9\ninactive_file 300\ntotal_inactive_file 400\ntotal_rss 450\ntotal_cache 440\n",
+        );
         write("memory.events", "oom 1\noom_kill 2\n");
         let v2 = Cgroups::V2(dir.path().into());
-        assert_eq!(v2.stats("/wherry/pod1/c").unwrap(), Stats { cpu_nanos: 1_500_000, memory_working_set_bytes: 700 });
+        let throttling = Throttling { periods: 4, throttled_periods: 1, throttled_nanos: 2000 };
+        let memory =
+            MemoryUse { usage: 1000, working_set: 700, rss: 500, cache: 400, page_faults: 9, ..MemoryUse::default() };
+        let expected = Stats { cpu_nanos: 1_500_000, throttling: Some(throttling), memory, ..Stats::default() };
+        assert_eq!(v2.stats("/wherry/pod1/c").unwrap(), expected);
         assert!(v2.oom_killed("/wherry/pod1/c"));
 
         write("cpuacct.usage", "77\n");
+        write("cpu.stat", "nr_periods 0\nnr_throttled 0\nthrottled_time 0\n");
         write("memory.usage_in_bytes", "1000\n");
         write("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n");
-        let v1 = Cgroups::V1 { memory: Some(dir.path().into()), cpuacct: Some(dir.path().into()), all: vec![] };
-        assert_eq!(v1.stats("/wherry/pod1/c").unwrap(), Stats { cpu_nanos: 77, memory_working_set_bytes: 600 });
+        let root = || Some(dir.path().into());
+        let v1 = Cgroups::V1 { memory: root(), cpuacct: root(), cpu: root(), all: vec![] };
+        let memory = MemoryUse { usage: 1000, working_set: 600, rss: 450, cache: 440, ..MemoryUse::default() };
+        assert_eq!(v1.stats("/wherry/pod1/c").unwrap(), Stats { cpu_nanos: 77, memory, ..Stats::default() });
         assert!(!v1.oom_killed("/wherry/pod1/c") && v1.stats("/wherry/pod2/c").is_none());
     }
 }

@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
-use wherry_runtime::{ContainerId, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError};
+use wherry_runtime::{
+    Attachers, ContainerId, ContainerState, ContainerStatus, Exit, Handle, Output, PodRef, RuntimeError, User,
+};
 
 use crate::cgroup::Cgroups;
 use crate::client::{Backoff, Client, is_lost};
@@ -26,13 +28,19 @@ pub(crate) struct Entry {
     pub(crate) name: String,
     pub(crate) attempt: u32,
     pub(crate) tty: bool,
+    pub(crate) stdin: bool,
+    pub(crate) stdin_once: bool,
     pub(crate) stop_signal: u32,
     /// Relative to each controller's root.
     pub(crate) cgroup: String,
+    /// Who it runs as; none where an earlier life's record of it cannot be read.
+    pub(crate) user: Option<User>,
     pub(crate) fifos: Fifos,
     pub(crate) journal: Journal,
     /// Where its root filesystem is mounted from; asked of containerd again where an earlier life made it.
     pub(crate) rootfs: Vec<types::Mount>,
+    /// Keeps the sources of its mounts where its spec says, until it has been started and has mounts of its own.
+    pub(crate) sources: Mutex<Vec<Handle>>,
     /// Held by whoever changes its state.
     pub(crate) change: tokio::sync::Mutex<()>,
     pub(crate) state: watch::Sender<ContainerState>,
@@ -40,6 +48,8 @@ pub(crate) struct Entry {
     pub(crate) output: Mutex<Option<Arc<dyn Output>>>,
     /// What copies its output, until its end is reported.
     pub(crate) pumps: Mutex<Option<Pumps>>,
+    /// Who else gets its output.
+    pub(crate) attachers: Arc<Attachers>,
 }
 
 impl Entry {
@@ -79,6 +89,7 @@ impl Entry {
     /// Makes its end known.
     pub(crate) fn exited(&self, exit: Exit) {
         self.remember(&Past::ended(&exit));
+        self.attachers.end();
         self.state.send_replace(ContainerState::Exited(exit));
     }
 

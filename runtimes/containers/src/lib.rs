@@ -16,6 +16,7 @@
 //! - Nothing polls: ends come from containerd's wait call, readiness from its notification.
 //! - What containerd keeps for us is held by leases and labels, so that its garbage collector finds the rest.
 
+mod attach;
 mod cgroup;
 mod client;
 mod daemon;

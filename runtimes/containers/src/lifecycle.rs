@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use containerd_client::services::v1::container::Runtime as ShimRuntime;
-use containerd_client::services::v1::snapshots::{MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest};
+use containerd_client::services::v1::snapshots::{
+    MountsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, UsageRequest,
+};
 use containerd_client::services::v1::{
     Container, CreateContainerRequest, CreateTaskRequest, DeleteContainerRequest, DeleteTaskRequest, KillRequest,
-    StartRequest,
+    StartRequest, UpdateTaskRequest,
 };
 use containerd_client::types;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tonic::{Code, Status};
-use wherry_runtime::{ContainerId, ContainerSpec, ContainerState, Output, RuntimeError, Signal};
+use wherry_runtime::{ContainerId, ContainerSpec, ContainerState, DiskUse, Limits, Output, RuntimeError, Signal};
 
 use crate::client::{failed, is_lost, unless_missing};
 use crate::entry::{Entry, follow};
@@ -29,6 +31,8 @@ use crate::stdio::Fifos;
 use crate::unpack::ImageFacts;
 
 const SHIM: &str = "io.containerd.runc.v2";
+/// How containerd names the type of an OCI spec's limits.
+const RESOURCES_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 /// How containerd names the type of an OCI spec.
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
@@ -91,6 +95,15 @@ impl Inner {
         Ok(())
     }
 
+    /// What the container has written over its image; containerd walks the files.
+    pub(crate) async fn rootfs_use(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        let request = UsageRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone() };
+        let usage = self.client.snapshots().usage(self.client.call(request)).await;
+        let usage = usage.map_err(failed("measure a root filesystem"))?.into_inner();
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        Ok(DiskUse { bytes: count(usage.size), inodes: count(usage.inodes) })
+    }
+
     /// The container's record at containerd and its directory here.
     async fn record(
         &self,
@@ -99,7 +112,8 @@ impl Inner {
         rootfs: Vec<types::Mount>,
         output: Arc<dyn Output>,
     ) -> Result<Entry, RuntimeError> {
-        let around = Surroundings { cgroups: &self.cgroups, rootfs: &Rootfs::of(&rootfs) };
+        let user = spec::user(spec, &Rootfs::of(&rootfs))?;
+        let around = Surroundings { cgroups: &self.cgroups, user: &user };
         let oci = spec::build(spec, &around)?;
         let journal = self.journal(&spec.id);
         let fifos = Fifos::new(journal.dir().to_owned(), spec.tty, spec.stdin);
@@ -131,15 +145,20 @@ impl Inner {
             name: spec.name.clone(),
             attempt: spec.attempt,
             tty: spec.tty,
+            stdin: spec.stdin,
+            stdin_once: spec.stdin_once,
             stop_signal: facts.stop_signal(),
             cgroup: spec::cgroup_path(spec),
+            user: Some(user),
             fifos,
             journal,
             rootfs,
+            sources: Mutex::new(spec.mounts.iter().filter_map(|mount| mount.handle.clone()).collect()),
             change: tokio::sync::Mutex::new(()),
             state: watch::Sender::new(ContainerState::Created),
             output: Mutex::new(Some(output)),
             pumps: Mutex::new(None),
+            attachers: Arc::default(),
         })
     }
 
@@ -164,6 +183,7 @@ impl Inner {
                 return Err(error);
             }
         }
+        entry.sources.lock().clear();
         entry.state.send_replace(ContainerState::Running { started_at });
         self.follow(&entry, started_at);
         Ok(())
@@ -189,7 +209,7 @@ impl Inner {
         };
         self.client.tasks().create(self.client.call(request)).await.map_err(start_error)?;
         // The shim has opened its ends by now.
-        let pumps = ends.pump(output, &self.stop);
+        let pumps = ends.pump(&entry.attachers.tee(Arc::clone(output)), &self.stop);
         let request = StartRequest { container_id: id.clone(), exec_id: String::new() };
         if let Err(status) = self.client.tasks().start(self.client.call(request)).await {
             self.delete_task(&entry.id)
@@ -242,6 +262,22 @@ impl Inner {
         }
     }
 
+    /// Changes the limits of a running container's control group.
+    pub(crate) async fn update(&self, entry: &Entry, limits: Limits) -> Result<(), RuntimeError> {
+        if !entry.is_running() {
+            return Err(entry.wrong_state("only the limits of a running container can be changed"));
+        }
+        let resources = spec::limits(&limits, &self.cgroups).to_string().into_bytes();
+        let resources = prost_types::Any { type_url: RESOURCES_TYPE.to_owned(), value: resources };
+        let request = UpdateTaskRequest {
+            container_id: entry.id.0.clone(),
+            resources: Some(resources),
+            ..UpdateTaskRequest::default()
+        };
+        self.client.tasks().update(self.client.call(request)).await.map_err(failed("change a container's limits"))?;
+        Ok(())
+    }
+
     pub(crate) async fn remove(&self, entry: &Arc<Entry>) -> Result<(), RuntimeError> {
         let _alone = entry.change.lock().await;
         if entry.is_running() {
@@ -274,7 +310,7 @@ fn is_id(id: &ContainerId) -> bool {
 
 /// What runc refuses is the container's fault: a command that is not there, a mount that can't be made. Its words come wrapped
 /// in the words of all who passed them on; the last ones say what is wrong.
-pub(crate) fn start_error(status: Status) -> RuntimeError {
+fn start_error(status: Status) -> RuntimeError {
     if is_lost(&status) || !status.message().contains("OCI runtime") {
         return failed("start a container")(status);
     }

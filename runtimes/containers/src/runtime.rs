@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime,
-    RuntimeError, RuntimeInfo, Signal, Stats,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, Exit, Image, Limits, Output, Runtime,
+    RuntimeError, RuntimeInfo, Signal, Stats, Streams, User,
 };
 
 use crate::cgroup::Cgroups;
@@ -93,7 +93,12 @@ pub(crate) mod labels {
 
     pub(crate) fn of(spec: &ContainerSpec, stop_signal: u32) -> HashMap<String, String> {
         // Never empty: containerd drops a label without a value.
-        let streams = format!("out{}{}", if spec.tty { ",tty" } else { "" }, if spec.stdin { ",stdin" } else { "" });
+        let streams = format!(
+            "out{}{}{}",
+            if spec.tty { ",tty" } else { "" },
+            if spec.stdin { ",stdin" } else { "" },
+            if spec.stdin_once { ",once" } else { "" }
+        );
         let pairs = [
             (MANAGED, "true".to_owned()),
             (NAMESPACE, spec.pod.namespace.clone()),
@@ -116,6 +121,7 @@ pub(crate) mod labels {
         pub(crate) cgroup: String,
         pub(crate) tty: bool,
         pub(crate) stdin: bool,
+        pub(crate) stdin_once: bool,
         pub(crate) stop_signal: u32,
     }
 
@@ -129,6 +135,7 @@ pub(crate) mod labels {
             cgroup: get(CGROUP)?,
             tty: streams.split(',').any(|s| s == "tty"),
             stdin: streams.split(',').any(|s| s == "stdin"),
+            stdin_once: streams.split(',').any(|s| s == "once"),
             stop_signal: get(STOP)?.parse().ok()?,
         })
     }
@@ -192,6 +199,15 @@ async fn choose_snapshotter(client: &Client) -> Result<String, RuntimeError> {
     })
 }
 
+/// Who the OCI spec of a container says that it runs as.
+fn recorded_user(spec: &[u8]) -> Option<User> {
+    let spec: serde_json::Value = serde_json::from_slice(spec).ok()?;
+    let user = &spec["process"]["user"];
+    let id = |value: &serde_json::Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
+    let groups = user["additionalGids"].as_array().map(|groups| groups.iter().filter_map(id).collect());
+    Some(User { uid: id(&user["uid"])?, gid: id(&user["gid"])?, groups: groups.unwrap_or_default() })
+}
+
 impl Inner {
     pub(crate) fn journal(&self, id: &ContainerId) -> Journal {
         Journal::new(self.state_dir.join(&id.0))
@@ -228,7 +244,7 @@ impl Inner {
                 "a container with our label, but without the others, is left alone"
             );
         };
-        let id = ContainerId(container.id);
+        let id = ContainerId(container.id.clone());
         let journal = self.journal(&id);
         let past = journal.read();
         let made_at = container.created_at.map_or_else(SystemTime::now, time);
@@ -239,14 +255,19 @@ impl Inner {
             name: known.name,
             attempt: known.attempt,
             tty: known.tty,
+            stdin: known.stdin,
+            stdin_once: known.stdin_once,
             stop_signal: known.stop_signal,
             cgroup: known.cgroup,
+            user: container.spec.as_ref().and_then(|spec| recorded_user(&spec.value)),
             journal,
             rootfs: Vec::new(),
+            sources: Mutex::default(),
             change: tokio::sync::Mutex::new(()),
             state: watch::Sender::new(ContainerState::Created),
             output: Mutex::new(None),
             pumps: Mutex::new(None),
+            attachers: Arc::default(),
         });
         let started_at = past.started_at().unwrap_or(made_at);
         match (past.exit(), task.map(|task| (TaskStatus::try_from(task.status), task))) {
@@ -381,7 +402,7 @@ impl Runtime for ContainerRuntime {
         let io = |e: std::io::Error| {
             RuntimeError::Failed(format!("can't open the fifos in {}: {e}", entry.fifos.dir().display()))
         };
-        let pumps = entry.fifos.open().map_err(io)?.pump(&output, &self.inner.stop);
+        let pumps = entry.fifos.open().map_err(io)?.pump(&entry.attachers.tee(output), &self.inner.stop);
         if entry.is_running() {
             *entry.pumps.lock() = Some(pumps);
             return Ok(());
@@ -391,18 +412,43 @@ impl Runtime for ContainerRuntime {
         Ok(())
     }
 
-    async fn exec(&self, id: &ContainerId, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError> {
-        self.inner.exec(&*self.entry(id)?, command, limit).await
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError> {
+        self.inner.exec(&*self.entry(id)?, command, tty, streams).await
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError> {
+        self.inner.attach(&*self.entry(id)?, streams).await
+    }
+
+    async fn user(&self, id: &ContainerId) -> Result<Option<User>, RuntimeError> {
+        Ok(self.entry(id)?.user.clone())
+    }
+
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
+        self.inner.update(&*self.entry(id)?, limits).await
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
         let entry = self.entry(id)?;
-        if !entry.is_running() {
+        let ContainerState::Running { started_at } = *entry.state.borrow() else {
             return Err(entry.wrong_state("only a running container uses anything"));
-        }
-        self.inner
+        };
+        let stats = self
+            .inner
             .cgroups
             .stats(&entry.cgroup)
-            .ok_or_else(|| RuntimeError::Failed(format!("the control group {} can't be read", entry.cgroup)))
+            .ok_or_else(|| RuntimeError::Failed(format!("the control group {} can't be read", entry.cgroup)))?;
+        Ok(Stats { started_at: Some(started_at), ..stats })
+    }
+
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        self.entry(id)?;
+        self.inner.rootfs_use(id).await
     }
 }

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use wherry_runtime::{Output, Stream};
+use wherry_runtime::{Output, Sink, Stream};
 
 /// How much is read at one time.
 const CHUNK: usize = 64 * 1024;
@@ -78,8 +78,14 @@ impl Fifos {
         Ok(Ends {
             stdout: receiver("stdout")?,
             stderr: if self.tty { None } else { Some(receiver("stderr")?) },
-            _stdin: stdin.transpose()?,
+            stdin: stdin.transpose()?,
         })
+    }
+
+    /// A writer to the process' stdin, of which there may be several. Never waits for the other end.
+    pub(crate) fn stdin_sender(&self) -> io::Result<pipe::Sender> {
+        // Open for reading too, so that opening does not fail where the other end is not open yet.
+        pipe::OpenOptions::new().read_write(true).open_sender(self.dir.join("stdin"))
     }
 
     pub(crate) fn remove(&self) {
@@ -99,10 +105,23 @@ impl Fifos {
 pub(crate) struct Ends {
     stdout: pipe::Receiver,
     stderr: Option<pipe::Receiver>,
-    _stdin: Option<File>,
+    stdin: Option<File>,
 }
 
 impl Ends {
+    /// Copies everything to a caller's sinks until the other ends are closed; a sink that fails loses the rest. As with
+    /// [`pump`](Self::pump), they are open.
+    pub(crate) async fn copy_out(self, stdout: Option<Sink>, stderr: Option<Sink>) {
+        // Now, not when all is copied: a command that reads its stdin to the end would never come to its own.
+        drop(self.stdin);
+        let two = async {
+            if let Some(receiver) = self.stderr {
+                copy_to(receiver, stderr).await;
+            }
+        };
+        tokio::join!(copy_to(self.stdout, stdout), two);
+    }
+
     /// Hands everything to `output` until the other ends are closed. To be called once they are open: before that, an end
     /// without a writer looks like one that is closed.
     pub(crate) fn pump(self, output: &Arc<dyn Output>, stop: &CancellationToken) -> Pumps {
@@ -118,7 +137,7 @@ impl Ends {
                 }
             });
         }
-        Pumps { tasks, _stdin: self._stdin }
+        Pumps { tasks, stdin: self.stdin }
     }
 }
 
@@ -134,13 +153,33 @@ async fn copy(stream: Stream, mut receiver: pipe::Receiver, output: &dyn Output)
     }
 }
 
+async fn copy_to(mut receiver: pipe::Receiver, sink: Option<Sink>) {
+    if let Some(mut sink) = sink {
+        let copied = tokio::io::copy(&mut receiver, &mut sink).await;
+        if copied.is_ok() {
+            let _gone = sink.shutdown().await;
+            return;
+        }
+    }
+    // Nobody wants it, but the process must be able to write it.
+    if let Err(error) = tokio::io::copy(&mut receiver, &mut tokio::io::sink()).await {
+        tracing::warn!(%error, "can't read a command's output");
+    }
+}
+
 /// The tasks that copy a process' output. Dropped, they end.
 pub(crate) struct Pumps {
     tasks: JoinSet<()>,
-    _stdin: Option<File>,
+    /// Held, so that the container's stdin has no end.
+    stdin: Option<File>,
 }
 
 impl Pumps {
+    /// Lets its stdin end, once the others have closed theirs.
+    pub(crate) fn release_stdin(&mut self) {
+        self.stdin = None;
+    }
+
     /// Waits until everything has been handed over.
     pub(crate) async fn drained(mut self) {
         while self.tasks.join_next().await.is_some() {}

@@ -11,10 +11,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use wherry_runtime::conformance::{Fixture, Program, Workload};
+use wherry_runtime::conformance::{Deed, Fixture, Program, Workload};
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, Descriptor, ExecOutput, Exit, Image, Output, Runtime, RuntimeError,
-    RuntimeInfo, Signal, Stats, Stream,
+    ContainerId, ContainerSpec, ContainerStatus, Descriptor, DiskUse, Exit, Image, Limits, Output, Runtime,
+    RuntimeError, RuntimeInfo, Signal, Stats, Stream, Streams,
 };
 
 use support::Node;
@@ -51,7 +51,8 @@ impl Fixture for Containers {
         let script = match workload {
             Workload::Exits0 => "exit 0",
             Workload::Exits3 => "exit 3",
-            Workload::RunsUntilTold => UNTIL_TOLD,
+            Workload::RunsUntilTold | Workload::RunsCommands => UNTIL_TOLD,
+            Workload::Copies => "exec cat",
             Workload::Prints => "echo out 1; echo err 1 >&2; echo out 2; echo err 2 >&2",
             // Process 1 can't be ended by a signal of its own making; its child can.
             Workload::Crashes => "sh -c 'kill -ABRT $$'; exit $?",
@@ -61,6 +62,16 @@ impl Fixture for Containers {
             }
         };
         Some(Program { image, command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(), args: vec![] })
+    }
+
+    fn command(&self, deed: Deed) -> Vec<String> {
+        let script = match deed {
+            Deed::Prints => "echo out; echo err >&2; exit 3",
+            Deed::Copies => "exec cat",
+            Deed::Floods => "exec head -c 1048576 /dev/zero",
+            Deed::Waits => "exec sleep 3600",
+        };
+        ["/bin/sh", "-c", script].map(str::to_owned).to_vec()
     }
 }
 
@@ -150,12 +161,30 @@ impl Runtime for Patient {
         self.inner.adopt(id, output).await
     }
 
-    async fn exec(&self, id: &ContainerId, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError> {
-        self.inner.exec(id, command, limit).await
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError> {
+        self.inner.exec(id, command, tty, streams).await
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError> {
+        self.inner.attach(id, streams).await
+    }
+
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
+        self.inner.update(id, limits).await
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
         self.inner.stats(id).await
+    }
+
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        self.inner.disk(id).await
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use nix::sys::signal::{Signal as UnixSignal, kill};
 use nix::unistd::Pid;
-use wherry_runtime::{ContainerSpec, ContainerState, Limits, Mount, Runtime, RuntimeError, Security, Signal};
+use wherry_runtime::{ContainerSpec, ContainerState, Limits, Mount, Runtime, RuntimeError, Security, Signal, collect};
 
 use support::{Lines, Namespace, Node};
 
@@ -31,8 +31,12 @@ async fn a_container_sees_what_its_spec_says() {
     let script = "hostname; pwd; cat /volume/in /etc/hosts; echo $FROM_IMAGE $FROM_SPEC; id -u; id -g; id -G; \
                   echo back > /volume/out; touch /read-only 2>/dev/null || echo refused; { echo x > /etc/hosts; } 2>/dev/null || echo refused; \
                   cat /proc/1/oom_score_adj; ls /sys/fs/cgroup > /dev/null && echo cgroups";
-    let mount =
-        |source: &Path, target: &str, read_only| Mount { source: source.into(), target: target.into(), read_only };
+    let mount = |source: &Path, target: &str, read_only| Mount {
+        source: source.into(),
+        target: target.into(),
+        read_only,
+        ..Mount::default()
+    };
     let spec = ContainerSpec {
         env: vec![("FROM_SPEC".into(), "also".into())],
         mounts: vec![mount(&volume, "/volume", false), mount(&file, "/etc/hosts", true)],
@@ -121,7 +125,7 @@ async fn limits_reach_the_kernel_and_nothing_stays_behind() {
         assert_eq!((read("cpu", "cpu.cfs_quota_us"), read("cpu", "cpu.shares")), ("20000".into(), "102".into()));
     }
     let used = runtime.stats(&id).await.unwrap();
-    assert!(used.cpu_nanos > 0 && used.memory_working_set_bytes > 0, "{used:?}");
+    assert!(used.cpu_nanos > 0 && used.memory.working_set > 0, "{used:?}");
 
     runtime.kill(&id, Signal::Kill).await.unwrap();
     runtime.wait(&id).await.unwrap();
@@ -145,20 +149,20 @@ async fn commands_run_beside_a_container() {
     let spec = ContainerSpec { env: vec![("NAME".into(), "value".into())], ..node.shell("echo up; sleep 3600").await };
     let (id, output) = (spec.id.clone(), Lines::new());
     runtime.create(spec, output.clone()).await.unwrap();
-    assert!(matches!(runtime.exec(&id, &words(&["/bin/sh"]), 10).await, Err(RuntimeError::WrongState { .. })));
+    assert!(matches!(collect(&*runtime, &id, &words(&["/bin/sh"]), 10).await, Err(RuntimeError::WrongState { .. })));
     runtime.start(&id).await.unwrap();
     output.says("up").await;
 
     let run = |script: &'static str, limit| {
         let runtime = Arc::clone(&runtime);
         let id = id.clone();
-        async move { runtime.exec(&id, &words(&["sh", "-c", script]), limit).await }
+        async move { collect(&*runtime, &id, &words(&["sh", "-c", script]), limit).await }
     };
     let done = run("echo $NAME; pwd; echo bad >&2; exit 7", 1000).await.unwrap();
     assert_eq!((done.code, &*done.stdout, &*done.stderr), (7, &b"value\n/data\n"[..], &b"bad\n"[..]));
     let cut = run("yes | head -n 100000", 10).await.unwrap();
     assert_eq!((cut.code, cut.stdout.len()), (0, 10));
-    let missing = runtime.exec(&id, &words(&["/does/not/exist"]), 10).await;
+    let missing = collect(&*runtime, &id, &words(&["/does/not/exist"]), 10).await;
     assert!(
         matches!(&missing, Err(RuntimeError::InvalidSpec(text)) if text.contains("/does/not/exist")),
         "{missing:?}"
@@ -206,7 +210,7 @@ async fn a_new_life_adopts_what_runs_and_knows_what_has_ended() {
     let gate = node.dir.join("gate");
     fs::create_dir(&gate).unwrap();
     nix::unistd::mkfifo(&gate.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
-    let mount = Mount { source: gate.clone(), target: "/gate".into(), read_only: false };
+    let mount = Mount { source: gate.clone(), target: "/gate".into(), read_only: false, ..Mount::default() };
     let living = ContainerSpec {
         mounts: vec![mount],
         ..node.shell("echo before; cat /gate/fifo; echo between; cat /gate/fifo; exit 5").await

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, kept in the library so that several crates can run them")]
 
 mod checks;
+mod streams;
 mod support;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use async_trait::async_trait;
 use crate::{Image, PodNetwork, Runtime};
 
 pub use checks::*;
+pub use streams::*;
 pub use support::{Captured, Gate, Loopback};
 
 /// No single step of a check takes longer, on the slowest machine.
@@ -39,8 +41,25 @@ pub enum Workload {
     Crashes,
     /// Allocates and touches memory until it is stopped.
     EatsMemory,
+    /// Runs until it is told; [`Fixture::command`]s are run beside it.
+    RunsCommands,
+    /// Copies its stdin to its stdout, then exits 0.
+    Copies,
     /// Can never run: [`Runtime::prepare`](crate::Runtime::prepare) refuses it.
     Broken,
+}
+
+/// What a command beside a [`Workload::RunsCommands`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Deed {
+    /// Writes `out\n` to stdout and `err\n` to stderr, then exits 3.
+    Prints,
+    /// Copies its stdin to its stdout, then exits 0.
+    Copies,
+    /// Writes 1 MiB to stdout, then exits 0.
+    Floods,
+    /// Never ends by itself.
+    Waits,
 }
 
 /// An image and how to start it.
@@ -62,6 +81,9 @@ pub trait Fixture: Send + Sync + 'static {
 
     /// The program for a workload; none where this fixture cannot have it (the check is then left out).
     async fn program(&self, workload: Workload) -> Option<Program>;
+
+    /// The command for a deed.
+    fn command(&self, deed: Deed) -> Vec<String>;
 
     /// A Pod's network.
     fn network(&self) -> Arc<dyn PodNetwork> {
@@ -92,7 +114,8 @@ macro_rules! conformance_tests {
         $crate::conformance_tests!(@each $fixture;
             exit_codes, output_is_whole_and_in_order, lifecycle, term_ends, kill_ends, signals_to_the_dead,
             waiters, wrong_states, unknown_containers, crash, out_of_memory, broken_image, unprepared_image,
-            many_at_once, neighbours_are_left_alone, slow_output_delays_only_its_own, stats);
+            many_at_once, neighbours_are_left_alone, slow_output_delays_only_its_own, limits_change, stats, exec_streams_and_code,
+            exec_reads_to_the_end, exec_waits_for_its_reader, exec_ends_with_its_caller, attach_reaches_both_ways);
     };
     (@each $fixture:expr; $($check:ident),+) => {
         $(

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime,
-    RuntimeError, RuntimeInfo, Signal, Stats, Stream,
+    Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, ExecOutput, Exit, Image, Limits,
+    Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats, Stream, Streams,
 };
 
 /// Which call of a fake fails next.
@@ -27,12 +28,17 @@ pub enum Call {
     Create,
     /// [`Runtime::start`].
     Start,
+    /// [`Runtime::update`].
+    Update,
 }
 
 struct Fake {
     spec: ContainerSpec,
     output: Arc<dyn Output>,
     state: watch::Sender<ContainerState>,
+    attachers: Arc<Attachers>,
+    typed: Arc<Mutex<Vec<u8>>>,
+    signals: Vec<Signal>,
 }
 
 /// A [`Runtime`] whose containers are entries of a table. Term ends them with 143, Kill with 137.
@@ -42,6 +48,8 @@ pub struct FakeRuntime {
     failures: Mutex<HashMap<Call, String>>,
     ignores_term: Mutex<bool>,
     exec: Mutex<Option<ExecOutput>>,
+    stats: Mutex<HashMap<ContainerId, Stats>>,
+    execs: Mutex<Vec<(Vec<String>, bool)>>,
     /// Counts changes, so that tests can wait for one.
     changed: watch::Sender<u64>,
 }
@@ -56,6 +64,8 @@ impl FakeRuntime {
             failures: Mutex::default(),
             ignores_term: Mutex::default(),
             exec: Mutex::default(),
+            stats: Mutex::default(),
+            execs: Mutex::default(),
             changed: watch::Sender::new(0),
         })
     }
@@ -70,9 +80,35 @@ impl FakeRuntime {
         *self.ignores_term.lock() = ignore;
     }
 
-    /// What every exec answers; unsupported where none.
+    /// What every exec answers, after its stdin, which it prints; unsupported where none.
     pub fn answer_exec(&self, output: Option<ExecOutput>) {
         *self.exec.lock() = output;
+    }
+
+    /// What a container has used, from now on.
+    pub fn use_up(&self, id: &ContainerId, stats: Stats) {
+        self.stats.lock().insert(id.clone(), stats);
+    }
+
+    /// The commands that were run, and whether with a terminal.
+    #[must_use]
+    pub fn execs(&self) -> Vec<(Vec<String>, bool)> {
+        self.execs.lock().clone()
+    }
+
+    /// Waits until this was typed into a container by those who are attached to it.
+    pub async fn typed(&self, id: &ContainerId, text: &str) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let typed = self.containers.lock().get(id).map(|fake| Arc::clone(&fake.typed));
+            if typed.is_some_and(|typed| String::from_utf8_lossy(&typed.lock()).contains(text)) {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// The specs of the containers that exist, oldest attempt first.
@@ -101,6 +137,26 @@ impl FakeRuntime {
         }
     }
 
+    /// Waits until a container has had a signal.
+    pub async fn signalled(&self, id: &ContainerId, signal: Signal) {
+        let mut changed = self.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            if self.signals(id).contains(&signal) {
+                return;
+            }
+            if changed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// The signals that a container has had.
+    #[must_use]
+    pub fn signals(&self, id: &ContainerId) -> Vec<Signal> {
+        self.containers.lock().get(id).map(|fake| fake.signals.clone()).unwrap_or_default()
+    }
+
     /// Waits until no container exists any more.
     pub async fn empty(&self) {
         let mut changed = self.changed.subscribe();
@@ -120,15 +176,18 @@ impl FakeRuntime {
     pub fn exit_with(&self, id: &ContainerId, code: i32, oom_killed: bool, message: Option<&str>) {
         if let Some(fake) = self.containers.lock().get(id) {
             fake.state.send_if_modified(|state| end(state, code, oom_killed, message));
+            fake.attachers.end();
         }
         self.changed.send_modify(|n| *n += 1);
     }
 
     /// Writes to a container's output.
     pub async fn print(&self, id: &ContainerId, stream: Stream, text: &str) {
-        let output = self.containers.lock().get(id).map(|fake| fake.output.clone());
-        if let Some(output) = output {
-            output.write(stream, Bytes::copy_from_slice(text.as_bytes())).await;
+        let found = self.containers.lock().get(id).map(|fake| (fake.output.clone(), fake.attachers.clone()));
+        if let Some((output, attachers)) = found {
+            let bytes = Bytes::copy_from_slice(text.as_bytes());
+            attachers.publish(stream, &bytes);
+            output.write(stream, bytes).await;
         }
     }
 
@@ -170,7 +229,14 @@ impl Runtime for FakeRuntime {
         if containers.contains_key(&spec.id) {
             return Err(RuntimeError::WrongState { id: spec.id, state: "created", problem: "it exists".to_owned() });
         }
-        let fake = Fake { spec: spec.clone(), output, state: watch::Sender::new(ContainerState::Created) };
+        let fake = Fake {
+            spec: spec.clone(),
+            output,
+            state: watch::Sender::new(ContainerState::Created),
+            attachers: Arc::default(),
+            typed: Arc::default(),
+            signals: Vec::new(),
+        };
         containers.insert(spec.id, fake);
         Ok(())
     }
@@ -189,9 +255,11 @@ impl Runtime for FakeRuntime {
     }
 
     async fn kill(&self, id: &ContainerId, signal: Signal) -> Result<(), RuntimeError> {
-        if !self.containers.lock().contains_key(id) {
-            return Err(RuntimeError::NotFound(id.clone()));
+        match self.containers.lock().get_mut(id) {
+            Some(fake) => fake.signals.push(signal),
+            None => return Err(RuntimeError::NotFound(id.clone())),
         }
+        self.changed();
         match signal {
             Signal::Term if *self.ignores_term.lock() => {}
             Signal::Term => self.exit(id, 143),
@@ -252,14 +320,69 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn exec(&self, _id: &ContainerId, _command: &[String], _limit: usize) -> Result<ExecOutput, RuntimeError> {
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError> {
+        if !self.containers.lock().contains_key(id) {
+            return Err(RuntimeError::NotFound(id.clone()));
+        }
+        self.execs.lock().push((command.to_vec(), tty));
         let answer = self.exec.lock().clone();
-        answer.ok_or_else(|| RuntimeError::Unsupported(format!("{} has no exec", self.name)))
+        let answer = answer.ok_or_else(|| RuntimeError::Unsupported(format!("{} has no exec", self.name)))?;
+        let (mut stdout, mut stderr) = (streams.stdout, streams.stderr);
+        if let (Some(mut stdin), Some(stdout)) = (streams.stdin, &mut stdout) {
+            let _gone = tokio::io::copy(&mut stdin, stdout).await;
+        }
+        for (sink, bytes) in [(&mut stdout, &answer.stdout), (&mut stderr, &answer.stderr)] {
+            if let Some(sink) = sink {
+                let _gone = sink.write_all(bytes).await;
+                let _gone = sink.shutdown().await;
+            }
+        }
+        Ok(answer.code)
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError> {
+        let (attachment, typed) = {
+            let containers = self.containers.lock();
+            let fake = containers.get(id).ok_or_else(|| RuntimeError::NotFound(id.clone()))?;
+            (fake.attachers.join(), fake.spec.stdin.then(|| Arc::clone(&fake.typed)))
+        };
+        let input = async move {
+            let (Some(mut stdin), Some(typed)) = (streams.stdin, typed) else { return };
+            let mut buffer = BytesMut::new();
+            while let Ok(1..) = stdin.read_buf(&mut buffer).await {
+                typed.lock().extend_from_slice(&buffer.split());
+                self.changed();
+            }
+        };
+        attachment.run(streams.stdout, streams.stderr, input).await
+    }
+
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
+        if let Some(message) = self.take_failure(Call::Update) {
+            return Err(RuntimeError::Failed(message));
+        }
+        let mut containers = self.containers.lock();
+        containers.get_mut(id).ok_or_else(|| RuntimeError::NotFound(id.clone()))?.spec.limits = limits;
+        Ok(())
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
         if self.containers.lock().contains_key(id) {
-            Ok(Stats::default())
+            Ok(self.stats.lock().get(id).copied().unwrap_or_default())
+        } else {
+            Err(RuntimeError::NotFound(id.clone()))
+        }
+    }
+
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        if self.containers.lock().contains_key(id) {
+            Ok(DiskUse::default())
         } else {
             Err(RuntimeError::NotFound(id.clone()))
         }

@@ -6,6 +6,7 @@
 //! the seams a runtime needs from its node: where output goes ([`Output`]), where sockets are made
 //! ([`PodNetwork`]), what an image is ([`Image`]).
 
+mod attach;
 pub mod conformance;
 pub mod fake;
 mod image;
@@ -14,12 +15,15 @@ mod output;
 mod runtime;
 mod scoped;
 mod spec;
+mod stats;
+mod streams;
 
+pub use attach::{Attachers, Attachment};
 pub use image::{Descriptor, Image, ImageKind};
-pub use network::{PodNetwork, SharedMemory, SocketFamily, SocketKind};
+pub use network::{PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind};
 pub use output::{Output, Stream};
-pub use runtime::{
-    ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal, Stats,
-};
+pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal};
 pub use scoped::Scoped;
-pub use spec::{ContainerId, ContainerSpec, Limits, Mount, PodRef, Security};
+pub use spec::{ContainerId, ContainerSpec, Handle, Limits, Mount, PodRef, Propagation, Seccomp, Security, User};
+pub use stats::{Carried, DiskUse, MemoryUse, Stats, Throttling, Traffic};
+pub use streams::{Input, Sink, Streams, TerminalSize, collect};

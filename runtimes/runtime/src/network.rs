@@ -35,6 +35,11 @@ pub trait PodNetwork: Send + Sync + 'static {
         None
     }
 
+    /// Whose processes its containers see. Makes the Pod's shared namespace where it is not there (any more).
+    fn processes(&self) -> io::Result<Processes> {
+        Ok(Processes::Container)
+    }
+
     /// A new unbound, non-blocking, close-on-exec socket in the Pod's network. It stays there whichever
     /// thread uses it. Takes microseconds; never waits on the network.
     fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd>;
@@ -55,10 +60,21 @@ pub trait PodNetwork: Send + Sync + 'static {
 /// The places on the node that make the containers of a Pod one machine to `shm_open(3)`, `semget(2)` and the like.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedMemory {
-    /// The IPC namespace's file.
-    pub namespace: PathBuf,
+    /// The IPC namespace's file; the machine's own where none.
+    pub namespace: Option<PathBuf>,
     /// What is mounted at `/dev/shm`.
     pub shm: PathBuf,
+}
+
+/// Whose processes a container sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Processes {
+    /// Its own.
+    Container,
+    /// Those of all containers of its Pod: the PID namespace's file.
+    Pod(PathBuf),
+    /// The machine's.
+    Node,
 }
 
 /// The address family of a socket.

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::{ContainerId, ContainerSpec, Image, Output, PodRef};
+use crate::User;
+use crate::{ContainerId, ContainerSpec, DiskUse, Image, Limits, Output, PodRef, Stats, Streams};
 
 /// Runs containers. Every method may be called concurrently, for different containers and for one.
 ///
@@ -49,12 +50,37 @@ pub trait Runtime: Send + Sync + 'static {
     /// do not outlive the agent answer [`RuntimeError::NotFound`].
     async fn adopt(&self, id: &ContainerId, output: Arc<dyn Output>) -> Result<(), RuntimeError>;
 
-    /// Runs a command to its end beside a running container and returns what it wrote, each stream cut at `limit`
-    /// bytes. [`RuntimeError::Unsupported`] where the kind has no such thing. The caller limits the time by dropping.
-    async fn exec(&self, id: &ContainerId, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError>;
+    /// Runs a command beside a running container, in its mounts, environment, network and limits, and returns its exit code once
+    /// all it wrote has been handed over. With `tty` it has a terminal. Dropping the future ends the command and frees all that
+    /// it held. Fails with [`RuntimeError::InvalidSpec`] for a command that cannot be run there, in the words of a kubelet.
+    /// [`collect`](crate::collect) is for callers that want its output as a whole.
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError>;
 
-    /// What a container has used so far.
+    /// Joins a running container's own streams: its output from here on, its stdin where its spec says `stdin`. Callers may be
+    /// many; what they do is no matter to its log. Returns when the container has ended and its output has been handed over, or
+    /// when every stream of the caller is closed; one that stays too far behind is let go with an error.
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError>;
+
+    /// Who a container's first process is; none where the kind has no users.
+    async fn user(&self, _id: &ContainerId) -> Result<Option<User>, RuntimeError> {
+        Ok(None)
+    }
+
+    /// Changes what a running container may use, without ending it. Fails, and changes nothing, where it holds more memory than it
+    /// is to have.
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError>;
+
+    /// What a running container has used so far, and holds now. Cheap: counters are read, nothing is walked.
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError>;
+
+    /// What a container has written into its own root filesystem; zero where the kind has none. May walk a tree of files.
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError>;
 }
 
 /// Which runtime this is.
@@ -130,15 +156,6 @@ pub struct ExecOutput {
     pub stderr: Bytes,
 }
 
-/// Use of resources by one container.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// CPU time used, nanoseconds.
-    pub cpu_nanos: u64,
-    /// Memory that cannot be reclaimed, bytes.
-    pub memory_working_set_bytes: u64,
-}
-
 /// Why a runtime could not do a thing.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
@@ -155,7 +172,7 @@ pub enum RuntimeError {
         /// What cannot be done in it.
         problem: String,
     },
-    /// The image can never run here: retrying is useless (`ErrImageNeverRuns` ... reported as `CreateContainerError`).
+    /// The image can never run here: retrying is useless (told as `ImageInspectError`).
     #[error("{0}")]
     InvalidImage(String),
     /// The container can't be made as asked (a bad mount, an unknown user, a command that is not in the image).

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    ContainerId, ContainerSpec, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo,
-    Signal, Stats,
+    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Limits, Output, Runtime, RuntimeError,
+    RuntimeInfo, Signal, Stats, Streams, User,
 };
 
 /// A node's share of a runtime: its [`list`](Runtime::list) has the containers that were made through it, and no
@@ -75,11 +75,33 @@ impl Runtime for Scoped {
         self.inner.adopt(id, output).await
     }
 
-    async fn exec(&self, id: &ContainerId, command: &[String], limit: usize) -> Result<ExecOutput, RuntimeError> {
-        self.inner.exec(id, command, limit).await
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError> {
+        self.inner.exec(id, command, tty, streams).await
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError> {
+        self.inner.attach(id, streams).await
+    }
+
+    async fn user(&self, id: &ContainerId) -> Result<Option<User>, RuntimeError> {
+        self.inner.user(id).await
+    }
+
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
+        self.inner.update(id, limits).await
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
         self.inner.stats(id).await
+    }
+
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        self.inner.disk(id).await
     }
 }

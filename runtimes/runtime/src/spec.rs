@@ -2,6 +2,7 @@
 //! images, volumes) has been turned into a value by the agent.
 
 use std::fmt;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub struct PodRef {
 }
 
 /// A directory or file of the node, seen inside the container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mount {
     /// Absolute path on the node.
     pub source: PathBuf,
@@ -37,7 +38,46 @@ pub struct Mount {
     pub target: PathBuf,
     /// Writes are refused.
     pub read_only: bool,
+    /// Writes are refused in what is mounted beneath it, too (`recursiveReadOnly`).
+    pub read_only_recursively: bool,
+    /// Nothing in it is run as a program.
+    pub no_exec: bool,
+    /// What is seen of mounts that are made later.
+    pub propagation: Propagation,
+    /// What `source` names, where that is a name for a while: it is one while somebody has this, so that whoever runs the
+    /// container keeps it until it has a way of its own to what it names.
+    pub handle: Option<Handle>,
 }
+
+/// What one side sees of mounts that the other makes beneath a mount (`mountPropagation`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// Nothing.
+    #[default]
+    None,
+    /// The container sees what the node mounts (`HostToContainer`).
+    FromHost,
+    /// Both see both (`Bidirectional`).
+    Both,
+}
+
+/// An open file or directory, and what else ends with it.
+#[derive(Clone)]
+pub struct Handle(pub Arc<dyn AsFd + Send + Sync>);
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0.as_fd())
+    }
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Handle {}
 
 /// What a container may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +90,18 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
 }
 
-/// The parts of a securityContext that this spine honours.
+/// Who a container's first process is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct User {
+    /// Its user.
+    pub uid: u32,
+    /// Its primary group.
+    pub gid: u32,
+    /// All its groups, the primary one first.
+    pub groups: Vec<u32>,
+}
+
+/// What a securityContext says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Security {
     /// `runAsUser`; the image's user where none.
@@ -59,6 +110,12 @@ pub struct Security {
     pub group: Option<u32>,
     /// `fsGroup` and `supplementalGroups`.
     pub supplemental_groups: Vec<u32>,
+    /// `supplementalGroupsPolicy: Strict`: the image's `/etc/group` adds none.
+    pub strict_groups: bool,
+    /// `allowPrivilegeEscalation: false`: no program makes it more than it is.
+    pub no_new_privileges: bool,
+    /// `procMount: Unmasked`: `/proc` as the kernel has it.
+    pub unmasked_proc: bool,
     /// `readOnlyRootFilesystem`.
     pub read_only_root: bool,
     /// `privileged`.
@@ -67,6 +124,20 @@ pub struct Security {
     pub add_capabilities: Vec<String>,
     /// `capabilities.drop`, without `CAP_`; `ALL` drops all.
     pub drop_capabilities: Vec<String>,
+    /// `seccompProfile`.
+    pub seccomp: Seccomp,
+}
+
+/// Which system calls a container may make.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// All that its capabilities allow.
+    #[default]
+    Unconfined,
+    /// Those of the runtime's own profile.
+    RuntimeDefault,
+    /// Those of the profile in this file of the node (absolute).
+    Localhost(PathBuf),
 }
 
 /// One container, ready to be made.
@@ -106,6 +177,8 @@ pub struct ContainerSpec {
     pub cgroup_parent: String,
     /// `stdin: true`.
     pub stdin: bool,
+    /// `stdinOnce: true`: stdin ends when the first caller that was attached to it has ended its own.
+    pub stdin_once: bool,
     /// `tty: true`.
     pub tty: bool,
 }

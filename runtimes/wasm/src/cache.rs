@@ -11,6 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -20,16 +21,18 @@ pub(crate) struct Cache {
     dir: PathBuf,
     key: [u8; 32],
     engine: u64,
+    /// The most that all files may have, bytes.
+    room: u64,
 }
 
 impl Cache {
     /// Opens (or makes) the directory and its key.
-    pub(crate) fn open(dir: &Path, engine: &Engine) -> io::Result<Self> {
+    pub(crate) fn open(dir: &Path, engine: &Engine, room: u64) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { dir: dir.to_owned(), key: key(dir)?, engine: hasher.finish() })
+        Ok(Self { dir: dir.to_owned(), key: key(dir)?, engine: hasher.finish(), room })
     }
 
     /// The path of our own, unchanged compiled code for `digest`; none where there is none.
@@ -39,6 +42,10 @@ impl Cache {
         let expected = fs::read(self.dir.join(format!("{name}.mac"))).ok()?;
         let mac = self.mac(&name, &fs::read(&path).ok()?);
         if mac[..] == expected[..] {
+            // Its time says when it was used last.
+            if let Ok(file) = File::open(&path) {
+                let _ = file.set_modified(SystemTime::now());
+            }
             return Some(path);
         }
         tracing::warn!(file = %path.display(), "compiled code is not as it was written; it is compiled again");
@@ -49,7 +56,47 @@ impl Cache {
     pub(crate) fn keep(&self, digest: &str, code: &[u8]) -> io::Result<PathBuf> {
         let name = self.name(digest).ok_or(io::ErrorKind::InvalidInput)?;
         write_whole(&self.dir, &format!("{name}.mac"), &self.mac(&name, code))?;
-        write_whole(&self.dir, &name, code)
+        let path = write_whole(&self.dir, &name, code)?;
+        self.sweep(&path);
+        Ok(path)
+    }
+
+    /// Removes what was compiled for `digest`, for this and any other engine.
+    pub(crate) fn forget(&self, digest: &str) {
+        let Some(hex) = digest.strip_prefix("sha256:").filter(|hex| self.name(digest).is_some() && !hex.is_empty())
+        else {
+            return;
+        };
+        for file in self.files() {
+            if file.path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(hex)) {
+                remove(&file.path);
+            }
+        }
+    }
+
+    /// Removes what was used least lately until the rest fits; `kept` stays. What is mapped stays usable: only its name goes.
+    fn sweep(&self, kept: &Path) {
+        let mut files = self.files();
+        files.sort_by_key(|file| file.used);
+        let mut total: u64 = files.iter().map(|file| file.bytes).sum();
+        for file in files.iter().filter(|file| file.path != kept) {
+            if total <= self.room {
+                return;
+            }
+            remove(&file.path);
+            total -= file.bytes;
+        }
+    }
+
+    /// The files of compiled code.
+    fn files(&self) -> Vec<Kept> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let code = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "cwasm"));
+        code.filter_map(|entry| {
+            let meta = entry.metadata().ok()?;
+            Some(Kept { path: entry.path(), bytes: meta.len(), used: meta.modified().ok()? })
+        })
+        .collect()
     }
 
     fn name(&self, digest: &str) -> Option<String> {
@@ -72,6 +119,26 @@ impl Cache {
             .chain_update(code)
             .finalize();
         Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
+    }
+}
+
+/// A file of compiled code.
+struct Kept {
+    path: PathBuf,
+    bytes: u64,
+    used: SystemTime,
+}
+
+/// Removes a file of compiled code, and its MAC after it.
+fn remove(code: &Path) {
+    let mut mac = code.as_os_str().to_owned();
+    mac.push(".mac");
+    for path in [code, Path::new(&mac)] {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(file = %path.display(), %error, "compiled code can't be removed");
+        }
     }
 }
 
@@ -127,12 +194,12 @@ mod tests {
     #[test]
     fn only_what_we_wrote_is_found() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), &Engine::default()).unwrap();
+        let cache = Cache::open(dir.path(), &Engine::default(), u64::MAX).unwrap();
         assert_eq!(cache.find(&digest('a')), None);
         let path = cache.keep(&digest('a'), b"code").unwrap();
         assert_eq!(cache.find(&digest('a')), Some(path.clone()));
 
-        let again = Cache::open(dir.path(), &Engine::default()).unwrap();
+        let again = Cache::open(dir.path(), &Engine::default(), u64::MAX).unwrap();
         assert_eq!(again.find(&digest('a')), Some(path.clone()), "the key is the directory's");
 
         let other = cache.keep(&digest('b'), b"other").unwrap();
@@ -146,9 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_forgotten_or_least_used_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), &Engine::default(), 25).unwrap();
+        let age = |path: &Path, seconds: u64| {
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            File::open(path).unwrap().set_modified(time).unwrap();
+        };
+        let [a, b] = ['a', 'b'].map(|digit| cache.keep(&digest(digit), &[0; 10]).unwrap());
+        age(&a, 1);
+        age(&b, 2);
+        assert!(cache.find(&digest('a')).is_some(), "used again");
+        cache.keep(&digest('c'), &[0; 10]).unwrap();
+        assert_eq!((cache.find(&digest('a')).is_some(), cache.find(&digest('b')).is_some()), (true, false));
+        cache.keep(&digest('d'), &[0; 100]).unwrap();
+        assert!(cache.find(&digest('d')).is_some(), "what was asked for last is kept, however large");
+        cache.forget(&digest('d'));
+        cache.forget("sha256:");
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["key"]);
+    }
+
+    #[test]
     fn a_digest_is_no_path() {
         let dir = tempfile::tempdir().unwrap();
-        let cache = Cache::open(dir.path(), &Engine::default()).unwrap();
+        let cache = Cache::open(dir.path(), &Engine::default(), u64::MAX).unwrap();
         for digest in ["sha256:../../etc/passwd", "a", "sha256:", &digest('A')] {
             assert!(cache.find(digest).is_none() && cache.keep(digest, b"").is_err(), "{digest}");
         }

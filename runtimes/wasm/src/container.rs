@@ -9,7 +9,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal,
+    Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal,
+    Streams,
 };
 
 use crate::Options;
@@ -19,6 +20,7 @@ use crate::ending::Ending;
 use crate::program::Program;
 use crate::serve;
 use crate::state::Environment;
+use crate::streams::Wiring;
 
 /// A container that this runtime knows.
 pub(crate) struct Container {
@@ -29,6 +31,8 @@ pub(crate) struct Container {
     ports: Vec<u16>,
     program: Arc<Program>,
     environment: Arc<Environment>,
+    wiring: Wiring,
+    attachers: Arc<Attachers>,
     output: Arc<dyn Output>,
     created_at: SystemTime,
     phase: watch::Sender<Phase>,
@@ -65,8 +69,10 @@ impl Container {
         spec: ContainerSpec,
         program: Arc<Program>,
         environment: Environment,
+        wiring: Wiring,
         output: Arc<dyn Output>,
     ) -> Self {
+        let attachers = Arc::<Attachers>::default();
         Self {
             id: spec.id,
             pod: spec.pod,
@@ -75,7 +81,9 @@ impl Container {
             ports: spec.ports,
             program,
             environment: Arc::new(environment),
-            output,
+            wiring,
+            output: attachers.tee(output),
+            attachers,
             created_at: SystemTime::now(),
             phase: watch::Sender::new(Phase::Created),
             term: CancellationToken::new(),
@@ -102,13 +110,13 @@ impl Container {
         if let Some(state) = from {
             return Err(self.wrong_state(state, "only a created container can be started"));
         }
-        let listeners = {
+        let listeners = self.environment.account.cpu.spend(|| {
             let _guests = guests.enter();
             match &*self.program {
                 Program::Served(_) => serve::listen(self.environment.network.as_ref(), &self.ports),
                 _ => Ok(Vec::new()),
             }
-        };
+        });
         let listeners = match listeners {
             Ok(listeners) => listeners,
             Err(error) => {
@@ -124,19 +132,9 @@ impl Container {
     }
 
     async fn supervise(self: Arc<Self>, listeners: Vec<TcpListener>, options: Arc<Options>, started_at: SystemTime) {
-        let stdio = Arc::clone(&self.environment.account.stdio);
-        let run = async {
-            let ending = self.run(listeners, &options).await;
-            stdio.close();
-            ending
-        };
-        // A log that panics loses its output; the container still comes to its end.
-        let pump = AssertUnwindSafe(stdio.pump(self.output.as_ref())).catch_unwind();
-        let (ending, pumped) = tokio::join!(run, pump);
-        if pumped.is_err() {
-            tracing::error!(id = %self.id, "the log of a container panicked");
-        }
+        let ending = self.wiring.run(self.output.as_ref(), self.run(listeners, &options)).await;
         tracing::debug!(id = %self.id, pod = %self.pod.name, container = %self.name, ?ending, "a container ended");
+        self.attachers.end();
         self.phase.send_replace(Phase::Exited(ending.exit(started_at)));
     }
 
@@ -153,6 +151,7 @@ impl Container {
             biased;
             () = self.kill.cancelled() => Ending::Killed,
             () = end_by_term => Ending::Terminated,
+            () = self.wiring.interrupted() => Ending::Interrupted,
             outcome = work => outcome.unwrap_or_else(|_| Ending::Host("a host function panicked".into())),
         }
     }
@@ -208,12 +207,48 @@ impl Container {
         }
     }
 
+    /// Whether it runs, which `problem` needs.
+    pub(crate) fn check_running(&self, problem: &str) -> Result<(), RuntimeError> {
+        match &*self.phase.borrow() {
+            Phase::Running { .. } => Ok(()),
+            other => Err(self.wrong_state(other.name(), problem)),
+        }
+    }
+
     pub(crate) fn wrong_state(&self, state: &'static str, problem: &str) -> RuntimeError {
         RuntimeError::WrongState { id: self.id.clone(), state, problem: problem.to_owned() }
     }
 
     pub(crate) fn state_name(&self) -> &'static str {
         self.phase.borrow().name()
+    }
+
+    /// When it started; none where it does not run.
+    pub(crate) fn started_at(&self) -> Option<SystemTime> {
+        match &*self.phase.borrow() {
+            Phase::Running { started_at } => Some(*started_at),
+            _ => None,
+        }
+    }
+
+    /// Joins a caller to its streams.
+    pub(crate) async fn attach(&self, streams: Streams) -> Result<(), RuntimeError> {
+        self.check_running("only to a running container can be attached")?;
+        let Streams { stdin, stdout, stderr, resize } = streams;
+        // Sizes alone are no reason to stay.
+        let input = async {
+            let (typed, resized) = (self.wiring.type_in(stdin), self.wiring.resize(resize));
+            tokio::pin!(typed, resized);
+            tokio::select! {
+                () = &mut typed => {}
+                () = &mut resized => typed.await,
+            }
+        };
+        self.attachers.join().run(stdout, stderr.filter(|_| !self.wiring.is_terminal()), input).await
+    }
+
+    pub(crate) fn program(&self) -> &Program {
+        &self.program
     }
 
     pub(crate) fn environment(&self) -> &Environment {

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use wherry_runtime::Throttling;
+
 use crate::engine::Pulse;
 
 /// The period over which `limits.cpu` holds, as the kubelet sets it for containers.
@@ -24,7 +26,7 @@ const PERIOD: Duration = Duration::from_millis(100);
 /// One container's CPU time.
 pub(crate) struct Cpu {
     used_nanos: AtomicU64,
-    budget: Option<Mutex<Budget>>,
+    budget: Mutex<Option<Budget>>,
 }
 
 /// CPU time that may be spent in each period. What is overspent is taken from the periods that follow.
@@ -33,6 +35,9 @@ struct Budget {
     quota: u64,
     period_start: Instant,
     spent: u64,
+    counted: Throttling,
+    /// The end of the last wait that was counted: all instances of a container wait for the same one.
+    waited_until: Instant,
 }
 
 impl Budget {
@@ -40,7 +45,13 @@ impl Budget {
         let period = u64::try_from(PERIOD.as_nanos()).unwrap_or(u64::MAX);
         // As the kubelet: at least 1 ms a period.
         let quota = (millis.saturating_mul(period) / 1000).max(1_000_000);
-        Self { quota, period_start: now, spent: 0 }
+        Self {
+            quota,
+            period_start: now,
+            spent: 0,
+            counted: Throttling { periods: 1, ..Throttling::default() },
+            waited_until: now,
+        }
     }
 
     fn charge(&mut self, nanos: u64) {
@@ -54,16 +65,38 @@ impl Budget {
         if periods > 0 {
             self.spent = self.spent.saturating_sub(self.quota.saturating_mul(u64::from(periods)));
             self.period_start += PERIOD * periods;
+            self.counted.periods += 1;
         }
         let debt = u32::try_from(self.spent / self.quota).unwrap_or(u32::MAX);
-        (debt > 0).then(|| self.period_start + PERIOD * debt)
+        let until = (debt > 0).then(|| self.period_start + PERIOD * debt)?;
+        self.count(now, until);
+        Some(until)
+    }
+
+    fn count(&mut self, now: Instant, until: Instant) {
+        let wait = until.saturating_duration_since(self.waited_until.max(now)).as_nanos();
+        if wait > 0 {
+            self.counted.throttled_periods += 1;
+            self.counted.throttled_nanos += u64::try_from(wait).unwrap_or(u64::MAX);
+            self.waited_until = until;
+        }
     }
 }
 
 impl Cpu {
     pub(crate) fn new(limit_millis: Option<u64>) -> Self {
-        let budget = limit_millis.map(|millis| Mutex::new(Budget::new(millis, Instant::now())));
-        Self { used_nanos: AtomicU64::new(0), budget }
+        let budget = limit_millis.map(|millis| Budget::new(millis, Instant::now()));
+        Self { used_nanos: AtomicU64::new(0), budget: Mutex::new(budget) }
+    }
+
+    /// Another limit, from the next period on; what was counted goes on.
+    pub(crate) fn limit(&self, limit_millis: Option<u64>) {
+        let mut budget = self.budget.lock();
+        let new = limit_millis.map(|millis| Budget::new(millis, Instant::now()));
+        *budget = new.map(|new| match &*budget {
+            Some(old) => Budget { counted: old.counted, waited_until: old.waited_until, ..new },
+            None => new,
+        });
     }
 
     /// CPU time used so far.
@@ -71,15 +104,28 @@ impl Cpu {
         self.used_nanos.load(Ordering::Relaxed)
     }
 
+    /// How the limit held it back; none without a limit.
+    pub(crate) fn throttling(&self) -> Option<Throttling> {
+        self.budget.lock().as_ref().map(|budget| budget.counted)
+    }
+
+    /// Charges what `work` does on this thread.
+    pub(crate) fn spend<T>(&self, work: impl FnOnce() -> T) -> T {
+        let begun = thread_nanos();
+        let outcome = work();
+        self.charge(thread_nanos().saturating_sub(begun));
+        outcome
+    }
+
     fn charge(&self, nanos: u64) {
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
-        if let Some(budget) = &self.budget {
-            budget.lock().charge(nanos);
+        if let Some(budget) = &mut *self.budget.lock() {
+            budget.charge(nanos);
         }
     }
 
     fn blocked_until(&self) -> Option<Instant> {
-        self.budget.as_ref()?.lock().blocked_until(Instant::now())
+        self.budget.lock().as_mut()?.blocked_until(Instant::now())
     }
 }
 
@@ -146,6 +192,8 @@ mod tests {
         assert_eq!(budget.blocked_until(start), Some(start + PERIOD));
         budget.charge(50_000_000);
         assert_eq!(budget.blocked_until(start), Some(start + PERIOD * 3));
+        let waits = Throttling { periods: 1, throttled_periods: 2, throttled_nanos: 300_000_000 };
+        assert_eq!(budget.counted, waits, "a wait is counted once, however many wait");
         assert_eq!(budget.blocked_until(start + PERIOD * 3), None);
     }
 

@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Killed,
     /// [`Signal::Term`](wherry_runtime::Signal::Term), to what cannot hear it.
     Terminated,
+    /// `^C` was typed.
+    Interrupted,
     /// All of the node's instances are taken.
     NoRoom(String),
     /// Our side failed it.
@@ -33,7 +35,7 @@ impl Ending {
     /// What an error out of a guest's call means.
     pub(crate) fn of(error: &wasmtime::Error) -> Self {
         if let Some(I32Exit(code)) = error.downcast_ref::<I32Exit>() {
-            return Self::Code(code & 0xff);
+            return Self::Code(whole(*code));
         }
         if let Some(oom) = error.downcast_ref::<OutOfMemory>() {
             return Self::OutOfMemory(oom.to_string());
@@ -56,11 +58,17 @@ impl Ending {
             Self::OutOfMemory(text) => (137, true, Some(text)),
             Self::Killed => (137, false, None),
             Self::Terminated => (143, false, None),
+            Self::Interrupted => (130, false, None),
             Self::NoRoom(text) | Self::Host(text) => (128, false, Some(text)),
         };
         // The clock of the wall may step back between the two.
         Exit { code, oom_killed, message, started_at, finished_at: SystemTime::now().max(started_at) }
     }
+}
+
+/// A process has eight bits for its exit code. What has more would be cut to them, and 256 to a success: it is 255 instead.
+fn whole(code: i32) -> i32 {
+    if (0..=255).contains(&code) { code } else { 255 }
 }
 
 /// Cuts a text at [`MESSAGE_BYTES`], at a character's border.
@@ -79,8 +87,11 @@ mod tests {
 
     #[test]
     fn errors_become_endings() {
-        let exit = wasmtime::Error::from(I32Exit(259)).context("in main");
+        let exit = wasmtime::Error::from(I32Exit(3)).context("in main");
         assert_eq!(Ending::of(&exit), Ending::Code(3));
+        for code in [256, 259, -1, i32::MAX] {
+            assert_eq!(Ending::of(&wasmtime::Error::from(I32Exit(code))), Ending::Code(255), "{code} is no success");
+        }
         assert!(
             matches!(Ending::of(&wasmtime::Error::from(wasmtime::Trap::StackOverflow)), Ending::Trap(text) if text.contains("stack"))
         );

@@ -38,6 +38,8 @@ fn base() -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
+        // What WASI 0.3 is made of.
+        .wasm_component_model_async(true)
         .memory_init_cow(true)
         .max_wasm_stack(1 << 20)
         .async_stack_size(2 << 20)

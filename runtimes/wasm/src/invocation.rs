@@ -1,6 +1,7 @@
 //! What a guest is told about itself: its arguments and environment.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use wherry_runtime::ContainerSpec;
 
@@ -8,15 +9,27 @@ use wherry_runtime::ContainerSpec;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Invocation {
     pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
+    pub(crate) env: Arc<[(String, String)]>,
     pub(crate) cwd: Option<String>,
 }
 
 impl Invocation {
     pub(crate) fn of(spec: &ContainerSpec) -> Self {
         let cwd = spec.working_dir.as_ref().or(spec.image.working_dir.as_ref());
-        Self { args: args(spec), env: env(spec), cwd: cwd.map(|path| path.display().to_string()) }
+        Self { args: args(spec), env: env(spec).into(), cwd: cwd.map(|path| path.display().to_string()) }
     }
+}
+
+/// The export that a container names with its program, as in `app.wasm#export`; none where it names none.
+pub(crate) fn entry(spec: &ContainerSpec) -> Option<&str> {
+    let first = spec.command.first().or(spec.image.entrypoint.first())?;
+    entry_of(first)
+}
+
+/// The export after the `#` of `app.wasm#export`.
+pub(crate) fn entry_of(program: &str) -> Option<&str> {
+    let (path, entry) = program.split_once('#')?;
+    (path.ends_with(".wasm") && !entry.is_empty()).then_some(entry)
 }
 
 /// Kubernetes' rule: `command` replaces the image's entrypoint and its cmd, `args` its cmd. A Wasm artifact has no
@@ -49,4 +62,18 @@ fn env(spec: &ContainerSpec) -> Vec<(String, String)> {
         }
     }
     env
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_export_is_named_after_a_wasm_file_alone() {
+        assert_eq!(entry_of("/bin/app.wasm#run"), Some("run"));
+        assert_eq!(entry_of("app.wasm#wasi:cli/run"), Some("wasi:cli/run"));
+        for plain in ["app.wasm", "app.wasm#", "#run", "sh#x"] {
+            assert_eq!(entry_of(plain), None, "{plain}");
+        }
+    }
 }

@@ -11,17 +11,21 @@ use crate::engine::TABLE_ELEMENTS;
 /// Bytes held, and how many may be.
 #[derive(Debug)]
 struct Level {
-    limit: u64,
+    limit: AtomicU64,
     held: AtomicU64,
 }
 
 impl Level {
     fn new(limit: u64) -> Self {
-        Self { limit, held: AtomicU64::new(0) }
+        Self { limit: AtomicU64::new(limit), held: AtomicU64::new(0) }
+    }
+
+    fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Acquire)
     }
 
     fn take(&self, bytes: u64) -> bool {
-        let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit);
+        let more = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.limit());
         self.held.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
@@ -52,6 +56,16 @@ impl Memory {
         Arc::new(Self { own: Level::new(limit.unwrap_or(u64::MAX)), node })
     }
 
+    /// Another limit. Refused where more is held already.
+    pub(crate) fn limit(&self, limit: Option<u64>) -> Result<(), String> {
+        let (limit, held) = (limit.unwrap_or(u64::MAX), self.held());
+        if held > limit {
+            return Err(format!("attempting to set a memory limit ({limit}) below current usage ({held})"));
+        }
+        self.own.limit.store(limit, Ordering::Release);
+        Ok(())
+    }
+
     /// Bytes held now.
     pub(crate) fn held(&self) -> u64 {
         self.own.held.load(Ordering::Acquire)
@@ -61,13 +75,13 @@ impl Memory {
         if !self.own.take(bytes) {
             return Err(OutOfMemory {
                 wanted: self.held().saturating_add(bytes),
-                limit: self.own.limit,
+                limit: self.own.limit(),
                 of: "the container's limit",
             });
         }
         if !self.node.0.take(bytes) {
             self.own.give(bytes);
-            return Err(OutOfMemory { wanted: bytes, limit: self.node.0.limit, of: "the node's memory for Wasm" });
+            return Err(OutOfMemory { wanted: bytes, limit: self.node.0.limit(), of: "the node's memory for Wasm" });
         }
         Ok(())
     }

@@ -12,7 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
-use wherry_runtime::Mount;
+use wherry_runtime::{Handle, Mount};
+
+use crate::copy::Tree;
 
 /// The largest read-only file that is copied.
 const COPIED_BYTES: u64 = 16 << 20;
@@ -44,6 +46,8 @@ struct Preopen {
     source: PathBuf,
     target: String,
     permissions: FsPerms,
+    /// Keeps open what `source` names.
+    _handle: Option<Handle>,
 }
 
 impl Mounts {
@@ -63,6 +67,7 @@ impl Mounts {
                     source: mount.source.clone(),
                     target: mount.target.display().to_string(),
                     permissions: if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite },
+                    _handle: mount.handle.clone(),
                 });
             } else {
                 files.entry(mount.target.parent().unwrap_or(Path::new("/")).to_owned()).or_default().push(mount);
@@ -90,7 +95,7 @@ impl Mounts {
             let named =
                 |error: io::Error| io::Error::new(error.kind(), format!("mount {}: {error}", file.target.display()));
             if !file.read_only {
-                fs::hard_link(&file.source, &place).map_err(named)?;
+                link(file, &place).map_err(named)?;
             } else if fs::metadata(&file.source).map_err(named)?.len() <= COPIED_BYTES {
                 fs::copy(&file.source, &place).map_err(named)?;
             } else {
@@ -101,16 +106,48 @@ impl Mounts {
             }
         }
         let writable = files.iter().any(|file| !file.read_only);
-        Ok(Preopen { source, target, permissions: if writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly } })
+        Ok(Preopen {
+            source,
+            target,
+            permissions: if writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly },
+            _handle: None,
+        })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.preopens.len()
     }
 
     /// Opens them for one instance.
     pub(crate) fn open(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
-        for Preopen { source, target, permissions } in &self.preopens {
+        for Preopen { source, target, permissions, .. } in &self.preopens {
             wasi.preopened_dir(source, target, *permissions)
                 .map_err(|error| error.context(format!("mount {target}")))?;
         }
         Ok(())
+    }
+
+    /// Opens them for a copy.
+    pub(crate) fn tree(&self) -> io::Result<Tree> {
+        let mut tree = Tree::new();
+        for Preopen { source, target, permissions, .. } in &self.preopens {
+            tree.add(source, target.clone(), matches!(permissions, FsPerms::ReadWrite))?;
+        }
+        Ok(tree)
+    }
+}
+
+/// Another link to a mounted file: to the open one where there is one, since its path may be a mount point, and none leads into
+/// another filesystem.
+fn link(file: &Mount, place: &Path) -> io::Result<()> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+    use std::os::fd::{AsFd as _, AsRawFd as _};
+    match &file.handle {
+        Some(handle) => {
+            let open = format!("/proc/self/fd/{}", handle.0.as_fd().as_raw_fd());
+            Ok(linkat(CWD, open, CWD, place, AtFlags::SYMLINK_FOLLOW)?)
+        }
+        None => fs::hard_link(&file.source, place),
     }
 }
 
@@ -136,8 +173,12 @@ mod tests {
         fs::create_dir(at("volume")).unwrap();
         fs::write(at("hosts"), "127.0.0.1 localhost").unwrap();
         fs::write(at("log"), "").unwrap();
-        let mount =
-            |source: &str, target: &str, read_only| Mount { source: at(source), target: target.into(), read_only };
+        let mount = |source: &str, target: &str, read_only| Mount {
+            source: at(source),
+            target: target.into(),
+            read_only,
+            ..Mount::default()
+        };
         let mounts = [
             mount("volume", "/data", true),
             mount("hosts", "/etc/hosts", true),
@@ -152,6 +193,15 @@ mod tests {
         assert_eq!(fs::read_to_string(at("log")).unwrap(), "done");
         drop(made);
         assert!(!at("staging").exists() && at("log").exists());
+
+        // A file that is known by a handle alone.
+        let handle = Handle(std::sync::Arc::new(fs::File::open(at("log")).unwrap()));
+        let held = Mount { handle: Some(handle), ..mount("elsewhere", "/x/log", false) };
+        fs::write(at("elsewhere"), "").unwrap();
+        let made = Mounts::prepare(&[held], at("staging")).unwrap();
+        fs::write(made.preopens[0].source.join("log"), "again").unwrap();
+        assert_eq!(fs::read_to_string(at("log")).unwrap(), "again");
+        drop(made);
 
         let missing = Mounts::prepare(&[mount("none", "/x", false)], at("staging")).err().unwrap();
         assert!(missing.to_string().contains("/x"), "{missing}");

@@ -19,6 +19,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily};
@@ -30,6 +31,7 @@ use wherry_runtime::{PodNetwork, SocketFamily};
 pub(crate) use connect::{connect, resolve};
 
 use crate::state::ComponentState;
+use crate::traffic::Counter;
 
 /// Names the data that the socket functions work on.
 pub(crate) struct PodSockets;
@@ -38,6 +40,9 @@ pub(crate) struct PodSockets;
 pub(crate) struct SocketsView<'a> {
     pub(crate) table: &'a mut ResourceTable,
     pub(crate) network: &'a Arc<dyn PodNetwork>,
+    pub(crate) traffic: &'a Arc<Counter>,
+    /// One for each socket that the container may still have.
+    pub(crate) permits: &'a Arc<Semaphore>,
 }
 
 /// Puts these functions into the place of wasmtime-wasi's.
@@ -50,6 +55,13 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
     ip_name_lookup::add_to_linker::<ComponentState, PodSockets>(linker, ComponentState::sockets)?;
     linker.allow_shadowing(false);
     Ok(())
+}
+
+impl SocketsView<'_> {
+    /// Held by a socket of the guest's for as long as it is there.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, ErrorCode> {
+        Arc::clone(self.permits).try_acquire_owned().map_err(|_| ErrorCode::NewSocketLimit)
+    }
 }
 
 impl network::Host for SocketsView<'_> {

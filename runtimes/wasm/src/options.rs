@@ -23,10 +23,16 @@ pub struct Options {
     pub connections: usize,
     /// Outgoing `wasi:http` requests that one container has at once; more fail.
     pub outgoing_requests: usize,
-    /// Handles of one guest: sockets, streams, bodies, directories.
+    /// Handles of one instance: sockets, streams, bodies, files.
     pub handles: usize,
+    /// Files and directories that all instances of one container have open; more are refused.
+    pub files: usize,
+    /// Sockets that all instances of one container have; more are refused.
+    pub sockets: usize,
     /// The largest module or component that is read, bytes.
     pub image_bytes: u64,
+    /// Compiled code kept on disk, bytes; beyond, what was used least lately goes.
+    pub cache_bytes: u64,
 }
 
 impl Options {
@@ -43,8 +49,11 @@ impl Options {
             queued_requests: 1024,
             connections: 1024,
             outgoing_requests: 256,
-            handles: 16 << 10,
+            handles: share(open_files()),
+            files: share(open_files()),
+            sockets: share(open_files()),
             image_bytes: 128 << 20,
+            cache_bytes: 4 << 30,
         }
     }
 }
@@ -54,6 +63,16 @@ fn instances(ram: u64, max_map_count: u64) -> u32 {
     let by_memory = ram / (2 << 20);
     let by_mappings = max_map_count / 16 * 3;
     u32::try_from(by_memory.min(by_mappings).clamp(64, 16_000)).unwrap_or(64)
+}
+
+/// What one container may have of the files that this process may have open: sockets are files, too.
+fn share(open_files: u64) -> usize {
+    usize::try_from((open_files / 16).clamp(256, 16 << 10)).unwrap_or(256)
+}
+
+/// Files that this process may come to have open.
+fn open_files() -> u64 {
+    rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 fn ram_bytes() -> u64 {
@@ -77,5 +96,10 @@ mod tests {
         assert_eq!(instances(24 << 30, 65_530), 12_285, "bounded by mappings");
         assert_eq!(instances(1 << 30, 65_530), 512, "bounded by memory");
         assert_eq!(instances(0, 0), 64);
+    }
+
+    #[test]
+    fn no_guest_may_have_all_open_files() {
+        assert_eq!((share(20_000), share(1 << 20), share(256)), (1250, 16 << 10, 256));
     }
 }

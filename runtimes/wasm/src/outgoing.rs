@@ -29,6 +29,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 use wherry_runtime::PodNetwork;
 
 use crate::net;
+use crate::traffic::{Counted, Counter};
 
 /// Where the guest names no time limit, and the longest that it may name.
 const TIME_LIMIT: Duration = Duration::from_secs(600);
@@ -38,6 +39,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     network: Arc<dyn PodNetwork>,
+    traffic: Arc<Counter>,
     /// Requests that it may have at once.
     requests: Arc<Semaphore>,
 }
@@ -46,8 +48,8 @@ type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type Sent = Result<(Response<WasiBody>, Done), Error>;
 
 impl Outgoing {
-    pub(crate) fn new(network: Arc<dyn PodNetwork>, requests: usize) -> Self {
-        Self { network, requests: Arc::new(Semaphore::new(requests)) }
+    pub(crate) fn new(network: Arc<dyn PodNetwork>, traffic: Arc<Counter>, requests: usize) -> Self {
+        Self { network, traffic, requests: Arc::new(Semaphore::new(requests)) }
     }
 }
 
@@ -58,11 +60,11 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let network = Arc::clone(&self.network);
+        let (network, traffic) = (Arc::clone(&self.network), Arc::clone(&self.traffic));
         let permit = Arc::clone(&self.requests).try_acquire_owned();
         Box::new(async move {
             let permit = permit.map_err(|_| Error::ConnectionLimitReached)?;
-            send(network, request, Limits::of(options), permit).await
+            send(network, traffic, request, Limits::of(options), permit).await
         })
     }
 }
@@ -87,13 +89,15 @@ impl Limits {
 
 async fn send(
     network: Arc<dyn PodNetwork>,
+    traffic: Arc<Counter>,
     mut request: Request<WasiBody>,
     limits: Limits,
     permit: OwnedSemaphorePermit,
 ) -> Sent {
     let target = Target::of(request.uri())?;
-    let stream =
-        timeout(limits.connect, target.connect(network.as_ref())).await.map_err(|_| Error::ConnectionTimeout)??;
+    let stream = timeout(limits.connect, target.connect(network.as_ref(), traffic))
+        .await
+        .map_err(|_| Error::ConnectionTimeout)??;
     // What goes to the server itself names the path alone.
     let path = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
@@ -137,9 +141,10 @@ impl Target {
         Ok(Self { host: host.to_owned(), port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }), tls })
     }
 
-    async fn connect(&self, network: &dyn PodNetwork) -> Result<Box<dyn Stream>, Error> {
+    async fn connect(&self, network: &dyn PodNetwork, traffic: Arc<Counter>) -> Result<Box<dyn Stream>, Error> {
         let ips = net::resolve(network, &self.host).await.map_err(unresolved)?;
         let stream = net::connect(network, &ips, self.port).await.map_err(unconnected)?;
+        let stream = Counted::new(stream, traffic);
         if !self.tls {
             return Ok(Box::new(stream));
         }

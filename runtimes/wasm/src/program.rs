@@ -2,29 +2,43 @@
 
 use std::path::Path;
 
+use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, Module};
-use wasmtime_wasi::p2::bindings::CommandPre;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi::{p2, p3};
+use wasmtime_wasi_http::handler::ProxyPre;
+use wasmtime_wasi_http::{p2 as http2, p3 as http3};
 
+use crate::imports::{self, listed};
 use crate::state::{ComponentState, Linkers, ModuleState};
 
 /// What every refusal ends with.
-const ACCEPTED: &str = "accepted are components of WASI 0.2 that export wasi:http/incoming-handler or wasi:cli/run, and core modules of \
+const ACCEPTED: &str = "accepted are components of WASI 0.2 or 0.3 that export wasi:http's handler or wasi:cli/run, and core modules of \
                         WASI preview 1 that export _start";
-
-/// Packages of interfaces that a component may import.
-const OFFERED: [&str; 7] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
 /// A program, compiled, linked and ready to be instantiated.
 pub(crate) enum Program {
     /// A component that is served.
     Served(ProxyPre<ComponentState>),
     /// A component that runs to its end.
-    Command(CommandPre<ComponentState>),
+    Command(Command),
     /// A core module that runs to its end.
-    Module(wasmtime::InstancePre<ModuleState>),
+    Module(ModuleProgram),
+}
+
+/// A component that runs to its end, by the version of its world or by a function of its own.
+pub(crate) enum Command {
+    P2(p2::bindings::CommandPre<ComponentState>),
+    P3(p3::bindings::CommandPre<ComponentState>),
+    Function(component::InstancePre<ComponentState>, component::ComponentExportIndex),
+}
+
+/// A core module and which of its functions is run.
+pub(crate) struct ModuleProgram {
+    pub(crate) pre: wasmtime::InstancePre<ModuleState>,
+    pub(crate) entry: String,
+    /// A reactor: this is called before the entry.
+    pub(crate) initialize: bool,
 }
 
 /// An image that can never run, and why.
@@ -99,68 +113,139 @@ pub(crate) enum Mapped {
 }
 
 impl Program {
-    /// Finds the world of compiled code and links it.
-    pub(crate) fn link(linkers: &Linkers, code: &Mapped) -> Result<Self, Invalid> {
+    /// Finds the world of compiled code and links it. `entry` is the export to run instead of the usual one.
+    pub(crate) fn link(linkers: &Linkers, code: &Mapped, entry: Option<&str>) -> Result<Self, Invalid> {
         match code {
-            Mapped::Module(module) => Self::link_module(linkers, module),
-            Mapped::Component(component) => Self::link_component(linkers, component),
+            Mapped::Module(module) => Self::link_module(linkers, module, entry),
+            Mapped::Component(component) => Self::link_component(linkers, component, entry),
         }
     }
 
-    fn link_module(linkers: &Linkers, module: &Module) -> Result<Self, Invalid> {
-        let unknown = module.imports().filter(|import| import.module() != "wasi_snapshot_preview1");
-        let unknown: Vec<String> = unknown.map(|import| format!("{}.{}", import.module(), import.name())).collect();
+    /// The component that it is; none where it is a core module.
+    pub(crate) fn component(&self) -> Option<&component::InstancePre<ComponentState>> {
+        match self {
+            Self::Served(ProxyPre::P2(pre)) => Some(pre.instance_pre()),
+            Self::Served(ProxyPre::P3(pre)) => Some(pre.instance_pre()),
+            Self::Command(Command::P2(pre)) => Some(pre.instance_pre()),
+            Self::Command(Command::P3(pre)) => Some(pre.instance_pre()),
+            Self::Command(Command::Function(pre, _)) => Some(pre),
+            Self::Module(_) => None,
+        }
+    }
+
+    fn link_module(linkers: &Linkers, module: &Module, entry: Option<&str>) -> Result<Self, Invalid> {
+        let known = |import: &wasmtime::ImportType<'_>| {
+            import.module() == PREVIEW_1 && linkers.preview_1.contains(import.name())
+        };
+        let unknown = module.imports().filter(|import| !known(import));
+        let unknown: Vec<String> = unknown.map(|import| imports::of_module(import.module(), import.name())).collect();
         refuse_imports(&unknown)?;
-        let start = module.get_export("_start").and_then(|export| export.func().cloned());
-        if !start.is_some_and(|start| start.params().len() == 0 && start.results().len() == 0) {
+        let is_plain = |name: &str| {
+            let function = module.get_export(name).and_then(|export| export.func().cloned());
+            function.is_some_and(|function| function.params().len() == 0 && function.results().len() == 0)
+        };
+        let entry = entry.unwrap_or("_start");
+        if !is_plain(entry) {
             let exports: Vec<&str> = module.exports().map(|export| export.name()).collect();
-            return Err(Invalid(format!("the module exports no function _start (it exports {})", listed(&exports))));
+            return Err(Invalid(format!(
+                "the module exports no function {entry} without parameters and results (it exports {})",
+                listed(&exports)
+            )));
         }
         let pre = linkers
             .module
             .instantiate_pre(module)
             .map_err(|error| Invalid(format!("the module does not link: {error:#}")))?;
-        Ok(Self::Module(pre))
+        let initialize = entry != "_start" && is_plain("_initialize");
+        Ok(Self::Module(ModuleProgram { pre, entry: entry.to_owned(), initialize }))
     }
 
-    fn link_component(linkers: &Linkers, component: &Component) -> Result<Self, Invalid> {
+    fn link_component(linkers: &Linkers, component: &Component, entry: Option<&str>) -> Result<Self, Invalid> {
         let (engine, ty) = (component.engine(), component.component_type());
-        let imports = ty.imports(engine).map(|(name, item)| (name, item.ty));
+        let items = ty.imports(engine).map(|(name, item)| (name, item.ty));
         // A type alone asks nothing of the host.
-        let needed = imports.filter(|(_, item)| !matches!(item, component::types::ComponentItem::Type(_)));
-        let unknown: Vec<String> =
-            needed.filter(|(name, _)| !is_offered(name)).map(|(name, _)| name.to_owned()).collect();
+        let needed = items.filter(|(_, item)| !matches!(item, ComponentItem::Type(_)));
+        let unknown: Vec<String> = needed
+            .filter(|(name, _)| !imports::is_offered(name))
+            .map(|(name, item)| imports::of_component(engine, name, &item))
+            .collect();
         refuse_imports(&unknown)?;
         let exports: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-        let exported = |interface: &str| exports.iter().any(|name| is_version_0_2(name, interface));
-        let world = (exported("wasi:http/incoming-handler"), exported("wasi:cli/run"));
-        if world == (true, true) {
-            let text =
-                "the component exports both wasi:http/incoming-handler and wasi:cli/run: which one to run is not clear";
-            return Err(Invalid(text.into()));
-        }
-        if world == (false, false) {
-            return Err(Invalid(format!(
-                "the component exports neither of the worlds that can be run (it exports {})",
-                listed(&exports)
-            )));
-        }
         let unlinked = |error: wasmtime::Error| Invalid(format!("the component does not link: {error:#}"));
+        let world = World::of(&exports, entry);
+        if let Err(None) = world
+            && let Some(function) = entry.and_then(|entry| plain_function(component, &ty, entry))
+        {
+            let pre = linkers.component.instantiate_pre(component).map_err(unlinked)?;
+            return Ok(Self::Command(Command::Function(pre, function)));
+        }
+        let world = world.map_err(|several| match several {
+            Some(several) => Invalid(format!(
+                "the component exports {}: which one to run is not clear; name it, as in command: [\"app.wasm#wasi:cli/run\"]",
+                several.join(" and ")
+            )),
+            None => Invalid(format!(
+                "the component exports neither of the worlds that can be run{} (it exports {})",
+                entry.map(|entry| format!(", nor a function {entry} without parameters")).unwrap_or_default(),
+                listed(&exports)
+            )),
+        })?;
         let pre = linkers.component.instantiate_pre(component).map_err(unlinked)?;
-        match world {
-            (true, _) => ProxyPre::new(pre).map(Self::Served).map_err(unlinked),
-            _ => CommandPre::new(pre).map(Self::Command).map_err(unlinked),
+        Ok(match world {
+            World::Http2 => Self::Served(ProxyPre::P2(http2::bindings::ProxyPre::new(pre).map_err(unlinked)?)),
+            World::Http3 => Self::Served(ProxyPre::P3(http3::bindings::ServicePre::new(pre).map_err(unlinked)?)),
+            World::Run2 => Self::Command(Command::P2(p2::bindings::CommandPre::new(pre).map_err(unlinked)?)),
+            World::Run3 => Self::Command(Command::P3(p3::bindings::CommandPre::new(pre).map_err(unlinked)?)),
+        })
+    }
+}
+
+/// The module name of preview 1.
+pub(crate) const PREVIEW_1: &str = "wasi_snapshot_preview1";
+
+/// How a component is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum World {
+    Http2,
+    Http3,
+    Run2,
+    Run3,
+}
+
+impl World {
+    /// Newest first of each interface.
+    pub(crate) const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Http3, "wasi:http/handler", "0.3."),
+        (Self::Http2, "wasi:http/incoming-handler", "0.2."),
+        (Self::Run3, "wasi:cli/run", "0.3."),
+        (Self::Run2, "wasi:cli/run", "0.2."),
+    ];
+
+    /// The world among `exports`, or the one that `entry` names (`wasi:cli/run` or `run`). Fails with those that it can't
+    /// choose from, if any.
+    fn of(exports: &[&str], entry: Option<&str>) -> Result<Self, Option<Vec<&'static str>>> {
+        let named = |interface: &str| {
+            entry.is_none_or(|entry| {
+                entry == interface || interface.rsplit_once('/').is_some_and(|(_, last)| last == entry)
+            })
+        };
+        let mut found = Self::ALL.iter().filter(|(_, interface, line)| {
+            named(interface) && exports.iter().any(|name| imports::is_version(name, interface, line))
+        });
+        let Some((world, interface, _)) = found.next() else { return Err(None) };
+        let package = |interface: &str| interface.split('/').next().map(str::to_owned);
+        match found.find(|(_, other, _)| package(other) != package(interface)) {
+            Some((_, other, _)) => Err(Some(vec![interface, other])),
+            None => Ok(*world),
         }
     }
 }
 
-fn is_offered(import: &str) -> bool {
-    let version = import.split_once('@').map_or("", |(_, version)| version);
-    OFFERED.iter().any(|package| import.starts_with(package)) && version.starts_with("0.2.")
-}
-
-fn is_version_0_2(name: &str, interface: &str) -> bool {
-    name.split_once('@').is_some_and(|(exported, version)| exported == interface && version.starts_with("0.2."))
+/// A function of the component's own that takes nothing.
+fn plain_function(component: &Component, ty: &types::Component, name: &str) -> Option<component::ComponentExportIndex> {
+    let export = ty.get_export(component.engine(), name)?;
+    let ComponentItem::ComponentFunc(function) = export.ty else { return None };
+    (function.params().len() == 0).then(|| component.get_export_index(None, name)).flatten()
 }
 
 fn refuse_imports(unknown: &[String]) -> Result<(), Invalid> {
@@ -168,16 +253,6 @@ fn refuse_imports(unknown: &[String]) -> Result<(), Invalid> {
         return Ok(());
     }
     Err(Invalid(format!("it imports what this node does not offer: {}", listed(unknown))))
-}
-
-fn listed(names: &[impl AsRef<str>]) -> String {
-    const SHOWN: usize = 10;
-    let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
-    match names.len() {
-        0 => "nothing".into(),
-        more if more > SHOWN => format!("{} and {} more", shown.join(", "), more - SHOWN),
-        _ => shown.join(", "),
-    }
 }
 
 #[cfg(test)]
@@ -197,12 +272,17 @@ mod tests {
     }
 
     #[test]
-    fn offered_interfaces() {
-        assert!(is_offered("wasi:http/types@0.2.3") && is_offered("wasi:io/streams@0.2.12"));
-        assert!(
-            !is_offered("wasi:http/types@0.3.0")
-                && !is_offered("wasi:keyvalue/store@0.2.0")
-                && !is_offered("get-answer")
-        );
+    fn a_world_is_chosen_by_the_exports_or_by_name() {
+        let (http2, run2) = ("wasi:http/incoming-handler@0.2.3", "wasi:cli/run@0.2.3");
+        let (http3, run3) = ("wasi:http/handler@0.3.0", "wasi:cli/run@0.3.0");
+        assert_eq!(World::of(&[http2], None), Ok(World::Http2));
+        assert_eq!(World::of(&["other", http2, http3], None), Ok(World::Http3), "the newest");
+        assert_eq!(World::of(&[run2, run3], None), Ok(World::Run3));
+        assert_eq!(World::of(&["other"], None), Err(None));
+        assert_eq!(World::of(&[http2, run2], None), Err(Some(vec!["wasi:http/incoming-handler", "wasi:cli/run"])));
+        assert_eq!(World::of(&[http2, run2], Some("wasi:cli/run")), Ok(World::Run2));
+        assert_eq!(World::of(&[http2, run2], Some("incoming-handler")), Ok(World::Http2));
+        assert_eq!(World::of(&[http2], Some("run")), Err(None));
+        assert_eq!(World::of(&["wasi:http/handler@0.3.0-rc-2025-09-16"], None), Err(None), "a draft");
     }
 }

@@ -13,6 +13,7 @@ use wherry_runtime::{Image, ImageKind, RuntimeError};
 use crate::Options;
 use crate::cache::Cache;
 use crate::engine;
+use crate::imports::Offered;
 use crate::program::{Encoding, Invalid, Program};
 use crate::state::Linkers;
 
@@ -22,10 +23,13 @@ const KEPT_UNUSED: usize = 256;
 /// The answer for a digest: known for good, either way.
 type Prepared = Result<Arc<Program>, Invalid>;
 
+/// A layer's digest, and the export that is run instead of the usual one.
+type Key = (String, Option<String>);
+
 /// All programs of this node.
 pub(crate) struct Programs {
     shared: Arc<Compiler>,
-    known: Mutex<HashMap<String, Arc<OnceCell<Prepared>>>>,
+    known: Mutex<HashMap<Key, Arc<OnceCell<Prepared>>>>,
     threads: rayon::ThreadPool,
     /// As many jobs as there are threads: more would only queue.
     jobs: Arc<Semaphore>,
@@ -44,7 +48,7 @@ type Machinery = String;
 
 impl Programs {
     pub(crate) fn new(engine: &Engine, options: &Options) -> Result<Self, Machinery> {
-        let cache = Cache::open(&options.cache_dir, engine)
+        let cache = Cache::open(&options.cache_dir, engine, options.cache_bytes)
             .map_err(|error| format!("the cache of compiled code at {}: {error}", options.cache_dir.display()))?;
         let linkers = Linkers::new(engine).map_err(|error| format!("the WASI host: {error:#}"))?;
         let threads = engine::compiler_threads(options).map_err(|error| format!("the compiler's threads: {error}"))?;
@@ -59,7 +63,7 @@ impl Programs {
 
     /// The program of an image. Callers for one digest share one compilation; when all of them have given up, its result
     /// is still kept on disk.
-    pub(crate) async fn get(&self, image: &Image) -> Result<Arc<Program>, RuntimeError> {
+    pub(crate) async fn get(&self, image: &Image, entry: Option<&str>) -> Result<Arc<Program>, RuntimeError> {
         let [layer] = image.layers.as_slice() else {
             let text = format!("{}: a Wasm image has one layer, this one has {}", image.reference, image.layers.len());
             return Err(RuntimeError::InvalidImage(text));
@@ -74,15 +78,27 @@ impl Programs {
             );
             return Err(RuntimeError::InvalidImage(text));
         }
-        let cell = self.cell(&layer.digest);
-        let prepared =
-            cell.get_or_try_init(|| self.prepare(&layer.digest, &layer.path)).await.map_err(RuntimeError::Failed)?;
+        let cell = self.cell((layer.digest.clone(), entry.map(str::to_owned)));
+        let prepared = cell
+            .get_or_try_init(|| self.prepare(&layer.digest, &layer.path, entry))
+            .await
+            .map_err(RuntimeError::Failed)?;
         prepared.clone().map_err(|invalid| RuntimeError::InvalidImage(format!("{}: {invalid}", image.reference)))
     }
 
-    fn cell(&self, digest: &str) -> Arc<OnceCell<Prepared>> {
+    pub(crate) fn offered(&self) -> Offered {
+        Offered::new(&self.shared.linkers.preview_1)
+    }
+
+    /// Forgets a layer. What runs of it goes on.
+    pub(crate) fn forget(&self, digest: &str) {
+        self.known.lock().retain(|(known, _), _| known != digest);
+        self.shared.cache.forget(digest);
+    }
+
+    fn cell(&self, key: Key) -> Arc<OnceCell<Prepared>> {
         let mut known = self.known.lock();
-        if known.len() >= KEPT_UNUSED && !known.contains_key(digest) {
+        if known.len() >= KEPT_UNUSED && !known.contains_key(&key) {
             known.retain(|_, cell| {
                 let used = cell
                     .get()
@@ -90,15 +106,16 @@ impl Programs {
                 used || Arc::strong_count(cell) > 1
             });
         }
-        Arc::clone(known.entry(digest.to_owned()).or_default())
+        Arc::clone(known.entry(key).or_default())
     }
 
-    async fn prepare(&self, digest: &str, path: &Path) -> Result<Prepared, Machinery> {
+    async fn prepare(&self, digest: &str, path: &Path, entry: Option<&str>) -> Result<Prepared, Machinery> {
+        let entry = entry.map(str::to_owned);
         let permit = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_| "the runtime is shut down".to_owned())?;
         let (answer, answered) = oneshot::channel();
         let (compiler, digest, path) = (Arc::clone(&self.shared), digest.to_owned(), path.to_owned());
         self.threads.spawn(move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| compiler.prepare(&digest, &path)));
+            let outcome = catch_unwind(AssertUnwindSafe(|| compiler.prepare(&digest, &path, entry.as_deref())));
             let outcome = outcome.unwrap_or_else(|_| {
                 Ok(Err(Invalid("the compiler failed on it (this is a bug of the compiler)".into())))
             });
@@ -111,12 +128,12 @@ impl Programs {
 }
 
 impl Compiler {
-    fn prepare(&self, digest: &str, path: &Path) -> Result<Prepared, Machinery> {
+    fn prepare(&self, digest: &str, path: &Path, entry: Option<&str>) -> Result<Prepared, Machinery> {
         let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Encoding::of(&bytes).and_then(|encoding| self.program(encoding, digest, &bytes).map(Arc::new)))
+        Ok(Encoding::of(&bytes).and_then(|encoding| self.program(encoding, digest, &bytes, entry).map(Arc::new)))
     }
 
-    fn program(&self, encoding: Encoding, digest: &str, bytes: &[u8]) -> Result<Program, Invalid> {
+    fn program(&self, encoding: Encoding, digest: &str, bytes: &[u8], entry: Option<&str>) -> Result<Program, Invalid> {
         let found = self.cache.find(digest).and_then(|code| encoding.map(&self.engine, &code).ok());
         let mapped = match found {
             Some(mapped) => mapped,
@@ -132,6 +149,6 @@ impl Compiler {
                 }
             }
         };
-        Program::link(&self.linkers, &mapped)
+        Program::link(&self.linkers, &mapped, entry)
     }
 }

@@ -8,23 +8,31 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::future::join_all;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, ExecOutput, Exit, Image, Output, Runtime, RuntimeError, RuntimeInfo,
-    Signal, Stats,
+    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Limits, MemoryUse, Output, Runtime,
+    RuntimeError, RuntimeInfo, Signal, Stats, Streams,
 };
 
 use crate::account::Account;
 use crate::container::Container;
+use crate::copy::Copies;
 use crate::cpu::Cpu;
 use crate::engine::{self, Ticker};
-use crate::invocation::Invocation;
+use crate::exec::exec;
+use crate::files::OpenFiles;
+use crate::imports::Offered;
+use crate::invocation::{self, Invocation};
 use crate::memory::{Memory, NodeMemory};
 use crate::mounts::{self, Mounts};
 use crate::options::Options;
 use crate::outgoing::Outgoing;
+use crate::program::Program;
 use crate::programs::Programs;
 use crate::state::Environment;
 use crate::stdio::Stdio;
+use crate::streams::Wiring;
+use crate::traffic::Counter;
 
 /// Version of wasmtime that this crate is built with; the workspace's manifest pins the major.
 /// The major version of the engine, which decides what code its cache can hold.
@@ -34,6 +42,7 @@ pub const WASMTIME_VERSION: &str = "48";
 pub struct WasmRuntime {
     options: Arc<Options>,
     programs: Programs,
+    copies: Copies,
     node_memory: Arc<NodeMemory>,
     ticker: Ticker,
     /// Mounted files are staged here; this runtime's alone.
@@ -58,11 +67,23 @@ impl WasmRuntime {
             node_memory: NodeMemory::new(options.memory_bytes),
             options: Arc::new(options),
             programs,
+            copies: Copies::new(),
             ticker,
             staging,
             containers: Mutex::default(),
             guests: Some(guests),
         }))
+    }
+
+    /// What guests may import.
+    #[must_use]
+    pub fn offered(&self) -> Offered {
+        self.programs.offered()
+    }
+
+    /// Forgets what was compiled of an image's layer, on disk and in memory. Running containers keep theirs.
+    pub fn forget(&self, digest: &str) {
+        self.programs.forget(digest);
     }
 
     /// Ends every container at once and waits until all their output is handed over.
@@ -85,23 +106,28 @@ impl WasmRuntime {
             .ok_or_else(|| RuntimeError::Failed("the runtime is shut down".into()))
     }
 
-    async fn environment(&self, spec: &ContainerSpec) -> Result<Environment, RuntimeError> {
+    async fn environment(&self, spec: &ContainerSpec, stdio: Arc<Stdio>) -> Result<Environment, RuntimeError> {
         let (mounts, staging) = (spec.mounts.clone(), self.staging.join(&spec.id.0));
         let mounts = self.guests()?.spawn_blocking(move || Mounts::prepare(&mounts, staging)).await;
         let mounts = mounts
             .map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?
             .map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
+        let traffic = Arc::<Counter>::default();
         Ok(Environment {
+            own_bytes: own_bytes(spec),
             account: Account {
                 memory: Memory::new(spec.limits.memory_bytes, Arc::clone(&self.node_memory)),
                 cpu: Arc::new(Cpu::new(spec.limits.cpu_millis)),
-                stdio: Stdio::new(),
+                stdio,
+                traffic: Arc::clone(&traffic),
                 pulse: self.ticker.pulse(),
             },
             invocation: Invocation::of(spec),
-            mounts,
+            mounts: Arc::new(mounts),
             network: Arc::clone(&spec.network),
-            outgoing: Outgoing::new(Arc::clone(&spec.network), self.options.outgoing_requests),
+            files: OpenFiles::new(self.options.files),
+            sockets: Arc::new(Semaphore::new(self.options.sockets)),
+            outgoing: Outgoing::new(Arc::clone(&spec.network), traffic, self.options.outgoing_requests),
             handles: self.options.handles,
         })
     }
@@ -127,7 +153,8 @@ impl Runtime for WasmRuntime {
     }
 
     async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
-        self.programs.get(image).await.map(drop)
+        let entry = image.entrypoint.first().and_then(|program| invocation::entry_of(program));
+        self.programs.get(image, entry).await.map(drop)
     }
 
     async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError> {
@@ -135,13 +162,18 @@ impl Runtime for WasmRuntime {
         if let Some(known) = self.containers.lock().get(&spec.id) {
             return taken(known);
         }
-        if spec.stdin || spec.tty {
-            return Err(RuntimeError::InvalidSpec("stdin and tty: a Wasm container has neither".into()));
+        let program = self.programs.get(&spec.image, invocation::entry(&spec)).await?;
+        if matches!(&*program, Program::Served(_)) && (spec.stdin || spec.tty) {
+            let text = "stdin and tty: a component that is served (wasi:http/incoming-handler) has neither";
+            return Err(RuntimeError::InvalidSpec(text.into()));
         }
-        let program = self.programs.get(&spec.image).await?;
-        let environment = self.environment(&spec).await?;
+        let wiring = {
+            let _guests = self.guests()?.enter();
+            Wiring::of_container(spec.stdin, spec.stdin_once, spec.tty)?
+        };
+        let environment = self.environment(&spec, Arc::clone(&wiring.stdio)).await?;
         let id = spec.id.clone();
-        let container = Arc::new(Container::new(spec, program, environment, output));
+        let container = Arc::new(Container::new(spec, program, environment, wiring, output));
         match self.containers.lock().entry(id) {
             Entry::Occupied(known) => taken(known.get()),
             Entry::Vacant(place) => {
@@ -187,14 +219,55 @@ impl Runtime for WasmRuntime {
         Err(RuntimeError::NotFound(id.clone()))
     }
 
-    async fn exec(&self, id: &ContainerId, _: &[String], _: usize) -> Result<ExecOutput, RuntimeError> {
-        self.find(id)?;
-        Err(RuntimeError::Unsupported("exec in a Wasm container: it has no other programs to run".into()))
+    async fn exec(
+        &self,
+        id: &ContainerId,
+        command: &[String],
+        tty: bool,
+        streams: Streams,
+    ) -> Result<i32, RuntimeError> {
+        exec(&self.find(id)?, self.guests()?, &self.copies, command, tty, streams).await
+    }
+
+    async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError> {
+        self.find(id)?.attach(streams).await
+    }
+
+    async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
+        let container = self.find(id)?;
+        let account = &container.environment().account;
+        account.memory.limit(limits.memory_bytes).map_err(RuntimeError::InvalidSpec)?;
+        account.cpu.limit(limits.cpu_millis);
+        Ok(())
     }
 
     async fn stats(&self, id: &ContainerId) -> Result<Stats, RuntimeError> {
         let container = self.find(id)?;
-        let account = &container.environment().account;
-        Ok(Stats { cpu_nanos: account.cpu.used_nanos(), memory_working_set_bytes: account.memory.held() })
+        let Some(started_at) = container.started_at() else {
+            return Err(container.wrong_state(container.state_name(), "only a running container uses anything"));
+        };
+        let environment = container.environment();
+        let account = &environment.account;
+        let held = account.memory.held() + environment.own_bytes + account.stdio.held();
+        Ok(Stats {
+            started_at: Some(started_at),
+            cpu_nanos: account.cpu.used_nanos(),
+            throttling: account.cpu.throttling(),
+            memory: MemoryUse { usage: held, working_set: held, rss: held, ..MemoryUse::default() },
+            traffic: Some(account.traffic.read()),
+        })
     }
+
+    async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
+        // A guest writes to its mounts alone, and they are volumes.
+        self.find(id).map(|_| DiskUse::default())
+    }
+}
+
+/// What the node holds for a container beside its instances: itself, and what its guest is told.
+fn own_bytes(spec: &ContainerSpec) -> u64 {
+    let words = spec.command.iter().chain(&spec.args).map(String::len).sum::<usize>();
+    let env = spec.image.env.iter().chain(&spec.env).map(|(name, value)| name.len() + value.len()).sum::<usize>();
+    let own = size_of::<Container>() + size_of::<Environment>() + size_of::<Stdio>() + size_of::<Cpu>();
+    (own + words + env) as u64
 }

@@ -34,16 +34,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
 use wherry_runtime::{PodNetwork, RuntimeError, SocketFamily, SocketKind};
 
 use crate::Options;
 use crate::cpu::Metered;
 use crate::ending::Ending;
+use crate::handle::{self, BadRequest, engine};
 use crate::state::{ComponentState, Environment};
+use crate::traffic::Counted;
 
 /// The port of a component whose container declares none.
 const DEFAULT_PORT: u16 = 8080;
@@ -57,7 +57,7 @@ const FIRST_REQUEST: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 128;
 const BACKLOG: i32 = 4096;
 
-type Answer = Response<HyperOutgoingBody>;
+type Answer = Response<WasiBody>;
 
 /// A served container.
 pub(crate) struct Server {
@@ -107,12 +107,14 @@ pub(crate) async fn serve(
     term: CancellationToken,
 ) -> Ending {
     // A component that can't be instantiated at all fails at its start, not at its first request.
-    if let Err(error) = try_out(program, &environment).await {
+    let account = &environment.account;
+    let tried = try_out(program, &environment);
+    if let Err(error) = Metered::new(Arc::clone(&account.cpu), Arc::clone(&account.pulse), tried).await {
         return Ending::of(&error);
     }
     let (ended, mut end) = mpsc::channel(1);
     let server = Arc::new(Server {
-        program: program.clone(),
+        program: handle::share(program),
         environment,
         working: Arc::new(Semaphore::new(options.concurrent_requests)),
         waiting: AtomicUsize::new(0),
@@ -156,7 +158,7 @@ pub(crate) async fn serve(
 }
 
 async fn try_out(program: &ProxyPre<ComponentState>, environment: &Environment) -> wasmtime::Result<()> {
-    let mut store = environment.component_store(program.engine())?;
+    let mut store = environment.component_store(engine(program))?;
     program.instantiate_async(&mut store).await.map(drop)
 }
 
@@ -214,7 +216,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(true);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEAD_LIMIT);
     let account = &server.environment.account;
-    let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
+    let (cpu, pulse, traffic) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse), Arc::clone(&account.traffic));
     let (asked, opened) = (CancellationToken::new(), tokio::time::Instant::now());
     let first = asked.clone();
     let service = service_fn(move |request| {
@@ -223,7 +225,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
         async move { Ok::<_, std::convert::Infallible>(server.answer(request).await) }
     });
     let work = async {
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(Counted::new(stream, traffic)), service));
         let finish = async {
             closing.cancelled().await;
             // Its client connected while this container was in service, and is about to ask.
@@ -270,7 +272,7 @@ impl Server {
             }
             Ok(Err(code)) => {
                 task.detach();
-                self.environment.account.stdio.say(&format!("the handler answered with an error: {code:?}"));
+                self.environment.account.stdio.say(&format!("the handler answered with an error: {code}"));
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "the handler answered with an error\n")
             }
             Err(_) => match task.await {
@@ -298,17 +300,14 @@ impl Server {
     async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
-        answer: oneshot::Sender<Result<Answer, ErrorCode>>,
+        answer: oneshot::Sender<Result<Answer, String>>,
     ) -> Result<(), Ending> {
         let run = async {
-            let mut store = self.environment.component_store(self.program.engine())?;
-            let request = match store.data_mut().http().new_incoming_request(Scheme::Http, request) {
-                Ok(request) => request,
-                Err(error) => return Err(error.context(BadRequest)),
-            };
-            let answer = store.data_mut().http().new_response_outparam(answer)?;
-            let proxy = self.program.instantiate_async(&mut store).await?;
-            proxy.wasi_http_incoming_handler().call_handle(&mut store, request, answer).await
+            let mut store = self.environment.component_store(engine(&self.program))?;
+            match self.program.instantiate_async(&mut store).await? {
+                Proxy::P2(proxy) => handle::p2(&mut store, &proxy, request, answer).await,
+                Proxy::P3(proxy) => handle::p3(&mut store, &proxy, request, answer).await,
+            }
         };
         match run.await {
             Ok(()) => Ok(()),
@@ -350,10 +349,6 @@ enum Refused {
     /// The handler failed; it is said on stderr.
     Handler,
 }
-
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the request names no host")]
-struct BadRequest;
 
 /// One waiter less when dropped, whether it got its place or gave up.
 struct Left<'a>(&'a AtomicUsize);

@@ -1,20 +1,29 @@
 //! What a store holds for its guest, and the linkers that give a guest its host functions.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use wasmtime::component::{HasData, ResourceTable};
+use tokio::sync::Semaphore;
+use wasmtime::component::{HasData, Resource, ResourceTable};
 use wasmtime::{Engine, Store, component};
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::p3;
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wherry_runtime::{PodNetwork, Stream};
 
 use crate::account::Account;
+use crate::files::{self, Directories, OpenFiles};
 use crate::invocation::Invocation;
-use crate::memory::Claim;
+use crate::memory::{Claim, Memory, NodeMemory};
 use crate::mounts::Mounts;
 use crate::net::{self, PodSockets, SocketsView};
 use crate::outgoing::Outgoing;
+use crate::program::PREVIEW_1;
+use crate::settings;
+use crate::stdio::Stdio;
+use crate::traffic::Counter;
 
 /// Host memory that one host call may copy out of a guest.
 const HOSTCALL_BYTES: usize = 8 << 20;
@@ -28,12 +37,18 @@ pub(crate) struct ComponentState {
     http: WasiHttpCtx,
     outgoing: Outgoing,
     network: Arc<dyn PodNetwork>,
+    traffic: Arc<Counter>,
+    settings: Arc<[(String, String)]>,
+    files: Arc<OpenFiles>,
+    sockets: Arc<Semaphore>,
     claim: Claim,
 }
 
 /// The store's data of a core module.
 pub(crate) struct ModuleState {
-    wasi: WasiP1Ctx,
+    pub(crate) wasi: WasiP1Ctx,
+    pub(crate) files: Arc<OpenFiles>,
+    pub(crate) directories: Directories,
     claim: Claim,
 }
 
@@ -41,13 +56,41 @@ pub(crate) struct ModuleState {
 pub(crate) struct Environment {
     pub(crate) account: Account,
     pub(crate) invocation: Invocation,
-    pub(crate) mounts: Mounts,
+    pub(crate) mounts: Arc<Mounts>,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) outgoing: Outgoing,
+    pub(crate) files: Arc<OpenFiles>,
+    /// Sockets that it may have at once.
+    pub(crate) sockets: Arc<Semaphore>,
+    /// Handles of each of its instances.
     pub(crate) handles: usize,
+    /// Host memory that is held whether an instance runs or not.
+    pub(crate) own_bytes: u64,
 }
 
 impl Environment {
+    /// The same for a command beside the container: its mounts, network and limits, with streams and arguments of its own.
+    pub(crate) fn beside(&self, stdio: Arc<Stdio>, args: &[String]) -> Self {
+        let Account { memory, cpu, traffic, pulse, .. } = &self.account;
+        Self {
+            account: Account {
+                memory: Arc::clone(memory),
+                cpu: Arc::clone(cpu),
+                stdio,
+                traffic: Arc::clone(traffic),
+                pulse: Arc::clone(pulse),
+            },
+            invocation: Invocation { args: args.to_vec(), ..self.invocation.clone() },
+            mounts: Arc::clone(&self.mounts),
+            network: Arc::clone(&self.network),
+            outgoing: self.outgoing.clone(),
+            files: Arc::clone(&self.files),
+            sockets: Arc::clone(&self.sockets),
+            handles: self.handles,
+            own_bytes: self.own_bytes,
+        }
+    }
+
     /// A store for one instance of a component.
     pub(crate) fn component_store(&self, engine: &Engine) -> wasmtime::Result<Store<ComponentState>> {
         let state = ComponentState {
@@ -56,6 +99,10 @@ impl Environment {
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
             network: Arc::clone(&self.network),
+            traffic: Arc::clone(&self.account.traffic),
+            settings: Arc::clone(&self.invocation.env),
+            files: Arc::clone(&self.files),
+            sockets: Arc::clone(&self.sockets),
             claim: Claim::new(Arc::clone(&self.account.memory)),
         };
         let mut store = Store::new(engine, state);
@@ -69,23 +116,34 @@ impl Environment {
 
     /// A store for one instance of a core module.
     pub(crate) fn module_store(&self, engine: &Engine) -> wasmtime::Result<Store<ModuleState>> {
-        let state = ModuleState { wasi: self.wasi()?.build_p1(), claim: Claim::new(Arc::clone(&self.account.memory)) };
+        let mut wasi = self.wasi()?.build_p1();
+        let state = ModuleState {
+            directories: Directories::of_mounts(&mut wasi, self.mounts.count())?,
+            wasi,
+            files: Arc::clone(&self.files),
+            claim: Claim::new(Arc::clone(&self.account.memory)),
+        };
         let mut store = Store::new(engine, state);
+        store.data_mut().wasi.ctx().table.set_max_capacity(self.handles);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.limiter(|state| &mut state.claim);
         yield_every_tick(&mut store);
         Ok(store)
     }
 
-    /// stdin is closed, the network is none: sockets are [`net`]'s.
+    /// The network is none: sockets are [`net`]'s.
     fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtx::builder();
         wasi.args(&self.invocation.args)
-            .envs(&self.invocation.env)
+            .envs(&self.invocation.env[..])
             .stdout(self.account.stdio.pipe(Stream::Stdout))
             .stderr(self.account.stdio.pipe(Stream::Stderr))
             .max_random_size(RANDOM_BYTES);
         if let Some(cwd) = &self.invocation.cwd {
             wasi.initial_cwd(cwd);
+        }
+        if let Some(stdin) = self.account.stdio.take_stdin() {
+            wasi.stdin(stdin);
         }
         self.mounts.open(&mut wasi)?;
         Ok(wasi)
@@ -114,8 +172,25 @@ impl HasData for PodSockets {
 }
 
 impl ComponentState {
+    /// What `wasi:config` tells: the environment.
+    pub(crate) fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
     pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
-        SocketsView { table: &mut self.table, network: &self.network }
+        SocketsView { table: &mut self.table, network: &self.network, traffic: &self.traffic, permits: &self.sockets }
+    }
+
+    pub(crate) fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// An open directory, and where its container's files are counted; none where it is a file.
+    pub(crate) fn directory(&self, open: &Resource<Descriptor>) -> wasmtime::Result<Option<(Arc<OpenFiles>, Dir)>> {
+        Ok(match self.table.get(open)? {
+            Descriptor::Dir(dir) => Some((Arc::clone(&self.files), dir.clone())),
+            Descriptor::File(_) => None,
+        })
     }
 }
 
@@ -123,6 +198,8 @@ impl ComponentState {
 pub(crate) struct Linkers {
     pub(crate) component: component::Linker<ComponentState>,
     pub(crate) module: wasmtime::Linker<ModuleState>,
+    /// The functions of preview 1.
+    pub(crate) preview_1: HashSet<String>,
 }
 
 impl Linkers {
@@ -131,8 +208,30 @@ impl Linkers {
         wasmtime_wasi::p2::add_to_linker_async(&mut component)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
         net::add_to_linker(&mut component)?;
+        // All of 0.3 but its sockets: wasmtime-wasi's would be the node's own.
+        p3::cli::add_to_linker(&mut component)?;
+        p3::clocks::add_to_linker(&mut component)?;
+        p3::filesystem::add_to_linker(&mut component)?;
+        p3::random::add_to_linker(&mut component)?;
+        wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
+        files::add_to_linker(&mut component)?;
+        settings::add_to_linker(&mut component)?;
         let mut module = wasmtime::Linker::new(engine);
         p1::add_to_linker_async(&mut module, |state: &mut ModuleState| &mut state.wasi)?;
-        Ok(Self { component, module })
+        files::add_preview_1(&mut module)?;
+        // wasmtime-wasi's traps on codes beyond 125, which processes use.
+        module.allow_shadowing(true);
+        module.func_wrap(PREVIEW_1, "proc_exit", |code: i32| Err::<(), _>(wasmtime::Error::from(I32Exit(code))))?;
+        module.allow_shadowing(false);
+        // Its state is never looked at: the names alone are.
+        let state = ModuleState {
+            wasi: WasiCtx::builder().build_p1(),
+            files: OpenFiles::new(0),
+            directories: Directories::default(),
+            claim: Claim::new(Memory::new(None, NodeMemory::new(0))),
+        };
+        let mut store = Store::new(engine, state);
+        let preview_1 = module.iter(&mut store).map(|(_, name, _)| name.to_owned()).collect();
+        Ok(Self { component, module, preview_1 })
     }
 }

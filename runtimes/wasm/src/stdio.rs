@@ -1,4 +1,5 @@
-//! A container's stdout and stderr: two bounded buffers between its guests and its log.
+//! A container's (or a command's) standard streams: two bounded buffers between its guests and whoever gets their output, and
+//! what its guest reads.
 //!
 //! A guest writes into the buffer while there is room and waits when there is none; one pump task a container hands
 //! over all that has gathered in one piece, so that many small prints become few writes. All instances of a served container
@@ -11,11 +12,11 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::cli::{AsyncStdinStream, IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamResult};
 use wherry_runtime::{Output, Stream};
 
 /// What one stream holds before its writers wait.
@@ -28,7 +29,14 @@ pub(crate) struct Stdio {
     filled: Notify,
     /// There is room again.
     emptied: Notify,
+    /// Whether they are one terminal.
+    terminal: bool,
+    /// What the guest reads, until it is there to take it.
+    stdin: Mutex<Option<Readable>>,
 }
+
+/// What a guest can read.
+pub(crate) type Readable = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
 #[derive(Default)]
 struct Buffers {
@@ -48,12 +56,35 @@ impl Buffers {
 
 impl Stdio {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { buffers: Mutex::default(), filled: Notify::new(), emptied: Notify::new() })
+        Self::with(None, false)
     }
 
-    /// The guest's end of a stream.
+    /// The same with something to read, and perhaps a terminal.
+    pub(crate) fn with(stdin: Option<Readable>, terminal: bool) -> Arc<Self> {
+        Arc::new(Self {
+            buffers: Mutex::default(),
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            terminal,
+            stdin: Mutex::new(stdin),
+        })
+    }
+
+    /// Bytes that wait for the log.
+    pub(crate) fn held(&self) -> u64 {
+        let buffers = self.buffers.lock();
+        (buffers.stdout.len() + buffers.stderr.len()) as u64
+    }
+
+    /// The guest's end of a stream. A terminal has one for both.
     pub(crate) fn pipe(self: &Arc<Self>, stream: Stream) -> Pipe {
-        Pipe { stdio: Arc::clone(self), stream }
+        Pipe { stdio: Arc::clone(self), stream: if self.terminal { Stream::Stdout } else { stream } }
+    }
+
+    /// The guest's stdin, once: where there is none it is closed. To be called on the guests' threads.
+    pub(crate) fn take_stdin(&self) -> Option<Stdin> {
+        let stdin = self.stdin.lock().take()?;
+        Some(Stdin { stream: AsyncStdinStream::new(stdin), terminal: self.terminal })
     }
 
     /// Says something on the container's stderr in the runtime's own name; left out while its log is behind.
@@ -63,8 +94,9 @@ impl Stdio {
         }
     }
 
-    /// Nothing will be written any more: the pump ends once it has handed over the rest.
+    /// Nothing will be written or read any more: the pump ends once it has handed over the rest.
     pub(crate) fn close(&self) {
+        drop(self.stdin.lock().take());
         self.buffers.lock().closed = true;
         self.filled.notify_one();
     }
@@ -128,7 +160,29 @@ pub(crate) struct Pipe {
 
 impl IsTerminal for Pipe {
     fn is_terminal(&self) -> bool {
-        false
+        self.stdio.terminal
+    }
+}
+
+/// What a guest reads.
+pub(crate) struct Stdin {
+    stream: AsyncStdinStream,
+    terminal: bool,
+}
+
+impl IsTerminal for Stdin {
+    fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+}
+
+impl StdinStream for Stdin {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        self.stream.async_stream()
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        self.stream.p2_stream()
     }
 }
 

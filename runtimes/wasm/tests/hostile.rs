@@ -158,7 +158,7 @@ async fn what_cannot_run_is_refused_by_name() {
         (node.image(b""), "empty"),
         (node.image(b"(module)"), "not Wasm"),
         (node.image(b"\0asm\x01\0\0\0\xff\xff"), "not valid Wasm"),
-        (node.wat("(module)"), "no function _start (it exports nothing)"),
+        (node.wat("(module)"), "no function _start without parameters and results (it exports nothing)"),
         (node.wat(r#"(module (func (export "run")) (func (export "_start") (param i32)))"#), "no function _start"),
         (
             node.wat(
@@ -172,7 +172,7 @@ async fn what_cannot_run_is_refused_by_name() {
         ),
         (node.wat("(component)"), "neither of the worlds"),
         (node.wat(r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#), "wasi:keyvalue/store@0.2.0"),
-        (node.wat(r#"(component (import "wasi:http/types@0.3.0" (instance)))"#), "wasi:http/types@0.3.0"),
+        (node.wat(r#"(component (import "wasi:sockets/types@0.3.0" (instance)))"#), "wasi:sockets/types@0.3.0"),
     ];
     for (image, problem) in refused {
         let text = node.refusal(&image).await;

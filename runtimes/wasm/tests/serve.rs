@@ -69,6 +69,27 @@ async fn requests_are_answered_and_logged() {
 }
 
 #[tokio::test]
+async fn what_a_container_uses_is_counted_as_its_own() {
+    let node = Node::new();
+    let (busy, idle) = (node.start(spec(&node)).await, node.start(spec(&node)).await);
+    let before = idle.stats().await;
+    let mut client = connect(busy.ip).await;
+    for _ in 0..20 {
+        assert_eq!(send(&mut client, Method::GET, "/").await.0, StatusCode::OK);
+    }
+    let (used, unused) = (busy.stats().await, idle.stats().await);
+    assert!(before.cpu_nanos > 0 && before.memory.working_set > 0, "an idle container is there, too: {before:?}");
+    assert!(used.cpu_nanos > unused.cpu_nanos, "{used:?} {unused:?}");
+    let (carried, quiet) = (used.traffic.unwrap(), unused.traffic.unwrap());
+    // 20 requests of 31 bytes, 20 answers with some body.
+    assert!(carried.received.bytes >= 20 * 31 && carried.sent.bytes > 20 * 60, "{carried:?}");
+    assert_eq!((quiet.received.bytes, quiet.sent.bytes), (0, 0));
+    assert!(unused.memory.working_set < 1 << 20, "{unused:?}");
+    busy.kill().await;
+    idle.kill().await;
+}
+
+#[tokio::test]
 async fn http2_is_spoken() {
     let node = Node::new();
     let running = node.start(spec(&node)).await;
@@ -196,7 +217,7 @@ async fn files_are_in_the_mounts_alone() {
     let node = Node::new();
     let state = node.path().join("state");
     std::fs::create_dir(&state).unwrap();
-    let mount = |read_only| Mount { source: state.clone(), target: "/state".into(), read_only };
+    let mount = |read_only| Mount { source: state.clone(), target: "/state".into(), read_only, ..Mount::default() };
     for (mounts, status) in [
         (vec![], StatusCode::BAD_GATEWAY),
         (vec![mount(true)], StatusCode::BAD_GATEWAY),
@@ -277,6 +298,8 @@ async fn sockets_are_the_pods() {
     for (to, problem) in [
         ("nowhere:1", "name-unresolvable"),
         ("169.254.169.254:80", "access-denied"),
+        ("[::ffff:169.254.169.254]:80", ""),
+        ("[::ffff:127.0.0.1]:9", ""),
         ("127.0.0.1:9", "connection-refused"),
     ] {
         let (status, text) = get(&running, &format!("/dial?to={to}")).await;

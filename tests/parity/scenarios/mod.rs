@@ -6,6 +6,8 @@ mod endings;
 mod images;
 mod pods;
 mod probes;
+mod security;
+mod volumes;
 
 use crate::stage::Stage;
 
@@ -20,7 +22,7 @@ pub(crate) struct Scenario {
 
 /// All rows.
 pub(crate) fn all() -> Vec<Scenario> {
-    [endings::all(), probes::all(), images::all(), pods::all()].concat()
+    [endings::all(), probes::all(), images::all(), pods::all(), security::all(), volumes::all()].concat()
 }
 
 /// The Pod `echo` with one container `echo`; both may have further fields (one a line).

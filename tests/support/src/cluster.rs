@@ -186,7 +186,13 @@ impl Cluster {
 }
 
 impl Drop for Cluster {
+    /// Stops what still runs. Its last words are shown where a test has failed.
     fn drop(&mut self) {
+        if let Some(process) = &self.process {
+            let output = process.output();
+            let lines: Vec<&str> = output.lines().collect();
+            eprintln!("wherry up said last:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+        }
         if self.process.is_some()
             && let Err(error) = self.stop()
         {

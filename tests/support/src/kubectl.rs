@@ -15,6 +15,7 @@ pub struct Kubectl {
     binary: PathBuf,
     kubeconfig: PathBuf,
     namespace: Option<String>,
+    environment: Vec<(String, String)>,
 }
 
 /// What a kubectl command said.
@@ -39,13 +40,21 @@ impl Kubectl {
     }
 
     pub(crate) fn new(binary: PathBuf, kubeconfig: &Path) -> Self {
-        Self { binary, kubeconfig: kubeconfig.to_owned(), namespace: None }
+        Self { binary, kubeconfig: kubeconfig.to_owned(), namespace: None, environment: Vec::new() }
     }
 
     /// The same kubectl with another namespace than `default`.
     #[must_use]
     pub fn in_namespace(&self, namespace: &str) -> Self {
         Self { namespace: Some(namespace.to_owned()), ..self.clone() }
+    }
+
+    /// The same kubectl with an environment variable.
+    #[must_use]
+    pub fn with_variable(&self, name: &str, value: &str) -> Self {
+        let mut other = self.clone();
+        other.environment.push((name.to_owned(), value.to_owned()));
+        other
     }
 
     /// A command that has not run yet; `kubectl` caches lie beside the kubeconfig.
@@ -57,7 +66,7 @@ impl Kubectl {
         if let Some(namespace) = &self.namespace {
             command.arg("--namespace").arg(namespace);
         }
-        command.args(arguments);
+        command.args(arguments).envs(self.environment.iter().cloned());
         command
     }
 
@@ -75,7 +84,7 @@ impl Kubectl {
     pub fn arguments(&self, arguments: &[&str], input: &str) -> anyhow::Result<Output> {
         let mut command = Command::new("timeout");
         let inner = self.command(arguments);
-        command.arg("90").arg(inner.get_program()).args(inner.get_args());
+        command.arg("90").arg(inner.get_program()).args(inner.get_args()).envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("start {}", self.binary.display()))?;
         let mut stdin = child.stdin.take().context("no standard input")?;
@@ -111,9 +120,12 @@ impl Kubectl {
         Ok(serde_json::from_str(&self.ok(&format!("{what} -o json"))?)?)
     }
 
-    /// `kubectl wait` with a limit; `line` is all that follows the word.
+    /// `kubectl wait` with a limit; `line` is all that follows the word. A failure says what the namespace's Pods wait for.
     pub fn wait(&self, line: &str, limit: Duration) -> anyhow::Result<()> {
-        self.ok(&format!("wait --timeout={}s {line}", limit.as_secs())).map(drop)
+        let waited = self.ok(&format!("wait --timeout={}s {line}", limit.as_secs()));
+        waited
+            .map(drop)
+            .with_context(|| self.run("get pods,events -o wide").map(|seen| seen.stdout).unwrap_or_default())
     }
 }
 

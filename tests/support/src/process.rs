@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
+
+use crate::PATIENCE;
 
 /// A line of a child's output, from either stream.
 pub type Line = String;
@@ -86,9 +89,22 @@ impl Child {
         Ok(())
     }
 
-    /// Waits for its end.
+    /// Waits for its end; kills it, and fails with all output, when that takes too long.
     pub fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        Ok(self.child.wait()?)
+        let (sender, ended) = channel();
+        let id = Id::Pid(Pid::from_raw(self.child.id().try_into()?));
+        // Leaves the status to be taken below.
+        std::thread::spawn(move || sender.send(waitid(id, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT)));
+        match ended.recv_timeout(PATIENCE * 2) {
+            Ok(waited) => {
+                waited?;
+                Ok(self.child.wait()?)
+            }
+            Err(_) => {
+                self.kill()?;
+                bail!("{} did not end in {:?}:\n{}", self.name, PATIENCE * 2, self.output())
+            }
+        }
     }
 
     /// kill -9, and waits for its end.

@@ -18,10 +18,14 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    fn attach(&mut self, step: &str, below: Self) {
-        self.added.attach(step.to_owned(), below.added);
-        self.removed.attach(step.to_owned(), below.removed);
-        self.modified.attach(step.to_owned(), below.modified);
+    fn attach(&mut self, step: impl Fn() -> String, below: Self) {
+        for (set, below) in
+            [(&mut self.added, below.added), (&mut self.removed, below.removed), (&mut self.modified, below.modified)]
+        {
+            if !below.is_empty() {
+                set.attach(step(), below);
+            }
+        }
     }
 
     /// The same without what an endpoint does not let its clients change.
@@ -87,6 +91,10 @@ pub(super) fn compare(schema: &Schema, old: &Value, new: &Value) -> Changes {
 
 fn differ(facts: &Facts, place: Place<'_>, old: Option<&Value>, new: Option<&Value>) -> Changes {
     let mut changes = Changes::default();
+    // Most of an object is as it was.
+    if old.is_some() && old == new {
+        return changes;
+    }
     let (before, after) = (place.parts(old), place.parts(new));
     if (before.is_none() && after.is_none()) || (is_bare(old) && is_bare(new)) {
         match (old, new) {
@@ -134,7 +142,7 @@ fn map_changes(
         let implied = place.implies(key).then_some(&Value::Null);
         let before = old.and_then(|map| map.get(key).or(implied));
         let after = new.and_then(|map| map.get(key).or(implied));
-        changes.attach(&format!("f:{key}"), differ(facts, place.child(facts, key), before, after));
+        changes.attach(|| format!("f:{key}"), differ(facts, place.child(facts, key), before, after));
     }
 }
 
@@ -167,7 +175,7 @@ fn list_changes(
             (false, true) => below.added.here = true,
             (false, false) => {}
         }
-        changes.attach(step, below);
+        changes.attach(|| step.clone(), below);
     }
 }
 

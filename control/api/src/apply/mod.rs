@@ -7,6 +7,8 @@
 //! Upstream: structured-merge-diff `merge/update.go` and apimachinery `util/managedfields`. Sets are kept by version: an
 //! object is looked at in the version in which a manager wrote ([`Versions`]).
 
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use crate::facts::Schema;
@@ -111,7 +113,7 @@ fn updated(versions: &dyn Versions, mut managers: Managers, live: &Value, new: &
     managers
 }
 
-/// Takes from all managers but one what was changed or went; gives what was taken by change.
+/// Takes from all managers but one what was changed or went; gives what was changed under them.
 fn take(
     versions: &dyn Versions,
     managers: &mut Managers,
@@ -120,52 +122,57 @@ fn take(
     changes: &Changes,
     but: Option<&Identity>,
     reset: &FieldSet,
-) -> Vec<Conflict> {
-    let mut conflicts = Vec::new();
+) -> Vec<(Identity, FieldSet)> {
+    let mut taken = Vec::new();
+    let set = changes.set();
     managers.0.retain_mut(|entry| {
         if Some(&entry.who) == but {
             return true;
         }
         let converted;
-        let changes = if entry.api_version == versions.schema().api_version() {
-            changes
+        let (set, removed) = if entry.api_version == versions.schema().api_version() {
+            (&set, &changes.removed)
         } else {
             let (Some((schema, old)), Some((_, new))) =
                 (versions.at(&entry.api_version, old), versions.at(&entry.api_version, new))
             else {
                 return false;
             };
-            converted = compare(&schema, &old, &new).without(reset);
-            &converted
+            let changes = compare(&schema, &old, &new).without(reset);
+            converted = (changes.set(), changes.removed);
+            (&converted.0, &converted.1)
         };
-        let lost = entry.fields.intersection(&changes.set());
-        let manager = entry.who.shown();
-        conflicts.extend(lost.paths().into_iter().map(|path| Conflict { manager: manager.clone(), path }));
-        if !lost.is_empty() || !changes.removed.is_empty() {
-            entry.fields = entry.fields.difference(&lost).difference(&changes.removed);
+        let lost = entry.fields.intersection(set);
+        if !lost.is_empty() || !removed.is_empty() {
+            entry.fields = entry.fields.difference(&lost).difference(removed);
+        }
+        if !lost.is_empty() {
+            taken.push((entry.who.clone(), lost));
         }
         !entry.fields.is_empty()
     });
-    conflicts
+    taken
 }
 
 /// Without what nobody manages: the object's identity and what the system keeps.
 fn stripped(set: &FieldSet) -> FieldSet {
-    let system = [
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "selfLink",
-        "uid",
-        "clusterName",
-        "generation",
-        "managedFields",
-        "resourceVersion",
-    ];
-    let mut paths: Vec<Vec<&str>> = vec![vec!["apiVersion"], vec!["kind"], vec!["metadata"]];
-    paths.extend(system.iter().map(|name| vec!["metadata", *name]));
-    let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
-    set.difference(&FieldSet::of(&paths))
+    static UNMANAGED: LazyLock<FieldSet> = LazyLock::new(|| {
+        FieldSet::of(&[
+            &["apiVersion"],
+            &["kind"],
+            &["metadata"],
+            &["metadata", "name"],
+            &["metadata", "namespace"],
+            &["metadata", "creationTimestamp"],
+            &["metadata", "selfLink"],
+            &["metadata", "uid"],
+            &["metadata", "clusterName"],
+            &["metadata", "generation"],
+            &["metadata", "managedFields"],
+            &["metadata", "resourceVersion"],
+        ])
+    });
+    set.difference(&UNMANAGED)
 }
 
 /// Lays `config` over `live`. The result has its `managedFields` and is not checked against the type yet; it
@@ -243,11 +250,16 @@ fn laid(
         None => merged,
     };
     let changes = compare(schema, live, &merged).without(writer.reset);
-    let conflicts = take(versions, &mut managers, live, &merged, &changes, Some(&who), writer.reset);
-    if !force && !conflicts.is_empty() {
-        return Err(ApplyError::Conflicts(conflicts));
+    let taken = take(versions, &mut managers, live, &merged, &changes, Some(&who), writer.reset);
+    if !force && !taken.is_empty() {
+        return Err(ApplyError::Conflicts(taken.iter().flat_map(|(who, lost)| conflicts(who, lost)).collect()));
     }
     Ok((merged, managers))
+}
+
+fn conflicts(who: &Identity, lost: &FieldSet) -> impl Iterator<Item = Conflict> {
+    let manager = who.shown();
+    lost.paths().into_iter().map(move |path| Conflict { manager: manager.clone(), path })
 }
 
 /// `merged` without what the manager applied last and does not any more, unless somebody manages it.

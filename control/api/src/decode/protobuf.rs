@@ -162,10 +162,9 @@ impl Reader<'_> {
     ) -> Result<(), Malformed> {
         let depth = depth.checked_sub(1).ok_or(Malformed::Depth)?;
         while let Some((number, wire)) = next(&mut rest)? {
-            let here = |numbers: &[u16]| {
-                numbers.strip_prefix(prefix).is_some_and(|rest| rest.first().is_some_and(|n| u64::from(*n) == number))
+            let Some(field) = u16::try_from(number).ok().and_then(|number| ty.numbered(prefix, number)) else {
+                continue;
             };
-            let Some(field) = ty.fields.iter().find(|f| here(&f.numbers)) else { continue };
             if field.numbers.len() > prefix.len() + 1 {
                 // A message that Go embeds: its fields are the type's own.
                 let inner = &field.numbers[..prefix.len() + 1];

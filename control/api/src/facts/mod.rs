@@ -1,7 +1,7 @@
 //! What is known about the fields of the built-in types: names, types, protobuf numbers, merge keys, list types.
 //!
-//! The table is generated offline (`control/api/facts`, a Go program that reads upstream's types) and checked in. Its
-//! lines are
+//! The table is generated offline (`control/api/facts`, a Go program that reads upstream's types) and checked in; `metrics.txt`
+//! beside it holds the few types of `metrics.k8s.io`, which are not upstream's own. Their lines are
 //!
 //! ```text
 //! =core.v1.ContainerPort [apiVersion/Kind] [atomic]
@@ -220,6 +220,15 @@ impl Type {
         &self.order
     }
 
+    /// The first field whose protobuf numbers begin with those of `prefix` and then `number`.
+    pub(crate) fn numbered(&self, prefix: &[u16], number: u16) -> Option<&Field> {
+        let wanted = || prefix.iter().copied().chain([number]);
+        let at = self.order.partition_point(|i| self.fields[usize::from(*i)].numbers.iter().copied().lt(wanted()));
+        let field = &self.fields[usize::from(*self.order.get(at)?)];
+        let numbers = field.numbers.iter().copied().take(prefix.len() + 1);
+        numbers.eq(wanted()).then_some(field)
+    }
+
     /// The place of field `index` in the order of protobuf numbers; none if it has no number.
     pub(crate) fn rank(&self, index: usize) -> Option<u16> {
         self.ranks[index]
@@ -258,11 +267,12 @@ pub struct Facts {
     digest: String,
 }
 
-static BUILTIN: LazyLock<Arc<Facts>> = LazyLock::new(|| match Facts::parse(include_str!("table.txt")) {
-    Ok(facts) => Arc::new(facts),
-    // The table is part of the program: one that cannot be read is a defect of the build.
-    Err(error) => panic!("the table of facts is damaged: {error}"),
-});
+static BUILTIN: LazyLock<Arc<Facts>> =
+    LazyLock::new(|| match Facts::parse(concat!(include_str!("table.txt"), include_str!("metrics.txt"))) {
+        Ok(facts) => Arc::new(facts),
+        // The table is part of the program: one that cannot be read is a defect of the build.
+        Err(error) => panic!("the table of facts is damaged: {error}"),
+    });
 
 impl Facts {
     /// The types of Kubernetes itself.

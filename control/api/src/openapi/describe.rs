@@ -1,5 +1,7 @@
 //! What types and fields are for, in words: from k8s-openapi's schemas.
 
+mod metrics;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api;
@@ -33,7 +35,7 @@ impl Descriptions {
         for kind in kinds {
             add(&mut generator, kind);
         }
-        Self(generator.take_definitions(false).into_iter().collect())
+        Self(generator.take_definitions(false).into_iter().chain(metrics::descriptions()).collect())
     }
 
     /// What a type is for.

@@ -98,10 +98,13 @@ fn hash(version: &Version) -> String {
 /// The name of a type among the components.
 fn component_name(facts: &Facts, id: crate::facts::TypeId) -> String {
     let name = &facts.get(id).name;
-    match name.strip_prefix("meta.v1.") {
-        Some(name) => format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"),
-        None => format!("io.k8s.api.{name}"),
+    if let Some(name) = name.strip_prefix("meta.v1.") {
+        return format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}");
     }
+    if name.starts_with("metrics.") {
+        return format!("io.k8s.metrics.pkg.apis.{name}");
+    }
+    format!("io.k8s.api.{name}")
 }
 
 fn reference(component: &str) -> Value {

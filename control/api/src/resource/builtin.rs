@@ -142,6 +142,8 @@ const ROWS: &[Row] = &[
     row("flowcontrol.apiserver.k8s.io/v1", "PriorityLevelConfiguration", "prioritylevelconfigurations")
         .cluster()
         .subs(&[STATUS]),
+    row("metrics.k8s.io/v1beta1", "NodeMetrics", "nodes").cluster().verbs(&[Get, List]),
+    row("metrics.k8s.io/v1beta1", "PodMetrics", "pods").verbs(&[Get, List]),
 ];
 
 fn builtin(api_version: &str, kind: &str) -> Schema {

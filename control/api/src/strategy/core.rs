@@ -138,7 +138,7 @@ fn update_namespace(new: &mut Object, old: &Value, sub: Sub) {
         Sub::Other => {
             new.insert("status".into(), old["status"].clone());
         }
-        Sub::Status | Sub::Scale | Sub::Approval => {}
+        Sub::Status | Sub::Scale | Sub::Approval | Sub::Ephemeral | Sub::Resize => {}
     }
 }
 

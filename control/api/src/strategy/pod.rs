@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::base::SPEC_STATUS;
-use super::{Strategy, Sub, fields};
+use super::{Strategy, Sub, fields, pod_parts};
 use crate::columns;
 use crate::defaults::{self, Object};
 use crate::quantity::Quantity;
@@ -70,8 +70,11 @@ fn drop_disabled(spec: &mut Object) {
 }
 
 fn update(new: &mut Object, old: &Value, sub: Sub) {
-    if sub != Sub::Status {
-        return;
+    match sub {
+        Sub::Status => {}
+        Sub::Ephemeral => return pod_parts::ephemeral(new, old),
+        Sub::Resize => return pod_parts::resize(new, old),
+        _ => return,
     }
     if let Some(metadata) = new.get_mut("metadata").and_then(Value::as_object_mut) {
         match &old["metadata"]["ownerReferences"] {

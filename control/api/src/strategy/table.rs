@@ -40,6 +40,8 @@ const WEBHOOKS: Strategy =
 /// One row a kind: group, kind, strategy. Kinds served in several groups have a row in each.
 pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     ("", "Pod", pod::POD),
+    ("metrics.k8s.io", "NodeMetrics", Strategy { columns: columns::METRICS, row: columns::node_metrics, ..DATA }),
+    ("metrics.k8s.io", "PodMetrics", Strategy { columns: columns::METRICS, row: columns::pod_metrics, ..DATA }),
     (
         "",
         "PodTemplate",

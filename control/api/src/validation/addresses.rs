@@ -78,7 +78,7 @@ pub(crate) fn cidr(text: &str) -> Vec<String> {
     if canonical == text { Vec::new() } else { vec![format!("must be in canonical form (\"{canonical}\")")] }
 }
 
-/// An address that others can reach: not of this host or this link alone.
+/// An address that traffic can be sent to: not of this host or this link alone (upstream: `ValidateEndpointIP`).
 pub(crate) fn endpoint(text: &str, at: &At, errors: &mut Errors) {
     let Some(address) = sloppy(text) else {
         return errors.invalid(at, text, "must be a valid IP address");

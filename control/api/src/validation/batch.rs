@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::rbac::required;
-use super::{At, Errors, is_set, items, job_status, names, not_negative, pod, schedule, scheduling, text};
+use super::{At, Errors, is_set, items, job_status, names, not_negative, pod, scheduling, text};
+use crate::cron::{Schedule, is_zone};
 use crate::selector::LabelSelector;
 use crate::strategy::{Sub, same};
 
@@ -368,7 +369,7 @@ pub(crate) fn cron_job(object: &Value, errors: &mut Errors) {
     match text(spec, "schedule") {
         "" => errors.required(&schedule_at, ""),
         found => {
-            if let Err(why) = schedule::check(found) {
+            if let Err(why) = Schedule::parse(found) {
                 errors.invalid(&schedule_at, found, why);
             }
         }
@@ -400,7 +401,7 @@ fn time_zone(zone: &str, at: &At, errors: &mut Errors) {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         return errors.invalid(at, zone, why);
     }
-    if !schedule::is_zone(zone) {
+    if !is_zone(zone) {
         errors.invalid(at, zone, format!("unknown time zone {zone}"));
     }
 }

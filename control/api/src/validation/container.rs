@@ -66,6 +66,56 @@ pub(crate) fn init_containers<'a>(spec: &'a Value, facts: &PodFacts, at: &At, er
     }
 }
 
+/// What an ephemeral container has not: nobody should rely on one.
+const NOT_EPHEMERAL: [&str; 9] = [
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
+];
+
+/// The ephemeral containers.
+pub(crate) fn ephemeral_containers<'a>(spec: &'a Value, facts: &PodFacts, at: &At, errors: &mut Errors) {
+    const NOT: &str = "cannot be set for an Ephemeral Container";
+    let others = items(spec, "containers").iter().chain(items(spec, "initContainers"));
+    let others: Vec<&'a str> = others.map(|container| text(container, "name")).collect();
+    let mut seen = others.clone();
+    for (i, container) in items(spec, "ephemeralContainers").iter().enumerate() {
+        let at = at.index(i);
+        common(container, facts, &at, errors);
+        unique_name(container, &mut seen, &at, errors);
+        let target = text(container, "targetContainerName");
+        if !target.is_empty() && !others.contains(&target) {
+            errors.not_found(&at.field("targetContainerName"), target);
+        }
+        for field in NOT_EPHEMERAL.iter().filter(|field| is_said(&container[**field])) {
+            errors.forbidden(&at.field(field), NOT);
+        }
+        for (j, mount) in items(container, "volumeMounts").iter().enumerate() {
+            let at = at.field("volumeMounts");
+            let at = at.index(j);
+            for key in ["subPath", "subPathExpr"].iter().filter(|key| !text(mount, key).is_empty()) {
+                errors.forbidden(&at.field(key), NOT);
+            }
+        }
+    }
+}
+
+/// Neither missing nor empty.
+fn is_said(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => true,
+    }
+}
+
 fn unique_name<'a>(container: &'a Value, seen: &mut Vec<&'a str>, at: &At, errors: &mut Errors) {
     let name = text(container, "name");
     if name.is_empty() {

@@ -1,9 +1,9 @@
-//! Endpoints (upstream: `ValidateEndpoints`), and the addresses that traffic can be sent to.
+//! Endpoints (upstream: `ValidateEndpoints`).
 
 use serde_json::Value;
 
 use super::container::required_one_of;
-use super::{At, Errors, is_set, items, names, text};
+use super::{At, Errors, addresses, is_set, items, names, text};
 
 /// Endpoints.
 pub(crate) fn endpoints(object: &Value, errors: &mut Errors) {
@@ -35,7 +35,7 @@ fn endpoint(endpoint: &Value, at: &At, errors: &mut Errors) {
     if is_set(endpoint, "nodeName") {
         errors.rule(&at.field("nodeName"), text(endpoint, "nodeName"), names::subdomain);
     }
-    address(ip, &ip_at, errors);
+    addresses::endpoint(ip, &ip_at, errors);
 }
 
 fn port(port: &Value, named: bool, at: &At, errors: &mut Errors) {
@@ -51,28 +51,5 @@ fn port(port: &Value, named: bool, at: &At, errors: &mut Errors) {
     required_one_of(port, "protocol", &["SCTP", "TCP", "UDP"], at, errors);
     if is_set(port, "appProtocol") {
         errors.rule(&at.field("appProtocol"), text(port, "appProtocol"), names::qualified);
-    }
-}
-
-/// An address that traffic can be sent to: none that has a meaning of its own (upstream: `ValidateEndpointIP`).
-pub(super) fn address(ip: &str, at: &At, errors: &mut Errors) {
-    let Ok(address) = ip.parse::<std::net::IpAddr>() else {
-        return errors.invalid(at, ip, "must be a valid IP address");
-    };
-    let (link_local, link_local_multicast) = match address {
-        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets().starts_with(&[224, 0, 0])),
-        std::net::IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
-    };
-    if address.is_unspecified() {
-        errors.invalid(at, ip, format!("may not be unspecified ({ip})"));
-    }
-    if address.is_loopback() {
-        errors.invalid(at, ip, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
-    }
-    if link_local {
-        errors.invalid(at, ip, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
-    }
-    if link_local_multicast {
-        errors.invalid(at, ip, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }

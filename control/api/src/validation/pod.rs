@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::container::{self, PodFacts};
 use super::{
-    At, Errors, is_set, items, meta, names, pod_annotations, pod_gated, pod_security, resources, scheduling, text,
-    volume,
+    At, Errors, is_set, items, meta, names, pod_annotations, pod_gated, pod_parts, pod_security, resources, scheduling,
+    text, volume,
 };
 
 use crate::strategy::{Sub, same};
@@ -58,6 +58,7 @@ fn pod_spec(spec: &Value, is_pod: bool, at: &At, errors: &mut Errors) {
     let facts = PodFacts { volumes, grace, restart_policy: text(spec, "restartPolicy"), is_pod, host_users, spec };
     container::containers(spec, &facts, &at.field("containers"), errors);
     container::init_containers(spec, &facts, &at.field("initContainers"), errors);
+    container::ephemeral_containers(spec, &facts, &at.field("ephemeralContainers"), errors);
     if is_set(spec, "resources") {
         resources::pod_requirements(spec, &at.field("resources"), errors);
     }
@@ -217,8 +218,11 @@ pub(crate) fn update(new: &Value, old: &Value, sub: Sub, errors: &mut Errors) {
         status(new, old, &at, errors);
         return;
     }
-    if sub != Sub::Main {
-        return;
+    match sub {
+        Sub::Main => {}
+        Sub::Ephemeral => return pod_parts::ephemeral(new, old, errors),
+        Sub::Resize => return pod_parts::resize(new, old, errors),
+        _ => return,
     }
     pod_annotations::update(new, old, errors);
     let (new, old, at) = (&new["spec"], &old["spec"], At::root("spec"));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::container::{port_or_name, required_name, required_one_of};
-use super::{At, Errors, endpoints, is_set, items, meta, names, text};
+use super::{At, Errors, addresses, is_set, items, meta, names, text};
 use crate::strategy::Sub;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -60,7 +60,7 @@ pub(crate) fn service(service: &Value, errors: &mut Errors) {
         let at = at.field("externalIPs");
         let messages = names::ip(ip);
         if messages.is_empty() {
-            endpoints::address(ip, &at.index(i), errors);
+            addresses::endpoint(ip, &at.index(i), errors);
         }
         for why in messages {
             errors.invalid(&at.index(i), ip, why);

@@ -67,6 +67,8 @@ const AZURE_DISK: Row = (
         Other(disk_uri),
     ],
 );
+const STORAGE_OS_VOLUME: Check = Named("volumeName", names::label);
+const STORAGE_OS_NAMESPACE: Check = Named("volumeNamespace", names::label);
 const SCALE_IO: Row = ("scaleIO", "scaleIO", &[Need("gateway"), Need("system"), Need("volumeName")]);
 
 /// The sources of a Pod's volume that Pods and PersistentVolumes do not share with the volume's own module, in the order in
@@ -95,12 +97,7 @@ pub(super) const IN_POD: &[Row] = &[
     (
         "storageos",
         "storageos",
-        &[
-            Need("volumeName"),
-            Named("volumeName", names::label),
-            Named("volumeNamespace", names::label),
-            Reference("secretRef", NAME),
-        ],
+        &[Need("volumeName"), STORAGE_OS_VOLUME, STORAGE_OS_NAMESPACE, Reference("secretRef", NAME)],
     ),
     SCALE_IO,
     ("csi", "csi", &[Other(csi_driver), Reference("nodePublishSecretRef", NAME)]),
@@ -131,12 +128,7 @@ pub(super) const PERSISTENT: &[Row] = &[
     (
         "storageos",
         "storageos",
-        &[
-            Need("volumeName"),
-            Named("volumeName", names::label),
-            Named("volumeNamespace", names::label),
-            Reference("secretRef", NAME_AND_NAMESPACE),
-        ],
+        &[Need("volumeName"), STORAGE_OS_VOLUME, STORAGE_OS_NAMESPACE, Reference("secretRef", NAME_AND_NAMESPACE)],
     ),
     (
         "csi",

@@ -4,10 +4,8 @@ use crate::strategy::{Sub, strategy};
 use serde_json::{Value, json};
 
 mod containers;
-mod core;
-mod golden;
-mod kinds;
 mod pods;
+mod recorded;
 mod services;
 
 /// A good object of each kind.

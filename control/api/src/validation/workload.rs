@@ -268,7 +268,10 @@ struct Counts {
     unready: &'static str,
 }
 
-fn counts_fit(new: &Value, old: &Value, counts: &Counts, errors: &mut Errors) {
+fn counts_fit(new: &Value, old: &Value, sub: Sub, counts: &Counts, errors: &mut Errors) {
+    if sub != Sub::Status {
+        return;
+    }
     let (status, at) = (&new["status"], At::root("status"));
     let of = |key: &str| status[key].as_i64().unwrap_or(0);
     for key in counts.all {
@@ -302,9 +305,7 @@ pub(crate) fn deployment_status(new: &Value, old: &Value, sub: Sub, errors: &mut
         parts: &["updatedReplicas", "readyReplicas", "availableReplicas"],
         unready: "cannot be greater than readyReplicas",
     };
-    if sub == Sub::Status {
-        counts_fit(new, old, &COUNTS, errors);
-    }
+    counts_fit(new, old, sub, &COUNTS, errors);
 }
 
 /// The status of a ReplicaSet or ReplicationController.
@@ -321,9 +322,7 @@ pub(crate) fn replicas_status(new: &Value, old: &Value, sub: Sub, errors: &mut E
         parts: &["fullyLabeledReplicas", "readyReplicas", "availableReplicas"],
         unready: "cannot be greater than readyReplicas",
     };
-    if sub == Sub::Status {
-        counts_fit(new, old, &COUNTS, errors);
-    }
+    counts_fit(new, old, sub, &COUNTS, errors);
 }
 
 /// The status of a DaemonSet.
@@ -343,9 +342,7 @@ pub(crate) fn daemon_set_status(new: &Value, old: &Value, sub: Sub, errors: &mut
         parts: &[],
         unready: "",
     };
-    if sub == Sub::Status {
-        counts_fit(new, old, &COUNTS, errors);
-    }
+    counts_fit(new, old, sub, &COUNTS, errors);
 }
 
 /// StatefulSet: most of its spec stays as it is.
@@ -363,9 +360,7 @@ pub(crate) fn stateful_set_update(new: &Value, old: &Value, sub: Sub, errors: &m
         parts: &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"],
         unready: "cannot be greater than status.readyReplicas",
     };
-    if sub == Sub::Status {
-        counts_fit(new, old, &COUNTS, errors);
-    }
+    counts_fit(new, old, sub, &COUNTS, errors);
     if sub != Sub::Main {
         return;
     }

@@ -36,15 +36,16 @@ use serde_json::json;
 use status::{News, View};
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Change, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder,
+    Change, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
     informer::revision_of,
     ownership::{self, Claim, Claimer, controller_of, owner_reference, selects},
     status::{Precondition, patch_status},
 };
 
 use crate::{
-    context::{Context, feed},
+    context::Context,
     error::{self, Error},
+    hand::owners,
     pods, replicaset,
 };
 
@@ -75,50 +76,20 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     });
     pods::index(&controller.pods);
     replicaset::index(&controller.sets);
-    let synced = async {
-        controller.deployments.synced().await && controller.sets.synced().await && controller.pods.synced().await
-    };
-    if cancel.run_until_cancelled(synced).await != Some(true) {
-        return;
-    }
-    let queue = Queue::new();
-    let deployments = feed(controller.deployments.subscribe(), &cancel, |change| queue.add(change.key()));
-    let sets = feed(controller.sets.subscribe(), &cancel, |change| {
-        controller.owners(&change).into_iter().for_each(|key| queue.add(key));
-    });
-    let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        if let Some(key) = controller.recreating(&change) {
-            queue.add(key);
-        }
-    });
-    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
-    tokio::join!(deployments, sets, pods, work);
+    let (of_sets, of_pods) = (controller.clone(), controller.clone());
+    Feeds::new()
+        .on(&controller.deployments, |change| [change.key()])
+        .on(&controller.sets, move |change| {
+            owners(&of_sets.deployments, change, |deployment, set| {
+                deployment.spec.as_ref().is_some_and(|spec| selects(&spec.selector, set.labels.as_ref()))
+            })
+        })
+        .on(&controller.pods, move |change| of_pods.recreating(change))
+        .run(NAME, WORKERS, controller.clone(), cancel)
+        .await;
 }
 
 impl Controller {
-    /// The Deployments that a change of a ReplicaSet concerns.
-    fn owners(&self, change: &Change<ReplicaSet>) -> Vec<ObjectKey> {
-        let mut keys = Vec::new();
-        for set in change.sides() {
-            let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-            match controller_of(&set.metadata) {
-                Some(owner) if owner.kind == "Deployment" => keys.push(ObjectKey::new(namespace, &owner.name)),
-                Some(_) => {}
-                None => keys.extend(
-                    self.deployments
-                        .list_namespace(namespace)
-                        .iter()
-                        .filter(|deployment| {
-                            let spec = deployment.spec.as_ref();
-                            spec.is_some_and(|spec| selects(&spec.selector, set.metadata.labels.as_ref()))
-                        })
-                        .map(|deployment| ObjectKey::of(&**deployment)),
-                ),
-            }
-        }
-        keys
-    }
-
     /// The Deployment that waits for this Pod to be gone.
     fn recreating(&self, change: &Change<Pod>) -> Option<ObjectKey> {
         let pod = change.object()?;
@@ -165,14 +136,14 @@ impl Controller {
                 Claim::Ignore => {}
                 Claim::Release => {
                     let uid = deployment.metadata.uid.as_deref().unwrap_or_default();
-                    ownership::release(&api, &*set, uid).await?;
+                    ownership::release(&api, &*set, uid, &[]).await?;
                 }
                 Claim::Adopt => {
                     let fresh = self.api::<Deployment>(&key.namespace).get(&key.name).await?;
                     if fresh.metadata.uid != deployment.metadata.uid || fresh.metadata.deletion_timestamp.is_some() {
                         return Err(Error::Replaced(key.to_string()));
                     }
-                    let adopted = ownership::adopt(&api, &*set, &owner_reference(deployment)).await;
+                    let adopted = ownership::adopt(&api, &*set, &owner_reference(deployment), &[]).await;
                     if let Some(adopted) = error::gone_is_fine(adopted)? {
                         self.set_writes.wrote(key, revision_of(&adopted));
                         claimed.push(Arc::new(adopted));

@@ -9,6 +9,8 @@
 
 use k8s_openapi::{api::apps::v1::Deployment, apimachinery::pkg::util::intstr::IntOrString};
 
+use crate::counts::portion;
+
 /// What the Deployment wants, with percentages resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Goal {
@@ -72,23 +74,11 @@ impl Goal {
 /// Resolves both bounds: surge rounds up, unavailability down, and if both come to nothing one Pod may be unavailable,
 /// since otherwise nothing could ever move.
 fn fenceposts(surge: &IntOrString, unavailable: &IntOrString, replicas: i32) -> (i32, i32) {
-    let surge = resolve(surge, replicas, true);
-    let unavailable = resolve(unavailable, replicas, false);
+    let surge = portion(surge, replicas, true);
+    let unavailable = portion(unavailable, replicas, false);
     match (surge, unavailable) {
         (0, 0) => (0, 1),
         both => both,
-    }
-}
-
-fn resolve(value: &IntOrString, of: i32, up: bool) -> i32 {
-    match value {
-        IntOrString::Int(value) => *value,
-        IntOrString::String(text) => {
-            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(0);
-            let product = percent * i64::from(of);
-            let value = if up { (product + 99).div_euclid(100) } else { product.div_euclid(100) };
-            i32::try_from(value).unwrap_or(i32::MAX)
-        }
     }
 }
 

@@ -9,7 +9,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, informer::revision_of,
+    EventType, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, informer::revision_of,
 };
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
     slices::HEADLESS,
 };
 use crate::{
-    context::{Context, feed},
+    context::Context,
     error::{self, Error},
 };
 
@@ -48,21 +48,14 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         written: Expectations::default(),
         context,
     });
-    let synced = async {
-        controller.services.synced().await && controller.pods.synced().await && controller.endpoints.synced().await
-    };
-    if cancel.run_until_cancelled(synced).await != Some(true) {
-        return;
-    }
-    let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
-    let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        concerned(&controller.services, &change).into_iter().for_each(|key| queue.add(key));
-    });
-    // Also tells of Endpoints whose Service went away while nobody looked.
-    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| queue.add(change.key()));
-    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
-    tokio::join!(services, pods, endpoints, work);
+    let of_pods = controller.services.clone();
+    Feeds::new()
+        .on(&controller.services, |change| [change.key()])
+        .on(&controller.pods, move |change| concerned(&of_pods, change))
+        // Also tells of Endpoints whose Service went away while nobody looked.
+        .on(&controller.endpoints, |change| [change.key()])
+        .run(NAME, WORKERS, controller.clone(), cancel)
+        .await;
 }
 
 impl Controller {

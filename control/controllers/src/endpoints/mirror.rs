@@ -14,17 +14,17 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, informer::revision_of, ownership::owner_reference,
+    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, informer::revision_of, ownership::owner_reference,
 };
 
 use super::{
     arrange::{Changes, Group, arrange},
     legacy,
     members::{self, Family},
-    slices::{BY_SERVICE, MANAGED_BY, SERVICE_NAME, index, is_managed_by, service_of},
+    slices::{BY_SERVICE, MANAGED_BY, SERVICE_NAME, index, is_managed_by, services_of},
 };
 use crate::{
-    context::{Context, feed},
+    context::Context,
     error::{self, Error},
 };
 
@@ -53,21 +53,12 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         context,
     });
     index(&controller.slices);
-    let synced = async {
-        controller.services.synced().await && controller.endpoints.synced().await && controller.slices.synced().await
-    };
-    if cancel.run_until_cancelled(synced).await != Some(true) {
-        return;
-    }
-    let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
-    let endpoints = feed(controller.endpoints.subscribe(), &cancel, |change| queue.add(change.key()));
-    let slices = feed(controller.slices.subscribe(), &cancel, |change| {
-        let ours = change.sides().filter(|slice| is_managed_by(slice, MANAGER));
-        ours.filter_map(|slice| service_of(slice)).for_each(|key| queue.add(key));
-    });
-    let work = wherry_reconcile::run(NAME, queue.clone(), 2, controller.clone(), cancel.clone());
-    tokio::join!(services, endpoints, slices, work);
+    Feeds::new()
+        .on(&controller.services, |change| [change.key()])
+        .on(&controller.endpoints, |change| [change.key()])
+        .on(&controller.slices, |change| services_of(change, MANAGER))
+        .run(NAME, 2, controller.clone(), cancel)
+        .await;
 }
 
 /// Whether these Endpoints are somebody's own and meant to be routed to.

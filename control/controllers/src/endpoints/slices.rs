@@ -15,7 +15,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    EventType, Expectations, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, informer::revision_of,
+    Change, EventType, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, informer::revision_of,
     ownership::owner_reference,
 };
 
@@ -25,7 +25,7 @@ use super::{
     members::{self, Family, Member, Port},
 };
 use crate::{
-    context::{Context, feed},
+    context::Context,
     error::{self, Error},
 };
 
@@ -47,6 +47,12 @@ pub(super) fn index(slices: &Informer<EndpointSlice>) {
 pub(super) fn service_of(slice: &EndpointSlice) -> Option<ObjectKey> {
     let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
     Some(ObjectKey::new(slice.metadata.namespace.clone().unwrap_or_default(), name.clone()))
+}
+
+/// The Services that a change of a slice of `manager` concerns.
+pub(super) fn services_of(change: &Change<EndpointSlice>, manager: &str) -> Vec<ObjectKey> {
+    let ours = change.sides().filter(|slice| is_managed_by(slice, manager));
+    ours.filter_map(|slice| service_of(slice)).collect()
 }
 
 pub(super) fn is_managed_by(slice: &EndpointSlice, manager: &str) -> bool {
@@ -76,26 +82,14 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         context,
     });
     index(&controller.slices);
-    let synced = async {
-        controller.services.synced().await
-            && controller.pods.synced().await
-            && controller.nodes.synced().await
-            && controller.slices.synced().await
-    };
-    if cancel.run_until_cancelled(synced).await != Some(true) {
-        return;
-    }
-    let queue = Queue::new();
-    let services = feed(controller.services.subscribe(), &cancel, |change| queue.add(change.key()));
-    let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        concerned(&controller.services, &change).into_iter().for_each(|key| queue.add(key));
-    });
-    let slices = feed(controller.slices.subscribe(), &cancel, |change| {
-        let ours = change.sides().filter(|slice| is_managed_by(slice, MANAGER));
-        ours.filter_map(|slice| service_of(slice)).for_each(|key| queue.add(key));
-    });
-    let work = wherry_reconcile::run(NAME, queue.clone(), WORKERS, controller.clone(), cancel.clone());
-    tokio::join!(services, pods, slices, work);
+    let of_pods = controller.services.clone();
+    Feeds::new()
+        .on(&controller.services, |change| [change.key()])
+        .on(&controller.pods, move |change| concerned(&of_pods, change))
+        .on(&controller.slices, |change| services_of(change, MANAGER))
+        .reading(&controller.nodes)
+        .run(NAME, WORKERS, controller.clone(), cancel)
+        .await;
 }
 
 impl Controller {

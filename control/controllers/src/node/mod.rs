@@ -3,7 +3,8 @@
 //! - [`ipam`] gives each Node its share of the cluster's Pod addresses;
 //! - [`lifecycle`] listens to the Nodes' Leases, and marks and taints those that fell silent;
 //! - [`eviction`] deletes Pods that do not tolerate their Node's taints (any longer);
-//! - [`podgc`] deletes Pods whose Node is gone for good.
+//! - [`podgc`] deletes Pods whose Node is gone for good;
+//! - [`ttl`] says how long agents may use what they have read.
 
 mod cidr;
 pub(crate) mod eviction;
@@ -11,3 +12,4 @@ pub(crate) mod ipam;
 pub(crate) mod lifecycle;
 pub(crate) mod podgc;
 mod taints;
+pub(crate) mod ttl;

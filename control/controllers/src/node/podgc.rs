@@ -1,9 +1,10 @@
-//! Pods that nobody will finish: bound to a Node that no longer exists, or being deleted without ever having had one.
+//! Pods that nobody will finish: bound to a Node that no longer exists, or being deleted without ever having had one; and Pods
+//! that ended, where nobody takes them away and there are too many.
 //!
 //! A Node that is missing is given 40 seconds to come back (it may be registering anew), then the server is asked; if it
 //! is gone, its Pods are marked Failed and removed at once, since no agent is left to confirm their end.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Node, Pod},
@@ -18,16 +19,41 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wherry_reconcile::{Informer, Outcome, Queue, Reconciler};
+use wherry_reconcile::{Feeds, Informer, Outcome, Reconciler};
 
 use crate::{
-    context::{Context, feed},
+    context::Context,
     error::{self, Error},
     pods,
 };
 
 const NAME: &str = "pod-garbage-collector";
 const QUARANTINE: Duration = Duration::from_secs(40);
+/// How many Pods that ended may stay for whoever wants to look at them.
+const ENDED: usize = 12_500;
+/// The index of Pods that ended, under one key.
+const BY_END: &str = "ended";
+
+/// Work.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Task {
+    /// Pods of this Node.
+    OfNode(String),
+    /// Pods being deleted that have no Node.
+    Unscheduled,
+    /// The oldest Pods that ended.
+    Ended,
+}
+
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OfNode(node) => f.write_str(node),
+            Self::Unscheduled => f.write_str("Pods without a node"),
+            Self::Ended => f.write_str("Pods that ended"),
+        }
+    }
+}
 
 struct Controller {
     context: Context,
@@ -37,7 +63,7 @@ struct Controller {
     missing: Mutex<HashMap<String, Instant>>,
 }
 
-/// Runs the controller until `cancel`. Its keys are names of Nodes; the empty one stands for Pods without a Node.
+/// Runs the controller until `cancel`.
 pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     let controller = Arc::new(Controller {
         nodes: context.informers.get(),
@@ -46,26 +72,26 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         context,
     });
     pods::index(&controller.pods);
-    let synced = async { controller.nodes.synced().await && controller.pods.synced().await };
-    if cancel.run_until_cancelled(synced).await != Some(true) {
-        return;
-    }
-    let queue: Queue<String> = Queue::new();
-    let nodes = feed(controller.nodes.subscribe(), &cancel, |change| {
-        if change.new.is_none() {
-            queue.add(change.key().name);
-        }
-    });
-    let pods = feed(controller.pods.subscribe(), &cancel, |change| {
-        let Some(pod) = &change.new else { return };
-        match pods::node_of(pod) {
-            Some(node) if controller.nodes.get("", node).is_none() => queue.add(node.to_owned()),
-            None if pods::is_deleting(pod) => queue.add(String::new()),
-            _ => {}
-        }
-    });
-    let work = wherry_reconcile::run(NAME, queue.clone(), 2, controller.clone(), cancel.clone());
-    tokio::join!(nodes, pods, work);
+    controller.pods.index(BY_END, |pod| pods::is_terminal(pod).then(String::new).into_iter().collect());
+    let nodes = controller.nodes.clone();
+    let mut ended: usize = 0;
+    Feeds::new()
+        .on(&controller.nodes, |change| change.new.is_none().then(|| Task::OfNode(change.key().name)))
+        .on(&controller.pods, move |change| {
+            let had_ended = change.old.as_deref().is_some_and(pods::is_terminal);
+            let has_ended = change.new.as_deref().is_some_and(pods::is_terminal);
+            ended = (ended + usize::from(has_ended)).saturating_sub(usize::from(had_ended));
+            let too_many = (has_ended && !had_ended && ended > ENDED).then_some(Task::Ended);
+            let pod = change.new.as_ref();
+            let task = pod.and_then(|pod| match pods::node_of(pod) {
+                Some(node) if nodes.get("", node).is_none() => Some(Task::OfNode(node.to_owned())),
+                None if pods::is_deleting(pod) => Some(Task::Unscheduled),
+                _ => None,
+            });
+            too_many.into_iter().chain(task)
+        })
+        .run(NAME, 2, controller.clone(), cancel)
+        .await;
 }
 
 impl Controller {
@@ -99,17 +125,17 @@ impl Controller {
     }
 }
 
-impl Reconciler<String> for Controller {
-    type Error = Error;
+/// The Pods that go so that `most` stay: those that were made first.
+fn oldest(mut ended: Vec<Arc<Pod>>, most: usize) -> Vec<Arc<Pod>> {
+    let surplus = ended.len().saturating_sub(most);
+    let age = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    ended.sort_by(|a, b| (age(a), &a.metadata.name).cmp(&(age(b), &b.metadata.name)));
+    ended.truncate(surplus);
+    ended
+}
 
-    async fn reconcile(&self, node: String) -> Result<Outcome, Error> {
-        if node.is_empty() {
-            let pods = self.pods.list();
-            for pod in pods.iter().filter(|pod| pods::is_deleting(pod) && pods::node_of(pod).is_none()) {
-                self.remove(pod, "pod is terminating and was never scheduled").await?;
-            }
-            return Ok(Outcome::Done);
-        }
+impl Controller {
+    async fn remove_of_node(&self, node: String) -> Result<Outcome, Error> {
         let pods = self.pods.by_index(pods::BY_NODE, &node);
         if pods.is_empty() || self.nodes.get("", &node).is_some() {
             self.missing.lock().remove(&node);
@@ -127,5 +153,46 @@ impl Reconciler<String> for Controller {
         }
         self.missing.lock().remove(&node);
         Ok(Outcome::Done)
+    }
+}
+
+impl Reconciler<Task> for Controller {
+    type Error = Error;
+
+    async fn reconcile(&self, task: Task) -> Result<Outcome, Error> {
+        match task {
+            Task::OfNode(node) => return self.remove_of_node(node).await,
+            Task::Unscheduled => {
+                let pods = self.pods.list();
+                for pod in pods.iter().filter(|pod| pods::is_deleting(pod) && pods::node_of(pod).is_none()) {
+                    self.remove(pod, "pod is terminating and was never scheduled").await?;
+                }
+            }
+            Task::Ended => {
+                for pod in oldest(self.pods.by_index(BY_END, ""), ENDED) {
+                    self.remove(&pod, "too many ended").await?;
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_made_go() {
+        let pod = |name: &str, second: i64| {
+            let mut pod = Pod::default();
+            pod.metadata.name = Some(name.to_owned());
+            pod.metadata.creation_timestamp = Some(Time(Timestamp::from_second(second).unwrap()));
+            Arc::new(pod)
+        };
+        let gone = oldest(vec![pod("b", 2), pod("c", 3), pod("a", 1)], 1);
+        assert_eq!(gone.iter().map(|pod| pod.metadata.name.as_deref().unwrap()).collect::<Vec<_>>(), ["a", "b"]);
+        assert!(oldest(vec![pod("a", 1)], 1).is_empty());
     }
 }

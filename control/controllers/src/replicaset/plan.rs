@@ -4,10 +4,8 @@ use std::{cmp::Ordering, collections::HashMap, sync::Arc};
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 
-use crate::pods;
+use crate::{hand::BURST, pods};
 
-/// The most Pods that one pass creates or deletes.
-pub(crate) const BURST: usize = 500;
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// What to do to get from the Pods there are to the wanted number.
@@ -32,7 +30,7 @@ pub(super) fn plan(wanted: usize, active: &[Arc<Pod>], related: &[Arc<Pod>], now
 }
 
 /// The Pods in the order in which they should go.
-fn least_missed(active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
+pub(crate) fn least_missed(active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Vec<Arc<Pod>> {
     let mut neighbours: HashMap<&str, usize> = HashMap::new();
     for pod in related.iter().filter(|pod| pods::is_active(pod)) {
         *neighbours.entry(pods::node_of(pod).unwrap_or_default()).or_default() += 1;

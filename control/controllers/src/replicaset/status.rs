@@ -11,15 +11,13 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use crate::pods;
+use crate::{
+    counts::{positive, saturate},
+    hand::Failure,
+    pods,
+};
 
 pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
-
-/// Why the Pods could not be managed.
-pub(super) struct Failure {
-    pub(super) reason: &'static str,
-    pub(super) message: String,
-}
 
 /// The status that follows from the Pods.
 pub(super) fn status(
@@ -41,9 +39,10 @@ pub(super) fn status(
     let before = set.status.clone().unwrap_or_default();
     ReplicaSetStatus {
         replicas: saturate(active.len()),
-        fully_labeled_replicas: Some(count(&fully_labeled)),
-        ready_replicas: Some(count(&pods::is_ready)),
-        available_replicas: Some(count(&|pod| pods::is_available(pod, min_ready, now))),
+        // The server leaves zeros out of these.
+        fully_labeled_replicas: positive(count(&fully_labeled)),
+        ready_replicas: positive(count(&pods::is_ready)),
+        available_replicas: positive(count(&|pod| pods::is_available(pod, min_ready, now))),
         terminating_replicas: Some(saturate(terminating)),
         observed_generation: set.metadata.generation,
         conditions: conditions(before.conditions.unwrap_or_default(), failure, now),
@@ -77,10 +76,6 @@ fn conditions(
         None => conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
     }
     (!conditions.is_empty()).then_some(conditions)
-}
-
-fn saturate(count: usize) -> i32 {
-    i32::try_from(count).unwrap_or(i32::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A cluster in one process: API server, controllers, and an agent without a runtime.
 
-use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     ClusterResourceScope, NamespaceResourceScope,
@@ -105,6 +105,11 @@ impl Cluster {
         Api::all(self.client.clone())
     }
 
+    /// Adds a Node that is Ready.
+    pub(crate) async fn add_node(&self, name: &str) {
+        register(&self.client, name).await;
+    }
+
     pub(crate) async fn patch<K>(&self, api: &Api<K>, name: &str, patch: serde_json::Value)
     where
         K: Clone + DeserializeOwned + Debug,
@@ -155,6 +160,18 @@ impl Cluster {
         let look =
             |informer: &Informer<K>| Some(informer.list_namespace(namespace)).filter(|objects| objects.len() == count);
         self.reached(&format!("{count} in {namespace}"), look).await
+    }
+
+    /// Waits until the objects of a namespace are as wanted.
+    pub(crate) async fn until_all<K: Kind<DynamicType = ()>>(
+        &self,
+        what: &str,
+        wanted: impl Fn(&[Arc<K>]) -> bool,
+    ) -> Vec<Arc<K>> {
+        self.reached(what, |informer: &Informer<K>| {
+            Some(informer.list_namespace("default")).filter(|objects| wanted(objects))
+        })
+        .await
     }
 
     pub(crate) async fn until_event(&self, reason: &str) -> Vec<Event> {
@@ -250,18 +267,11 @@ async fn limited<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 /// A Node that is always Ready, on which every Pod runs at once.
 async fn agent(client: Client, informers: Informers, mut holding: watch::Receiver<bool>, cancel: CancellationToken) {
-    let node: Node = serde_json::from_value(json!({ "metadata": { "name": NODE } })).unwrap();
-    let nodes: Api<Node> = Api::all(client.clone());
-    nodes.create(&PostParams::default(), &node).await.unwrap();
-    let ready = json!({ "status": { "conditions": [{
-        "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
-        "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }] } });
-    nodes.patch_status(NODE, &PatchParams::default(), &Patch::Strategic(ready)).await.unwrap();
-
+    register(&client, NODE).await;
     let pods = informers.get::<Pod>();
     let mut changes = pods.subscribe();
-    let mut addresses = 0u32;
+    // A Pod begins once: when its binding is told, its status may be on the way already, and what a test made of it then.
+    let mut begun = HashSet::new();
     loop {
         let change = tokio::select! {
             () = cancel.cancelled() => return,
@@ -279,11 +289,29 @@ async fn agent(client: Client, informers: Informers, mut holding: watch::Receive
         if pod.metadata.deletion_timestamp.is_some() {
             let held = *holding.borrow();
             end(&client, &pod, held).await;
-        } else if pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).is_none() {
-            addresses += 1;
-            begin(&client, &pod, addresses).await;
+        } else if pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()).is_none() && begun.insert(pod.uid()) {
+            begin(&client, &pod, u32::try_from(begun.len()).unwrap()).await;
         }
     }
+}
+
+/// Makes a Node that is Ready.
+async fn register(client: &Client, name: &str) {
+    let node: Node = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
+    let nodes: Api<Node> = Api::all(client.clone());
+    nodes.create(&PostParams::default(), &node).await.unwrap();
+    let ready = json!({ "status": { "conditions": [{
+        "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "",
+        "lastHeartbeatTime": "2026-01-01T00:00:00Z", "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] } });
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(ready)).await.unwrap();
+}
+
+/// The node that a Pod's affinity names, as a DaemonSet's Pods have it.
+fn destination(pod: &Pod) -> Option<String> {
+    let affinity = pod.spec.as_ref()?.affinity.as_ref()?.node_affinity.as_ref()?;
+    let required = affinity.required_during_scheduling_ignored_during_execution.as_ref()?;
+    required.node_selector_terms.first()?.match_fields.as_ref()?.first()?.values.as_ref()?.first().cloned()
 }
 
 async fn begin(client: &Client, pod: &Pod, address: u32) {
@@ -293,7 +321,7 @@ async fn begin(client: &Client, pod: &Pod, address: u32) {
     if pod.spec.as_ref().unwrap().node_name.is_none() {
         let binding = json!({
             "apiVersion": "v1", "kind": "Binding",
-            "metadata": { "name": name }, "target": { "apiVersion": "v1", "kind": "Node", "name": NODE },
+            "metadata": { "name": name }, "target": { "apiVersion": "v1", "kind": "Node", "name": destination(pod).unwrap_or(NODE.to_owned()) },
         });
         let params = PostParams::default();
         // It may have been deleted meanwhile.

@@ -3,8 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod autoscalers;
+mod crons;
+mod daemons;
 mod harness;
+mod jobs;
 mod keys;
+mod sets;
+mod volumes;
 
 use std::collections::BTreeSet;
 

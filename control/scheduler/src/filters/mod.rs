@@ -9,6 +9,7 @@ mod resources;
 mod taints;
 mod topology_spread;
 mod unschedulable;
+mod volumes;
 
 use crate::{
     cluster::{Cluster, NodeInfo},
@@ -17,6 +18,7 @@ use crate::{
 pub(crate) use affinity::Affinity;
 pub(crate) use node_affinity::matches as node_affinity_matches;
 pub(crate) use topology_spread::Counts;
+pub(crate) use volumes::{Needs, Write, writes};
 
 /// What in the cluster may make a Pod schedulable that was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +31,8 @@ pub enum Wake {
     PodPlaced,
     /// A namespace's labels changed.
     Namespace,
+    /// A claim, a volume or a class of volumes came, changed or went.
+    Volume,
 }
 
 /// Why a node cannot take a Pod.
@@ -50,19 +54,21 @@ pub(crate) struct Cycle<'a> {
     pub(crate) pod: &'a PodInfo,
     affinity: Affinity,
     pub(crate) spreads: Vec<Counts>,
+    /// What its claims need of a node; else why no node will do.
+    pub(crate) needs: Result<Needs, String>,
 }
 
 impl<'a> Cycle<'a> {
     pub(crate) fn new(cluster: &'a Cluster, pod: &'a PodInfo) -> Self {
         let affinity = Affinity::new(cluster, pod);
         let spreads = pod.spreads.iter().map(|spread| Counts::new(cluster, pod, spread)).collect();
-        Self { cluster, pod, affinity, spreads }
+        Self { cluster, pod, affinity, spreads, needs: Needs::new(cluster, pod) }
     }
 }
 
 type Filter = fn(&Cycle<'_>, &NodeInfo) -> Result<(), Rejection>;
 
-const FILTERS: [Filter; 9] = [
+const FILTERS: [Filter; 10] = [
     unschedulable::check,
     node_name::check,
     taints::check,
@@ -70,6 +76,7 @@ const FILTERS: [Filter; 9] = [
     containers::check,
     host_ports::check,
     resources::check,
+    volumes::check,
     topology_spread::check,
     affinity::check,
 ];

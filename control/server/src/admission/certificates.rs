@@ -30,6 +30,15 @@ impl Attributes<'_> {
             matches!(self.engine.authorizer.authorize(self.user, &question), Decision::Allow { .. })
         })
     }
+
+    /// Refuses who has not `verb` for the signer of `request`.
+    fn check_signer(&self, verb: &str, request: &Value) -> Result<(), Status> {
+        let signer = request["spec"]["signerName"].as_str().unwrap_or_default();
+        if self.may_for_signer(verb, signer) {
+            return Ok(());
+        }
+        Err(self.forbidden(format!("user not permitted to {verb} requests with signerName {signer:?}")))
+    }
 }
 
 /// Writes into a new request who made it: signers and approvers go by that.
@@ -75,11 +84,7 @@ impl Plugin for CertificateApproval {
 
     async fn validate(&self, attributes: &Attributes<'_>, _object: &Value) -> Result<(), Status> {
         let Some(old) = attributes.updates_request("approval") else { return Ok(()) };
-        let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
-        if attributes.may_for_signer("approve", signer) {
-            return Ok(());
-        }
-        Err(attributes.forbidden(format!("user not permitted to approve requests with signerName {signer:?}")))
+        attributes.check_signer("approve", old)
     }
 }
 
@@ -97,11 +102,7 @@ impl Plugin for CertificateSigning {
         if ["certificate", "conditions"].iter().all(|key| object["status"][key] == old["status"][key]) {
             return Ok(());
         }
-        let signer = old["spec"]["signerName"].as_str().unwrap_or_default();
-        if attributes.may_for_signer("sign", signer) {
-            return Ok(());
-        }
-        Err(attributes.forbidden(format!("user not permitted to sign requests with signerName {signer:?}")))
+        attributes.check_signer("sign", old)
     }
 }
 

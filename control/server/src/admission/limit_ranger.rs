@@ -145,9 +145,12 @@ fn pod(limit: &Value, pod: &Value, wrong: &mut Vec<String>) {
 }
 
 fn bounds(kind: &str, limit: &Value, requests: &Amounts, limits: &Amounts, wrong: &mut Vec<String>) {
-    for (check, key) in [(min as Check, "min"), (max, "max"), (ratio, "maxLimitRequestRatio")] {
+    for (check, key) in
+        [((|of| of.min()) as Check, "min"), (|of| of.max(), "max"), (|of| of.ratio(), "maxLimitRequestRatio")]
+    {
         for (name, bound) in amounts::of(&limit[key]) {
-            wrong.extend(check(kind, &name, bound, requests.get(&name), limits.get(&name)));
+            let bound = Bound { kind, name: &name, bound, request: requests.get(&name), limit: limits.get(&name) };
+            wrong.extend(check(&bound));
         }
     }
 }
@@ -159,7 +162,8 @@ fn claim(limit: &Value, claim: &Value, wrong: &mut Vec<String>) {
     }
     let requests = amounts::of(&claim["spec"]["resources"]["requests"]);
     for (name, bound) in amounts::of(&limit["min"]) {
-        wrong.extend(min(KIND, &name, bound, requests.get(&name), None));
+        let bound = Bound { kind: KIND, name: &name, bound, request: requests.get(&name), limit: None };
+        wrong.extend(bound.min());
     }
     for (name, bound) in amounts::of(&limit["max"]) {
         wrong.extend(match requests.get(&name) {
@@ -172,57 +176,53 @@ fn claim(limit: &Value, claim: &Value, wrong: &mut Vec<String>) {
     }
 }
 
-/// A bound on a resource: the kind it is for, the resource, the bound, what is requested and the limit.
-type Check = fn(&str, &str, Quantity, Option<&Quantity>, Option<&Quantity>) -> Option<String>;
-
-fn min(
-    kind: &str,
-    name: &str,
+/// A bound on a resource of a kind, and what is asked for.
+struct Bound<'a> {
+    kind: &'a str,
+    name: &'a str,
     bound: Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let base = format!("minimum {name} usage per {kind} is {bound}");
-    match (request, limit) {
-        (None, _) => Some(format!("{base}.  No request is specified")),
-        (Some(asked), _) if *asked < bound => Some(format!("{base}, but request is {asked}")),
-        (_, Some(limit)) if *limit < bound => Some(format!("{base}, but limit is {limit}")),
-        _ => None,
-    }
+    request: Option<&'a Quantity>,
+    limit: Option<&'a Quantity>,
 }
 
-fn max(
-    kind: &str,
-    name: &str,
-    bound: Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let base = format!("maximum {name} usage per {kind} is {bound}");
-    match (request, limit) {
-        (_, None) => Some(format!("{base}.  No limit is specified")),
-        (_, Some(limit)) if *limit > bound => Some(format!("{base}, but limit is {limit}")),
-        (Some(asked), _) if *asked > bound => Some(format!("{base}, but request is {asked}")),
-        _ => None,
-    }
-}
+/// What is wrong with what is asked for.
+type Check = fn(&Bound<'_>) -> Option<String>;
 
-fn ratio(
-    kind: &str,
-    name: &str,
-    bound: Quantity,
-    request: Option<&Quantity>,
-    limit: Option<&Quantity>,
-) -> Option<String> {
-    let base = format!("{name} max limit to request ratio per {kind} is {bound}, but");
-    let Some(request) = request.filter(|q| !q.is_zero()) else {
-        return Some(format!("{base} no request is specified or request is 0"));
-    };
-    let Some(limit) = limit.filter(|q| !q.is_zero()) else {
-        return Some(format!("{base} no limit is specified or limit is 0"));
-    };
-    let observed = limit.as_f64() / request.as_f64();
-    (observed > bound.as_f64()).then(|| format!("{base} provided ratio is {observed:.6}"))
+impl Bound<'_> {
+    fn min(&self) -> Option<String> {
+        let Self { kind, name, bound, .. } = self;
+        let base = format!("minimum {name} usage per {kind} is {bound}");
+        match (self.request, self.limit) {
+            (None, _) => Some(format!("{base}.  No request is specified")),
+            (Some(asked), _) if asked < bound => Some(format!("{base}, but request is {asked}")),
+            (_, Some(limit)) if limit < bound => Some(format!("{base}, but limit is {limit}")),
+            _ => None,
+        }
+    }
+
+    fn max(&self) -> Option<String> {
+        let Self { kind, name, bound, .. } = self;
+        let base = format!("maximum {name} usage per {kind} is {bound}");
+        match (self.request, self.limit) {
+            (_, None) => Some(format!("{base}.  No limit is specified")),
+            (_, Some(limit)) if limit > bound => Some(format!("{base}, but limit is {limit}")),
+            (Some(asked), _) if asked > bound => Some(format!("{base}, but request is {asked}")),
+            _ => None,
+        }
+    }
+
+    fn ratio(&self) -> Option<String> {
+        let Self { kind, name, bound, .. } = self;
+        let base = format!("{name} max limit to request ratio per {kind} is {bound}, but");
+        let Some(request) = self.request.filter(|q| !q.is_zero()) else {
+            return Some(format!("{base} no request is specified or request is 0"));
+        };
+        let Some(limit) = self.limit.filter(|q| !q.is_zero()) else {
+            return Some(format!("{base} no limit is specified or limit is 0"));
+        };
+        let observed = limit.as_f64() / request.as_f64();
+        (observed > bound.as_f64()).then(|| format!("{base} provided ratio is {observed:.6}"))
+    }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(crate) use notes::Notes;
 pub(crate) use storage::class as class_of_claim;
 
 use crate::User;
-use crate::engine::Engine;
+use crate::engine::{Call, Engine};
 use crate::rbac::escalation::NoEscalation;
 
 /// What is being done to an object.
@@ -65,7 +65,23 @@ pub(crate) struct Attributes<'a> {
     pub(crate) notes: &'a Notes,
 }
 
-impl Attributes<'_> {
+impl<'a> Attributes<'a> {
+    /// What `call` asks for by its address; who knows more of the write says so over it.
+    pub(crate) fn of(call: &'a Call, operation: Operation, notes: &'a Notes) -> Self {
+        Self {
+            engine: &call.engine,
+            user: &call.user,
+            operation,
+            resource: &call.resource,
+            subresource: "",
+            namespace: call.namespace(),
+            name: call.name(),
+            old: None,
+            dry_run: false,
+            notes,
+        }
+    }
+
     /// Whether this is about objects of a resource themselves, not about a subresource.
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
         self.resource.group == group && self.resource.plural == plural && self.subresource.is_empty()

@@ -47,6 +47,7 @@ impl Plugin for NodeRestriction {
             ("", "nodes", _) => write.node(),
             ("", "persistentvolumeclaims", "status") => write.claim_status(),
             ("", "persistentvolumeclaims", _) => write.refuse("may only update PVC status"),
+            ("", "persistentvolumes", _) => write.volume(),
             ("", "serviceaccounts", "token") => write.token(),
             ("coordination.k8s.io", "leases", _) => write.lease(),
             ("storage.k8s.io", "csinodes", _) => {
@@ -85,6 +86,25 @@ impl Write<'_> {
     fn own_pod(&self, else_: String) -> Result<(), Status> {
         let pod = self.stored("pods", self.attributes.namespace, self.attributes.name)?;
         if self.is_own(&pod) { Ok(()) } else { self.refuse(else_) }
+    }
+
+    /// Nothing but the finalizer of a volume on its disk, once the volume is being deleted.
+    fn volume(&self) -> Result<(), Status> {
+        const FINALIZER: &str = "wherry.dev/local-path";
+        let rest = |volume: &Value| {
+            let mut rest = volume.clone();
+            for field in ["finalizers", "managedFields", "resourceVersion"] {
+                meta::metadata_mut(&mut rest).remove(field);
+            }
+            let finalizers: Vec<String> =
+                meta::finalizers(volume).filter(|name| *name != FINALIZER).map(str::to_owned).collect();
+            (rest, finalizers)
+        };
+        let ending = self.attributes.old.filter(|old| old["metadata"]["deletionTimestamp"].is_string());
+        if ending.is_some_and(|old| rest(old) == rest(self.object)) {
+            return Ok(());
+        }
+        self.refuse("may only let go of volumes on its own disk that are being deleted")
     }
 
     fn pod(&self) -> Result<(), Status> {

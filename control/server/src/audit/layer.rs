@@ -22,6 +22,7 @@ use crate::engine::BODY_LIMIT;
 use crate::layers::authorize::Attributes;
 use crate::layers::info::RequestInfo;
 use crate::serving::Peer;
+use crate::subresources::Session;
 
 /// By which a client finds its request in the log.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -41,7 +42,7 @@ pub(crate) struct Auditor {
 pub(crate) async fn layer(State(auditor): State<Auditor>, mut request: Request, next: Next) -> Response {
     let id = identity(request.headers());
     let begun = auditor.audit.as_ref().and_then(|audit| begin(audit, &auditor.registry, &id, &mut request));
-    let mut response = match begun {
+    let response = match begun {
         None => next.run(request).await,
         Some(mut record) => {
             if let Some(copy) = &record.request {
@@ -56,10 +57,18 @@ pub(crate) async fn layer(State(auditor): State<Auditor>, mut request: Request, 
             }
             let most = record.keep_answer(&response);
             let copy = record.answer.as_ref().map(|(_, copy)| Arc::clone(copy));
+            if let Some(session) = response.extensions().get::<Session>() {
+                session.hold(record);
+                return named(response, &id);
+            }
             response.map(|body| Body::new(Tee::new(body, copy, most, record)))
         }
     };
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    named(response, &id)
+}
+
+fn named(mut response: Response, id: &str) -> Response {
+    if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(AUDIT_ID, value);
     }
     response

@@ -8,5 +8,6 @@ pub(crate) mod failures;
 pub(crate) mod impersonate;
 pub mod info;
 pub(crate) mod limit;
+pub(crate) mod measure;
 pub(crate) mod rescue;
 pub(crate) mod union;

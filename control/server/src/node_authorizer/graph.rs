@@ -47,6 +47,8 @@ struct Pod {
 struct Volume {
     claim: Reference,
     secrets: Vec<Reference>,
+    /// The node whose agent keeps it, if it is one of the class local-path.
+    keeper: Option<String>,
 }
 
 impl Graph {
@@ -69,6 +71,11 @@ impl Graph {
     pub(super) fn volume(&self, node: &str, name: &str) -> bool {
         let claim = self.volumes.get(name).map(|volume| &volume.claim);
         claim.and_then(|claim| self.uses.get(claim)).is_some_and(|nodes| nodes.contains_key(node))
+    }
+
+    /// Whether the agent of `node` keeps a volume on the node's disk.
+    pub(super) fn keeps(&self, node: &str, name: &str) -> bool {
+        self.volumes.get(name).is_some_and(|volume| volume.keeper.as_deref() == Some(node))
     }
 
     /// Whether a volume is being attached to `node`.
@@ -121,7 +128,8 @@ impl Graph {
         for secret in &secrets {
             self.volume_secrets.entry(secret.clone()).or_default().push(name.clone());
         }
-        self.volumes.insert(name.clone(), Volume { claim, secrets });
+        let keeper = references::keeper_of_volume(&volume);
+        self.volumes.insert(name.clone(), Volume { claim, secrets, keeper });
     }
 
     fn remove_volume(&mut self, name: &Arc<str>) {

@@ -63,6 +63,10 @@ impl NodeAuthorizer {
                 ("", "persistentvolumeclaims") => {
                     return get_only(asked).and_then(|()| self.needed(node, Kind::Claim, asked));
                 }
+                // The end of a volume on its disk. NodeRestriction sees to it that it is no more than that.
+                ("", "persistentvolumes") if asked.verb == "patch" && asked.subresource.is_empty() => {
+                    return self.related(node, asked, |graph| graph.keeps(node, asked.name));
+                }
                 ("", "persistentvolumes") => {
                     return get_only(asked)
                         .and_then(|()| self.related(node, asked, |graph| graph.volume(node, asked.name)));

@@ -84,6 +84,14 @@ pub(super) fn claim_of_volume(volume: &Value) -> Option<Reference> {
     Some(Reference::new(Kind::Claim, claim["namespace"].as_str()?, claim["name"].as_str()?))
 }
 
+/// The node on whose disk a volume of the class local-path lies.
+pub(super) fn keeper_of_volume(volume: &Value) -> Option<String> {
+    let made_by = wherry_api::meta::annotation(volume, "pv.kubernetes.io/provisioned-by");
+    let term = &volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"][0]["matchExpressions"][0];
+    let node = term["values"][0].as_str().filter(|_| term["key"] == "kubernetes.io/hostname")?;
+    (made_by == Some("wherry.dev/local-path")).then(|| node.to_owned())
+}
+
 /// The secrets that a node needs to mount a volume; those of the controller are none of its business.
 pub(super) fn secrets_of_volume(volume: &Value) -> Vec<Reference> {
     let spec = &volume["spec"];

@@ -59,7 +59,7 @@ fn ask(text: &'static str) -> Attributes<'static> {
     }
 }
 
-const OWN: [&str; 29] = [
+const OWN: [&str; 30] = [
     "get -/secrets x/secret",
     "watch -/secrets x/secret",
     "get -/secrets x/volume-secret",
@@ -69,6 +69,7 @@ const OWN: [&str; 29] = [
     "get -/persistentvolumeclaims x/claim",
     "patch -/persistentvolumeclaims/status x/claim",
     "get -/persistentvolumes -/volume",
+    "patch -/persistentvolumes -/kept",
     "get storage.k8s.io/volumeattachments -/attachment",
     "get -/pods x/p",
     "watch -/pods x/p",
@@ -91,7 +92,7 @@ const OWN: [&str; 29] = [
     "watch node.k8s.io/runtimeclasses -/-",
 ];
 
-const OTHERS: [(&str, &str); 28] = [
+const OTHERS: [(&str, &str); 31] = [
     ("get resource.k8s.io/resourceclaims x/c", "no relationship found between node 'a' and this object"),
     ("get -/secrets x/other", "no relationship found between node 'a' and this object"),
     ("get -/secrets y/secret", "no relationship found between node 'a' and this object"),
@@ -103,6 +104,9 @@ const OTHERS: [(&str, &str); 28] = [
     ("create -/serviceaccounts x/-", "can only create tokens for individual service accounts"),
     ("list -/persistentvolumeclaims x/-", "can only get individual resources of this type"),
     ("update -/persistentvolumeclaims x/claim", "can only get individual resources of this type"),
+    ("patch -/persistentvolumes -/volume", "no relationship found between node 'a' and this object"),
+    ("patch -/persistentvolumes -/theirs", "no relationship found between node 'a' and this object"),
+    ("patch -/persistentvolumes/status -/kept", "can only get individual resources of this type"),
     ("get -/persistentvolumes -/other", "no relationship found between node 'a' and this object"),
     ("get storage.k8s.io/volumeattachments -/other", "no relationship found between node 'a' and this object"),
     ("get -/pods x/q", "no relationship found between node 'a' and this object"),
@@ -138,6 +142,22 @@ async fn a_node_reaches_what_its_pods_need() {
         "metadata": {"name": "volume"},
         "spec": {"claimRef": {"namespace": "x", "name": "claim"}, "csi": {"nodeStageSecretRef": {"name": "volume-secret"}}},
     })).await;
+    for (name, node) in [("kept", "a"), ("theirs", "b")] {
+        put(
+            &store,
+            "persistentvolumes",
+            json!({
+                "metadata": {"name": name, "annotations": {"pv.kubernetes.io/provisioned-by": "wherry.dev/local-path"}},
+                "spec": {
+                    "claimRef": {"namespace": "x", "name": name},
+                    "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                        {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+                    ]}]}},
+                },
+            }),
+        )
+        .await;
+    }
     for (name, node) in [("attachment", "a"), ("other", "b")] {
         let attachment = json!({"metadata": {"name": name}, "spec": {"nodeName": node}});
         put(&store, "volumeattachments.storage.k8s.io", attachment).await;

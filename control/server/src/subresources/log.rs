@@ -2,15 +2,15 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
-use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use wherry_api::status::Status;
 
+use super::log_socket;
 use crate::engine::Call;
 use crate::options::Query;
-use crate::{objects, respond};
+use crate::{agents, objects, respond};
 
 /// What of the query is passed on.
 const OPTIONS: [&str; 7] = ["follow", "previous", "tailLines", "sinceSeconds", "sinceTime", "timestamps", "limitBytes"];
@@ -29,16 +29,21 @@ pub(super) async fn run(call: &Call) -> Result<Response, Status> {
         return Ok(respond::text(StatusCode::OK, ""));
     }
     let path = format!("/containerLogs/{}/{}/{container}?{}", call.namespace(), call.name(), passed_on(&query));
-    let response = ask(call, node, &path).await?;
+    let request = http::Request::get(path).body(Body::empty()).map_err(Status::internal)?;
+    let response = agents::send(&call.engine, node, request).await?;
     let status = response.status();
     if status != StatusCode::OK {
         let body = Limited::new(response.into_body(), COMPLAINT).collect().await;
         let text = body.map(|b| String::from_utf8_lossy(&b.to_bytes()).into_owned()).unwrap_or_default();
         return Err(complaint(status, &text));
     }
-    let mut answer = respond::body(StatusCode::OK, HeaderValue::from_static("text/plain"), Body::empty());
     let closing = call.closing.clone().unwrap_or_default();
-    let frames = futures::StreamExt::take_until(response.into_body().into_data_stream(), closing.cancelled_owned());
+    let log = Body::new(response.into_body()).into_data_stream();
+    if log_socket::is_asked_for(&call.headers) {
+        return log_socket::answer(call, log, closing).await;
+    }
+    let frames = futures::StreamExt::take_until(log, closing.cancelled_owned());
+    let mut answer = respond::body(StatusCode::OK, HeaderValue::from_static("text/plain"), Body::empty());
     *answer.body_mut() = Body::from_stream(frames);
     Ok(answer)
 }
@@ -47,26 +52,6 @@ pub(super) async fn run(call: &Call) -> Result<Response, Status> {
 fn passed_on(query: &Query<'_>) -> String {
     let given = OPTIONS.iter().filter_map(|key| query.get(key).map(|value| (*key, value)));
     form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
-}
-
-/// Sends the request to the agent; its connection lives as long as the answer is read.
-async fn ask(call: &Call, node: &str, path: &str) -> Result<http::Response<hyper::body::Incoming>, Status> {
-    let failed = |e: &dyn std::fmt::Display| Status::internal(format!("Get \"https://{node}{path}\": {e}"));
-    let stream = call.engine.nodes.connect(node).await.map_err(|e| failed(&e))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|e| failed(&e))?;
-    call.engine.tasks.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "log stream ended");
-        }
-    });
-    let request = http::Request::builder()
-        .method(Method::GET)
-        .uri(path)
-        .header(http::header::HOST, node)
-        .body(Body::empty())
-        .map_err(|e| failed(&e))?;
-    sender.send_request(request).await.map_err(|e| failed(&e))
 }
 
 /// The agent's words, as a Status of the agent's code.

@@ -1,8 +1,11 @@
 //! What lies below an object: one file a subresource.
 
 mod binding;
+mod connect;
 mod eviction;
 mod log;
+mod log_socket;
+mod node_proxy;
 mod scale;
 mod token;
 
@@ -18,6 +21,8 @@ use crate::engine::{Call, read_body};
 use crate::layers::info::{RequestInfo, Verb};
 use crate::{input, verbs};
 
+pub(crate) use connect::{Session, Upgrade};
+
 /// Answers a request for the subresource of one object.
 pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Result<Response, Status> {
     let row = call.resource.subresource(subresource).ok_or_else(Status::no_such_path)?;
@@ -32,14 +37,25 @@ pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Resu
         ("status", _, Verb::Update) => verbs::update::replace(call, body, Sub::Status, subresource).await,
         ("status", _, Verb::Patch) => verbs::patch::change(call, body, Sub::Status, subresource).await,
         ("scale", _, _) => scale::run(call, body).await,
+        ("ephemeralcontainers" | "resize", "pods", verb) if core => {
+            let sub = if subresource == "resize" { Sub::Resize } else { Sub::Ephemeral };
+            match verb {
+                Verb::Get => verbs::get::run(call).await,
+                Verb::Update => verbs::update::replace(call, body, sub, subresource).await,
+                Verb::Patch => verbs::patch::change(call, body, sub, subresource).await,
+                _ => Err(call.not_supported()),
+            }
+        }
         ("finalize", "namespaces", Verb::Update) if core => {
             verbs::update::replace(call, body, Sub::Other, subresource).await
         }
         ("binding", "pods", Verb::Create) if core => binding::run(call, body).await,
         ("eviction", "pods", Verb::Create) if core => eviction::run(call, body).await,
         ("log", "pods", Verb::Get) if core => log::run(call).await,
+        ("proxy", "nodes", _) if core => node_proxy::run(call, body).await,
         ("token", "serviceaccounts", Verb::Create) if core => token::run(call, body).await,
-        // The others (exec, proxy, ...) are in discovery so that clients see them, and are not here yet.
+        ("exec" | "attach" | "portforward", "pods", _) if core => connect::run(call, subresource, body).await,
+        ("proxy", "pods" | "services", _) if core => connect::run(call, subresource, body).await,
         _ => Err(call.not_supported()),
     }
 }
@@ -63,6 +79,8 @@ pub(crate) async fn bind(call: &Call, body: Body) -> Result<Response, Status> {
         headers: call.headers.clone(),
         uri: call.uri.clone(),
         closing: None,
+        upgrade: None,
+        head: false,
     };
     binding::run(&call, Body::from(bytes)).await
 }

@@ -37,18 +37,7 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let mut request = input::document(call, &read_body(body).await?, schema)?;
     let account = account(call, &request)?;
     let notes = Notes::default();
-    let attributes = Attributes {
-        engine: &call.engine,
-        user: &call.user,
-        operation: Operation::Create,
-        resource: &call.resource,
-        subresource: "token",
-        namespace: call.namespace(),
-        name: call.name(),
-        old: None,
-        dry_run: false,
-        notes: &notes,
-    };
+    let attributes = Attributes { subresource: "token", ..Attributes::of(call, Operation::Create, &notes) };
     // What a node asks for is looked at before defaults are filled in.
     call.engine.admission.admit(&attributes, &mut request).await?;
     default(call, &mut request, &account);

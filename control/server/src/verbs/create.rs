@@ -91,18 +91,7 @@ pub(crate) async fn create(
             ownership::update(call, None, &mut attempt, Manager { name, sub: Sub::Main, subresource: "" });
         }
         let notes = Notes::default();
-        let attributes = Attributes {
-            engine: &call.engine,
-            user: &call.user,
-            operation: Operation::Create,
-            resource,
-            subresource: "",
-            namespace: call.namespace(),
-            name: &name,
-            old: None,
-            dry_run,
-            notes: &notes,
-        };
+        let attributes = Attributes { name: &name, dry_run, ..Attributes::of(call, Operation::Create, &notes) };
         call.engine.admission.admit(&attributes, &mut attempt).await?;
         call.stored.strategy.prepare_create(&mut attempt);
         call.stored.schema.complete(&mut attempt);

@@ -166,18 +166,7 @@ pub(crate) async fn delete(call: &Call, name: &str, options: &Options) -> Result
     let key = call.key_of(name);
     let missing = || Status::not_found(&call.group_resource(), name);
     let notes = Notes::default();
-    let attributes = Attributes {
-        engine: &call.engine,
-        user: &call.user,
-        operation: Operation::Delete,
-        resource: &call.resource,
-        subresource: "",
-        namespace: call.namespace(),
-        name,
-        old: None,
-        dry_run: options.dry_run,
-        notes: &notes,
-    };
+    let attributes = Attributes { name, dry_run: options.dry_run, ..Attributes::of(call, Operation::Delete, &notes) };
     call.engine.admission.admit(&attributes, &mut Value::Null).await?;
     call.engine.admission.validate(&attributes, &Value::Null).await?;
     for _ in 0..TRIES {

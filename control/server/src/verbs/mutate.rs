@@ -102,16 +102,10 @@ impl Mutation<'_> {
         }
         let notes = Notes::default();
         let attributes = Attributes {
-            engine: &call.engine,
-            user: &call.user,
-            operation: Operation::Update,
-            resource,
             subresource: self.subresource,
-            namespace: call.namespace(),
-            name: call.name(),
             old: Some(old),
             dry_run: self.dry_run,
-            notes: &notes,
+            ..Attributes::of(call, Operation::Update, &notes)
         };
         call.engine.admission.admit(&attributes, &mut new).await?;
         call.stored.strategy.prepare_update(&mut new, old, self.sub);

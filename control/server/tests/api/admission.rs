@@ -111,8 +111,12 @@ async fn a_runtime_class_adds_overhead_and_place() {
 #[tokio::test]
 async fn claims_and_ingresses_get_the_newest_default_class() {
     let api = Api::new().await;
+    // The class that every cluster has from the start.
     let before = api.post(CLAIMS, &claim("before")).await.expect(201);
-    assert!(before["spec"].get("storageClassName").is_none());
+    assert_eq!(before["spec"]["storageClassName"], "local-path");
+    api.delete(&format!("{CLASSES}/local-path"), None).await.expect(200);
+    let without = api.post(CLAIMS, &claim("without")).await.expect(201);
+    assert!(without["spec"].get("storageClassName").is_none());
     let mark = json!({"storageclass.kubernetes.io/is-default-class": "true"});
     let class = json!({"metadata": {"name": "fast", "annotations": mark}, "provisioner": "example.com/disk"});
     api.post(CLASSES, &class).await.expect(201);

@@ -24,7 +24,7 @@ async fn every_failure_is_a_status() {
         ("GET", "/api/v1/namespaces/default/nodes", JSON, String::new(), 404, "NotFound", ""),
         ("GET", "/api/v1/namespaces/default/pods/x", JSON, String::new(), 404, "NotFound", "pods \"x\" not found"),
         ("GET", "/api/v1/namespaces/default/pods/x/bogus", JSON, String::new(), 404, "NotFound", ""),
-        ("GET", "/api/v1/namespaces/default/pods/x/exec", JSON, String::new(), 405, "MethodNotAllowed", ""),
+        ("GET", "/api/v1/namespaces/default/pods/x/exec", JSON, String::new(), 404, "NotFound", "pods \"x\" not found"),
         ("PUT", MAPS, JSON, map("x"), 405, "MethodNotAllowed", ""),
         ("PATCH", "/version", JSON, String::new(), 405, "MethodNotAllowed", ""),
         ("POST", "/api/v1/configmaps", JSON, map("x"), 405, "MethodNotAllowed", ""),

@@ -8,6 +8,7 @@ mod apply;
 mod audit;
 mod bad_input;
 mod certificates;
+mod connecting;
 mod deletes;
 mod harness;
 mod identity;

@@ -143,3 +143,41 @@ async fn a_node_asks_for_tokens_of_its_pods() {
     let refused = ask(nameless, json!([])).await.expect(403);
     assert_eq!(why(refused), "node requested token with a pod binding without a uid");
 }
+
+#[tokio::test]
+async fn a_node_lets_go_of_volumes_on_its_disk_that_are_being_deleted() {
+    let api = Api::new().await;
+    let agent = api.as_user(User::node("a"));
+    const VOLUMES: &str = "/api/v1/persistentvolumes";
+    let volume = |name: &str, node: &str| {
+        json!({
+            "metadata": {
+                "name": name, "finalizers": ["wherry.dev/local-path"],
+                "annotations": {"pv.kubernetes.io/provisioned-by": "wherry.dev/local-path"},
+            },
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": "/d"},
+                "claimRef": {"namespace": "default", "name": "c"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [
+                    {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]},
+                ]}]}},
+            },
+        })
+    };
+    for (name, node) in [("mine", "a"), ("theirs", "b")] {
+        api.post(VOLUMES, &volume(name, node)).await.expect(201);
+    }
+    let free = json!({"metadata": {"finalizers": ["kubernetes.io/pv-protection"]}});
+    let may = "may only let go of volumes on its own disk that are being deleted";
+    assert_eq!(why(agent.merge(&format!("{VOLUMES}/mine"), &free).await.expect(403)), may);
+    for name in ["mine", "theirs"] {
+        api.delete(&format!("{VOLUMES}/{name}"), None).await.expect(200);
+    }
+    let more =
+        json!({"metadata": {"finalizers": ["kubernetes.io/pv-protection"]}, "spec": {"capacity": {"storage": "2Gi"}}});
+    assert_eq!(why(agent.merge(&format!("{VOLUMES}/mine"), &more).await.expect(403)), may);
+    let unprotected = json!({"metadata": {"finalizers": null}});
+    assert_eq!(why(agent.merge(&format!("{VOLUMES}/mine"), &unprotected).await.expect(403)), may);
+    assert_eq!(agent.merge(&format!("{VOLUMES}/theirs"), &free).await.code, 403);
+    agent.merge(&format!("{VOLUMES}/mine"), &free).await.expect(200);
+}

@@ -64,6 +64,48 @@ async fn an_eviction_deletes() {
 }
 
 #[tokio::test]
+async fn an_eviction_asks_the_budget() {
+    let api = Api::new().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget =
+        json!({"metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    api.post(budgets, &budget).await.expect(201);
+    let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    for name in ["a", "b"] {
+        let mut web = pod(name);
+        web["metadata"]["labels"] = json!({"app": "web"});
+        api.post(PODS, &web).await.expect(201);
+        api.merge(&format!("{PODS}/{name}/status"), &running).await.expect(200);
+    }
+    let evict = async |name: &str| {
+        let eviction = json!({"metadata": {"name": name}, "deleteOptions": {"gracePeriodSeconds": 0}});
+        api.post(&format!("{PODS}/{name}/eviction"), &eviction).await
+    };
+    let refused = evict("a").await.expect(429);
+    assert!(
+        refused["details"]["causes"][0]["message"].as_str().unwrap().contains("still being processed"),
+        "{refused}"
+    );
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1,
+        "expectedPods": 2}});
+    api.merge(&format!("{budgets}/web/status"), &status).await.expect(200);
+    evict("a").await.expect(201);
+    let left = api.get(&format!("{budgets}/web")).await.value();
+    assert_eq!(left["status"]["disruptionsAllowed"], 0);
+    assert!(left["status"]["disruptedPods"]["a"].is_string(), "{left}");
+    let refused = evict("b").await.expect(429);
+    assert_eq!(refused["details"]["causes"][0]["reason"], "DisruptionBudget");
+    // A second budget is one too many.
+    let mut second = budget.clone();
+    second["metadata"]["name"] = "other".into();
+    api.post(budgets, &second).await.expect(201);
+    evict("b").await.expect(500);
+    // Who has ended serves nobody.
+    api.merge(&format!("{PODS}/b/status"), &json!({"status": {"phase": "Failed"}})).await.expect(200);
+    evict("b").await.expect(201);
+}
+
+#[tokio::test]
 async fn status_of_a_pod() {
     let api = Api::new().await;
     api.post(PODS, &pod("a")).await.expect(201);

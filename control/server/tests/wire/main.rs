@@ -4,5 +4,6 @@
 
 mod harness;
 mod kubectl;
+mod logs;
 mod tls;
 mod tokens;

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::request::host_network;
+
 /// How names are resolved on this node.
 #[derive(Clone, Debug, Default)]
 pub struct DnsConfig {
@@ -15,8 +17,11 @@ pub struct DnsConfig {
     pub domain: String,
 }
 
-/// A Pod's host name.
-pub(crate) fn hostname(pod: &Pod) -> String {
+/// A Pod's host name: the node's own in the node's network.
+pub(crate) fn hostname(pod: &Pod, node: &str) -> String {
+    if host_network(pod) {
+        return node.to_owned();
+    }
     let spec = pod.spec.as_ref();
     let chosen = spec
         .and_then(|spec| spec.hostname_override.as_ref().or(spec.hostname.as_ref()))
@@ -27,12 +32,29 @@ pub(crate) fn hostname(pod: &Pod) -> String {
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
-/// `/etc/hosts`.
-pub(crate) fn hosts(pod: &Pod, ips: &[String], domain: &str) -> String {
+/// `/etc/hosts`; `machine` is the machine's own, which Pods in the node's network have.
+pub(crate) fn hosts(pod: &Pod, machine: &str, ips: &[String], domain: &str) -> String {
+    let mut text = if host_network(pod) {
+        format!("# Kubernetes-managed hosts file (host network).\n{}\n", machine.trim_end())
+    } else {
+        own_hosts(pod, ips, domain)
+    };
+    let aliases = pod.spec.as_ref().and_then(|spec| spec.host_aliases.as_ref());
+    if aliases.is_some_and(|aliases| !aliases.is_empty()) {
+        text.push_str("\n# Entries added by HostAliases.\n");
+    }
+    for alias in aliases.into_iter().flatten() {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(text, "{}\t{}", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
+    }
+    text
+}
+
+fn own_hosts(pod: &Pod, ips: &[String], domain: &str) -> String {
     let mut text = String::from(
         "# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\nfe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n",
     );
-    let name = hostname(pod);
+    let name = hostname(pod, "");
     let spec = pod.spec.as_ref();
     let subdomain = spec.and_then(|spec| spec.subdomain.as_deref()).filter(|name| !name.is_empty());
     for ip in ips {
@@ -45,13 +67,6 @@ pub(crate) fn hosts(pod: &Pod, ips: &[String], domain: &str) -> String {
             None => writeln!(text, "{ip}\t{name}"),
         };
     }
-    let aliases = spec.and_then(|spec| spec.host_aliases.as_ref());
-    if aliases.is_some_and(|aliases| !aliases.is_empty()) {
-        text.push_str("\n# Entries added by HostAliases.\n");
-    }
-    for alias in aliases.into_iter().flatten() {
-        let _infallible = writeln!(text, "{}\t{}", alias.ip, alias.hostnames.as_deref().unwrap_or_default().join("\t"));
-    }
     text
 }
 
@@ -60,6 +75,8 @@ pub(crate) fn resolv_conf(pod: &Pod, dns: &DnsConfig) -> String {
     let spec = pod.spec.as_ref();
     let policy = spec.and_then(|spec| spec.dns_policy.as_deref()).unwrap_or("ClusterFirst");
     let (mut servers, mut searches, mut options) = (Vec::new(), Vec::new(), Vec::new());
+    // In the node's network only who asks for the cluster's names has them.
+    let policy = if policy == "ClusterFirst" && host_network(pod) { "Default" } else { policy };
     match (policy, dns.server) {
         ("None", _) => {}
         ("ClusterFirst" | "ClusterFirstWithHostNet", Some(server)) => {
@@ -114,9 +131,11 @@ fn read_host(servers: &mut Vec<String>, searches: &mut Vec<String>, options: &mu
 }
 
 /// Writes the three files into `dir`.
-pub(crate) fn write(dir: &Path, pod: &Pod, ips: &[String], dns: &DnsConfig) -> io::Result<()> {
+pub(crate) fn write(dir: &Path, pod: &Pod, node: &str, ips: &[String], dns: &DnsConfig) -> io::Result<()> {
     std::fs::create_dir_all(dir)?;
-    std::fs::write(dir.join("hosts"), hosts(pod, ips, &dns.domain))?;
+    let machine =
+        if host_network(pod) { std::fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+    std::fs::write(dir.join("hosts"), hosts(pod, &machine, ips, &dns.domain))?;
     std::fs::write(dir.join("resolv.conf"), resolv_conf(pod, dns))?;
-    std::fs::write(dir.join("hostname"), format!("{}\n", hostname(pod)))
+    std::fs::write(dir.join("hostname"), format!("{}\n", hostname(pod, node)))
 }

@@ -7,11 +7,14 @@ pub(crate) mod expand;
 pub(crate) mod fields;
 pub(crate) mod files;
 pub(crate) mod projection;
+pub(crate) mod request;
+pub(crate) mod security;
+pub(crate) mod sysctls;
 pub(crate) mod volumes;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Secret, Service};
 
 /// The objects that a Pod's manifest may name, from the agent's caches.
 pub(crate) trait Objects: Send + Sync + 'static {
@@ -19,6 +22,10 @@ pub(crate) trait Objects: Send + Sync + 'static {
     fn config_map(&self, namespace: &str, name: &str) -> Option<Arc<ConfigMap>>;
     /// A Secret.
     fn secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>>;
+    /// A claim.
+    fn claim(&self, namespace: &str, name: &str) -> Option<Arc<PersistentVolumeClaim>>;
+    /// A volume of the cluster.
+    fn volume(&self, name: &str) -> Option<Arc<PersistentVolume>>;
     /// The Services of a namespace.
     fn services(&self, namespace: &str) -> Vec<Arc<Service>>;
     /// The handler of a RuntimeClass.

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::fields::{self, PodFacts};
 use super::{ConfigError, Objects};
+use crate::driver::shared::Shared;
 use crate::driver::tokens::Tokens;
 use crate::node::Capacity;
 
@@ -61,6 +62,24 @@ pub(crate) struct Source<'a> {
     pub(crate) node: &'a Capacity,
     pub(crate) objects: &'a dyn Objects,
     pub(crate) tokens: &'a Tokens,
+    pub(crate) node_name: &'a str,
+    /// Where this node's volumes of the class local-path lie.
+    pub(crate) local_path: &'a Path,
+}
+
+impl<'a> Source<'a> {
+    /// From what the agent's tasks share.
+    pub(crate) fn new(shared: &'a Shared, pod: &'a Pod, facts: &'a PodFacts, tokens: &'a Tokens) -> Self {
+        Self {
+            pod,
+            facts,
+            node: &shared.capacity,
+            objects: &*shared.objects,
+            tokens,
+            node_name: &shared.node_name,
+            local_path: &shared.local_path,
+        }
+    }
 }
 
 const DEFAULT_MODE: i32 = 0o644;
@@ -270,8 +289,13 @@ pub(crate) fn write(dir: &Path, payload: &Payload, group: Option<u32>) -> io::Re
     symlink(&version, &next)?;
     fs::rename(&next, &data)?;
     link(dir, payload)?;
-    if let Some(old) = current {
-        fs::remove_dir_all(dir.join(old))?;
+    // The version before, and what a crash has left.
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        if text.starts_with("..") && text != version && text != "..data" {
+            fs::remove_dir_all(dir.join(&name))?;
+        }
     }
     Ok(true)
 }

@@ -1,5 +1,6 @@
 //! Carrying out what was planned.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -15,8 +16,9 @@ use super::outcome::Outcome;
 use super::record::{RunHandle, Uid};
 use super::shared::Shared;
 use super::start::{Job, Started};
-use super::stop::{Stop, Watched};
+use super::stop::{Order, Stop, Watched};
 use super::{Driver, Timer, ground, start};
+use crate::config::volumes;
 use crate::lifecycle::{self, Action, Live, ProbeVerdict, Probes, Run, Slot};
 use crate::probe::run::{Target, probe};
 use crate::probe::{ProbeKind, Tracker};
@@ -32,7 +34,16 @@ impl Driver {
                     cancel.cancel();
                 }
             }
-            Action::Stop { slot, deadline, message, restart } => self.stop(uid, slot, deadline, &message, restart),
+            Action::Stop { slot, deadline, message, restart, turn } => {
+                self.stop(uid, slot, Order { deadline, turn }, &message, restart);
+            }
+            Action::Turn { slot } => {
+                if let Some(stop) = self.pods.get(uid).and_then(|record| record.runs.get(&slot)?.stop.as_ref()) {
+                    stop.send_modify(|order| order.turn = true);
+                }
+            }
+            Action::Resize { slot, wanted } => self.resize(uid, slot, wanted),
+            Action::RestartAll { .. } | Action::Renew => {}
             Action::TearDown => self.tear_down(uid),
             Action::Delete => self.delete(uid),
             Action::Forget => self.forget(uid),
@@ -98,7 +109,7 @@ impl Driver {
     pub(super) fn watch(&mut self, uid: &Uid, slot: Slot, attempt: u32, started: Started, adopted: Option<Probes>) {
         let now = self.shared.clock.now();
         let Some(record) = self.pods.get_mut(uid) else { return };
-        let Some(spec) = lifecycle::container(&record.pod, slot).cloned() else { return };
+        let Some(spec) = lifecycle::container(&record.pod, slot).map(Cow::into_owned) else { return };
         let defined =
             |kind: ProbeKind| if kind.of(&spec).is_some() { ProbeVerdict::Unknown } else { ProbeVerdict::NoProbe };
         let mut probes = Probes {
@@ -120,8 +131,11 @@ impl Driver {
             container.run = Run::Running(Live {
                 identity: started.identity.clone(),
                 asked: started.asked,
+                resources: started.resources,
+                resize: None,
                 started_at: started.at,
                 probes,
+                hook_failed: started.hook_failed,
             });
         }
         let watched = Watched {
@@ -158,7 +172,8 @@ impl Driver {
         let Some(record) = self.pods.get_mut(uid) else { return };
         let Some(attempt) = record.runs.get(&slot).map(|run| run.attempt) else { return };
         for &kind in kinds {
-            if let Some(spec) = lifecycle::container(&record.pod, slot).and_then(|spec| kind.of(spec)) {
+            let spec = lifecycle::container(&record.pod, slot);
+            if let Some(spec) = spec.as_deref().and_then(|spec| kind.of(spec)) {
                 let tracker = Tracker::new(spec);
                 let first = tracker.first(started, now);
                 record.trackers.insert((slot, kind), tracker);
@@ -175,7 +190,7 @@ impl Driver {
         if run.stop.is_some() && kind != ProbeKind::Readiness {
             return;
         }
-        let Some(spec) = lifecycle::container(&record.pod, slot).cloned() else { return };
+        let Some(spec) = lifecycle::container(&record.pod, slot).map(Cow::into_owned) else { return };
         let Some(tracker) = record.trackers.get_mut(&(slot, kind)).filter(|tracker| !tracker.in_flight) else { return };
         tracker.in_flight = true;
         let target = Target {
@@ -197,16 +212,16 @@ impl Driver {
         });
     }
 
-    fn stop(&mut self, uid: &Uid, slot: Slot, deadline: Timestamp, message: &str, restart: bool) {
+    fn stop(&mut self, uid: &Uid, slot: Slot, order: Order, message: &str, restart: bool) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         let ending = record.ending();
         let ip = record.state.ips.first().copied();
         let Some(run) = record.runs.get_mut(&slot) else { return };
         if let Some(stop) = &run.stop {
-            stop.send_replace(deadline);
+            stop.send_modify(|known| *known = Order { deadline: order.deadline, turn: known.turn || order.turn });
             return;
         }
-        let (sender, receiver) = watch::channel(deadline);
+        let (sender, receiver) = watch::channel(order);
         run.stop = Some(sender);
         let stop = Stop {
             shared: self.shared.clone(),
@@ -214,7 +229,7 @@ impl Driver {
             slot,
             id: run.id.clone(),
             runtime: run.runtime.clone(),
-            deadline: receiver,
+            order: receiver,
             drain: ip.filter(|_| ending && !restart),
             ip,
         };
@@ -228,10 +243,10 @@ impl Driver {
     fn tear_down(&mut self, uid: &Uid) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         record.network = None;
-        let (shared, pod, dir, owner) = (self.shared.clone(), record.pod.clone(), record.dir.clone(), uid.clone());
+        let (shared, dir, owner) = (self.shared.clone(), record.dir.clone(), uid.clone());
         let lost = Outcome::TornDown { uid: uid.clone(), result: Err("the agent failed; see its log".to_owned()) };
         self.spawn(lost, async move {
-            let result = ground::tear_down(&shared, &pod, &owner, &dir).await;
+            let result = ground::tear_down(&shared, &owner, &dir).await;
             Outcome::TornDown { uid: owner, result }
         });
     }
@@ -255,7 +270,9 @@ impl Driver {
     /// Drops what is left of a Pod.
     fn forget(&mut self, uid: &Uid) {
         let Some(record) = self.take(uid) else { return };
-        for timer in [Timer::Pod(uid.clone()), Timer::Write(uid.clone()), Timer::Tokens(uid.clone())] {
+        for timer in
+            [Timer::Pod(uid.clone()), Timer::Write(uid.clone()), Timer::Tokens(uid.clone()), Timer::Usage(uid.clone())]
+        {
             self.timers.set(&timer, None);
         }
         let key = (record.reference.namespace.clone(), record.reference.name.clone());
@@ -268,11 +285,8 @@ impl Driver {
         let dir = record.dir;
         self.spawn(Outcome::Nothing, async move {
             let shown = dir.display().to_string();
-            match tokio::task::spawn_blocking(move || std::fs::remove_dir_all(&dir)).await {
-                Ok(Err(error)) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(dir = shown, %error, "cannot remove a Pod's files")
-                }
-                _ => {}
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || volumes::remove_all(&dir)).await {
+                tracing::warn!(dir = shown, %error, "cannot remove a Pod's files");
             }
             Outcome::Nothing
         });

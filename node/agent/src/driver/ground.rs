@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use wherry_reconcile::EventType;
 use wherry_runtime::{ImageKind, PodNetwork, PodRef};
 
+use super::image_volumes;
 use super::shared::Shared;
 use super::start::pull_policy;
 use super::tokens::{self, Tokens};
 use crate::config::projection::Source;
 use crate::config::volumes::Volumes;
-use crate::config::{ConfigError, admit, files, volumes};
+use crate::config::{ConfigError, admit, files, request, sysctls, volumes};
 
 /// A Pod's ground, made.
 pub(super) struct Made {
@@ -27,6 +28,8 @@ pub(super) struct Made {
 pub(super) enum GroundError {
     /// The manifest asks for what this node has not: only another manifest helps.
     Refused(String),
+    /// It is not for this node, whatever is changed of it: it has failed.
+    Rejected { reason: &'static str, message: String },
     /// Try again.
     Failed,
 }
@@ -51,15 +54,20 @@ pub(super) async fn set_up(
     if let Err(error) = admit::pod(pod) {
         return Err(refuse(shared, pod, &error));
     }
-    let namespaced = is_namespaced(shared, pod).await;
-    let hostname = files::hostname(pod);
-    let mut network = shared.network.add_pod(reference, namespaced, before.ip, &hostname).await;
+    if let Some(message) = sysctls::forbidden(pod) {
+        let reason = "SysctlForbidden";
+        shared.event(pod, EventType::Warning, reason, message.clone());
+        return Err(GroundError::Rejected { reason, message: format!("Pod was rejected: {message}") });
+    }
+    let with_containers = is_namespaced(shared, pod).await;
+    let request = |ip| request::request(pod, &shared.node_name, with_containers, ip);
+    let mut network = shared.network.add_pod(reference, request(before.ip)).await;
     if let Err(error) = &network
         && before.ip.is_some()
         && !before.in_use
     {
         tracing::warn!(pod = %reference.name, namespace = %reference.namespace, error, "a Pod cannot keep its address and gets another");
-        network = shared.network.add_pod(reference, namespaced, None, &hostname).await;
+        network = shared.network.add_pod(reference, request(None)).await;
     }
     let network = match network {
         Ok(network) => network,
@@ -82,15 +90,14 @@ pub(super) async fn set_up(
     };
     let (shared_, pod_, tokens_, dir) = (shared.clone(), pod.clone(), tokens.clone(), dir.to_owned());
     let ips = network.ips().to_vec();
+    let Some(images) = image_volumes::unpack(shared, pod).await else { return Err(GroundError::Failed) };
     let made = tokio::task::spawn_blocking(move || {
         let facts = shared_.facts(&ips);
         std::fs::create_dir_all(&dir)
             .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
-        files::write(&dir.join("etc"), &pod_, &facts.pod_ips, &shared_.network.dns())
+        files::write(&dir.join("etc"), &pod_, &shared_.node_name, &facts.pod_ips, &shared_.network.dns())
             .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
-        let source =
-            Source { pod: &pod_, facts: &facts, node: &shared_.capacity, objects: &*shared_.objects, tokens: &tokens_ };
-        volumes::set_up(&dir, &source)
+        volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &images)
     });
     match made.await {
         Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes), tokens }),
@@ -171,9 +178,9 @@ pub(super) fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Vec<u8>> {
 }
 
 /// Removes a Pod's volumes and network. Idempotent.
-pub(super) async fn tear_down(shared: &Shared, pod: &Arc<Pod>, uid: &str, dir: &Path) -> Result<(), String> {
-    let (pod, dir) = (pod.clone(), dir.to_owned());
-    let volumes = tokio::task::spawn_blocking(move || volumes::tear_down(&dir, &pod)).await;
+pub(super) async fn tear_down(shared: &Shared, uid: &str, dir: &Path) -> Result<(), String> {
+    let dir = dir.to_owned();
+    let volumes = tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await;
     let volumes = match volumes {
         Ok(done) => done.map_err(|error| format!("cannot remove the volumes: {error}")),
         Err(panic) => Err(panic.to_string()),
@@ -202,9 +209,7 @@ pub(super) async fn refresh(
     let (shared, pod, dir, tokens_) = (shared.clone(), pod.clone(), dir.to_owned(), tokens.clone());
     let done = tokio::task::spawn_blocking(move || {
         let facts = shared.facts(&ips);
-        let source =
-            Source { pod: &pod, facts: &facts, node: &shared.capacity, objects: &*shared.objects, tokens: &tokens_ };
-        if let Err(error) = volumes::refresh(&dir, &source) {
+        if let Err(error) = volumes::refresh(&dir, &Source::new(&shared, &pod, &facts, &tokens_)) {
             shared.event(&pod, EventType::Warning, "FailedMount", error.to_string());
         }
     });

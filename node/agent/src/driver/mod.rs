@@ -13,14 +13,18 @@
 
 mod act;
 mod ground;
+mod hook;
+mod image_volumes;
 mod outcome;
 mod record;
 mod recover;
+mod resize;
 pub(crate) mod shared;
 mod start;
 mod status;
 mod stop;
 pub(crate) mod tokens;
+mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -29,7 +33,8 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{Change, Informers, Subscription};
@@ -51,14 +56,16 @@ enum Timer {
     Write(Uid),
     Probe(Uid, Slot, u32, ProbeKind),
     Tokens(Uid),
+    Usage(Uid),
 }
 
 /// See the module's documentation.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     pods: HashMap<Uid, Record>,
-    /// Which Pods name a ConfigMap or Secret: (kind, namespace, name).
+    /// Which Pods name a ConfigMap, Secret or claim: (kind, namespace, name).
     users: HashMap<(&'static str, String, String), HashSet<Uid>>,
+    room: resize::Room,
     timers: crate::timers::Timers<Timer>,
     tasks: JoinSet<Outcome>,
 }
@@ -69,6 +76,7 @@ impl Driver {
             shared,
             pods: HashMap::new(),
             users: HashMap::new(),
+            room: resize::Room::default(),
             timers: crate::timers::Timers::new(),
             tasks: JoinSet::new(),
         }
@@ -79,12 +87,14 @@ impl Driver {
         let pods = informers.get::<Pod>();
         let maps = informers.get::<ConfigMap>();
         let secrets = informers.get::<Secret>();
-        if !(pods.synced().await && maps.synced().await && secrets.synced().await) {
+        let claims = informers.get::<PersistentVolumeClaim>();
+        if !(claims.synced().await && pods.synced().await && maps.synced().await && secrets.synced().await) {
             return;
         }
         let existing: Vec<Arc<Pod>> = pods.list().into_iter().filter(|pod| self.is_ours(pod)).collect();
         self.recover(existing).await;
         let (mut pods, mut maps, mut secrets) = (pods.subscribe(), maps.subscribe(), secrets.subscribe());
+        let (mut claims, mut volumes) = (claims.subscribe(), informers.get::<PersistentVolume>().subscribe());
         loop {
             let wake = self.timers.next();
             let clock = self.shared.clock.clone();
@@ -96,6 +106,8 @@ impl Driver {
                 },
                 change = next(&mut maps) => self.object_changed("configmap", change.as_ref().and_then(Change::object).map(|map| &map.metadata)),
                 change = next(&mut secrets) => self.object_changed("secret", change.as_ref().and_then(Change::object).map(|secret| &secret.metadata)),
+                change = next(&mut claims) => self.object_changed("claim", change.as_ref().and_then(Change::object).map(|claim| &claim.metadata)),
+                change = next(&mut volumes) => self.object_changed("claim", change.as_ref().and_then(Change::object).and_then(|volume| claim_of(volume)).as_ref()),
                 Some(outcome) = self.tasks.join_next() => match outcome {
                     Ok(outcome) => self.finished(outcome),
                     Err(error) => tracing::error!(%error, "a task of the agent was lost"),
@@ -103,6 +115,7 @@ impl Driver {
                 () = clock.sleep_until(wake) => {}
             }
             self.fire(self.shared.clock.now());
+            self.retry_resizes();
         }
     }
 
@@ -130,10 +143,22 @@ impl Driver {
     }
 
     fn pod_known(&mut self, uid: Uid, pod: Arc<Pod>) {
+        let pod = match self.pods.get(&uid) {
+            Some(record) => lifecycle::in_known_order(pod, &record.pod),
+            None => pod,
+        };
+        let pod = self.granted(&uid, pod);
         match self.pods.get_mut(&uid) {
             Some(record) => {
+                let (old, new) = (&record.pod.metadata, &pod.metadata);
+                let relabelled = old.labels != new.labels || old.annotations != new.annotations;
                 let respecified = record.pod.spec != pod.spec;
                 record.update(pod, respecified);
+                // Volumes and variables may be made of them.
+                if relabelled {
+                    record.retry_config(self.shared.clock.now());
+                    self.refresh(&uid);
+                }
             }
             None => {
                 // A Pod that ended before this agent ever knew it needs nothing but its deletion.
@@ -157,6 +182,7 @@ impl Driver {
 
     fn take(&mut self, uid: &Uid) -> Option<Record> {
         let record = self.pods.remove(uid)?;
+        self.room.leave(uid, record.held);
         for key in record.objects() {
             if let Some(users) = self.users.get_mut(&key) {
                 users.remove(uid);
@@ -168,12 +194,8 @@ impl Driver {
         Some(record)
     }
 
-    /// A ConfigMap or Secret changed: what waits for it is tried again, what is mounted from it is written again.
-    fn object_changed(
-        &mut self,
-        kind: &'static str,
-        meta: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>,
-    ) {
+    /// A ConfigMap, Secret or claim changed: what waits for it is tried again, what is mounted from it is written again.
+    fn object_changed(&mut self, kind: &'static str, meta: Option<&ObjectMeta>) {
         let Some(meta) = meta else { return };
         let key = (kind, meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default());
         let concerned: Vec<Uid> = self.users.get(&key).into_iter().flatten().cloned().collect();
@@ -214,6 +236,7 @@ impl Driver {
                 Timer::Write(uid) => self.write_status(&uid, true),
                 Timer::Probe(uid, slot, attempt, kind) => self.probe(&uid, slot, attempt, kind),
                 Timer::Tokens(uid) => self.refresh(&uid),
+                Timer::Usage(uid) => self.measure(&uid),
             }
         }
     }
@@ -238,7 +261,9 @@ impl Driver {
                 self.act(uid, action);
             }
         }
+        self.end_resize(uid);
         self.compute_status(uid, now);
+        self.account(uid);
         self.write_status(uid, false);
     }
 
@@ -248,7 +273,12 @@ impl Driver {
         let node = NodeFacts { host_ips: self.shared.network.node_ips() };
         record.status = lifecycle::status(&record.pod, &record.state, record.ending(), &base, &node, now);
         record.state.phase = record.status.phase.as_deref().map(lifecycle::Phase::parse).unwrap_or_default();
-        let seen = Seen { pod: record.pod.clone(), dir: record.dir.clone(), containers: record.seen(now) };
+        let seen = Seen {
+            pod: record.pod.clone(),
+            dir: record.dir.clone(),
+            network: record.network.clone(),
+            containers: record.seen(now),
+        };
         let key = (record.reference.namespace.clone(), record.reference.name.clone());
         let mut view = self.shared.view.write();
         // A newer Pod of the same name is what readers mean.
@@ -266,6 +296,7 @@ impl Driver {
         }
         let wanted = status::own(&record.status);
         let Some(patch) = status::diff(&record.writing.written, &wanted) else {
+            self.drop_resize_note(uid);
             self.reported(uid);
             return;
         };
@@ -309,6 +340,12 @@ impl Driver {
     }
 }
 
+/// The claim that a volume is bound to, by its name.
+fn claim_of(volume: &PersistentVolume) -> Option<ObjectMeta> {
+    let held = wherry_reconcile::storage::reference(volume)?;
+    Some(ObjectMeta { name: held.name.clone(), namespace: held.namespace.clone(), ..ObjectMeta::default() })
+}
+
 /// The next change; for ever where there is none.
 async fn next<K: wherry_reconcile::informer::Kind>(subscription: &mut Subscription<K>) -> Option<Change<K>> {
     match subscription.next().await {
@@ -320,12 +357,14 @@ async fn next<K: wherry_reconcile::informer::Kind>(subscription: &mut Subscripti
 impl Record {
     fn update(&mut self, pod: Arc<Pod>, respecified: bool) {
         self.pod = pod;
+        self.state.grow(&self.pod);
         if respecified {
+            self.requests = resize::Held::of(&self.pod);
             // Another manifest may be one that can be honoured.
             if matches!(self.state.ground, lifecycle::Ground::Failed { .. }) {
                 self.state.ground = lifecycle::Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
             }
-            for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
+            for container in self.state.containers_mut() {
                 if let Run::Waiting { until, why: Some(why) } = &mut container.run
                     && why.reason != "CrashLoopBackOff"
                 {
@@ -337,18 +376,22 @@ impl Record {
 
     /// What waits for its configuration is tried again at once.
     fn retry_config(&mut self, now: Timestamp) {
-        for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
-            if let Run::Waiting { until, why: Some(why) } = &mut container.run
-                && why.reason == "CreateContainerConfigError"
-                && until.is_some_and(|until| until != Timestamp::MAX)
-            {
-                *until = None;
+        for container in self.state.containers_mut() {
+            match &mut container.run {
+                Run::Waiting { until, why: Some(why) }
+                    if why.reason == "CreateContainerConfigError"
+                        && until.is_some_and(|until| until != Timestamp::MAX) =>
+                {
+                    *until = None;
+                }
+                Run::Starting { .. } => self.outdated = true,
+                _ => {}
             }
         }
-        if let lifecycle::Ground::Failed { retry_at } = &mut self.state.ground
-            && *retry_at != Timestamp::MAX
-        {
-            *retry_at = now;
+        match &mut self.state.ground {
+            lifecycle::Ground::Failed { retry_at } if *retry_at != Timestamp::MAX => *retry_at = now,
+            lifecycle::Ground::Making => self.outdated = true,
+            _ => {}
         }
     }
 
@@ -356,6 +399,7 @@ impl Record {
         let seen = |(slot, container): (Slot, &lifecycle::ContainerState)| SeenContainer {
             name: lifecycle::name(&self.pod, slot).to_owned(),
             attempts: container.attempts,
+            live: self.runs.get(&slot).map(|run| (run.id.clone(), run.runtime.clone())),
             waiting: match &container.run {
                 Run::Waiting { why, .. } | Run::Starting { why, .. } => {
                     let default = if self.state.init.is_empty() { "ContainerCreating" } else { "PodInitializing" };

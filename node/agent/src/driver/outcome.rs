@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde_json::Value;
 use wherry_reconcile::EventType;
 
@@ -13,7 +14,7 @@ use super::start::{StartError, Started};
 use super::status::WriteError;
 use super::tokens::Tokens;
 use super::{Driver, Timer};
-use crate::lifecycle::{ContainerState, Ended, Ground, ProbeVerdict, Run, Slot, Why, add};
+use crate::lifecycle::{ContainerState, Ended, Ground, ProbeVerdict, Run, Slot, Verdict, Why, add};
 use crate::probe::ProbeKind;
 use crate::probe::run::Found;
 
@@ -24,9 +25,11 @@ pub(super) enum Outcome {
     Started { uid: Uid, slot: Slot, attempt: u32, result: Result<Started, StartError> },
     Exited { uid: Uid, slot: Slot, attempt: u32, ended: Ended },
     Probed { uid: Uid, slot: Slot, attempt: u32, kind: ProbeKind, found: Found },
+    Resized { uid: Uid, slot: Slot, attempt: u32, wanted: Option<ResourceRequirements>, result: Result<(), String> },
     Written { uid: Uid, wanted: Value, result: Result<(), WriteError> },
     Deleted { uid: Uid, again: bool },
     Refreshed { uid: Uid, tokens: Option<Arc<Tokens>> },
+    Measured { uid: Uid, over: Option<String> },
     Nothing,
 }
 
@@ -38,9 +41,11 @@ impl std::fmt::Debug for Outcome {
             Self::Started { .. } => "Started",
             Self::Exited { .. } => "Exited",
             Self::Probed { .. } => "Probed",
+            Self::Resized { .. } => "Resized",
             Self::Written { .. } => "Written",
             Self::Deleted { .. } => "Deleted",
             Self::Refreshed { .. } => "Refreshed",
+            Self::Measured { .. } => "Measured",
             Self::Nothing => "Nothing",
         })
     }
@@ -92,8 +97,16 @@ impl Driver {
                     self.reconcile(&uid);
                 }
             }
+            Outcome::Resized { uid, slot, attempt, wanted, result } => {
+                self.resized(&uid, slot, attempt, wanted, result);
+                self.reconcile(&uid);
+            }
             Outcome::Written { uid, wanted, result } => self.written(&uid, wanted, result, now),
             Outcome::Refreshed { uid, tokens } => self.refreshed(&uid, tokens, now),
+            Outcome::Measured { uid, over } => {
+                self.measured(&uid, over);
+                self.reconcile(&uid);
+            }
             Outcome::Deleted { uid, again } => {
                 if let Some(record) = self.pods.get_mut(&uid).filter(|_| again) {
                     record.state.delete_sent = false;
@@ -113,11 +126,22 @@ impl Driver {
                 record.tokens = made.tokens;
                 record.state.ground = Ground::Ready;
                 self.timers.set(&Timer::Tokens(uid.clone()), record.tokens.until());
+                let outdated = std::mem::take(&mut record.outdated);
+                self.watch_usage(uid);
+                if outdated {
+                    self.refresh(uid);
+                }
             }
-            Err(GroundError::Failed) => record.state.ground = Ground::Failed { retry_at: add(now, RETRY) },
+            Err(GroundError::Failed) => {
+                record.state.ground = Ground::Failed { retry_at: retry_at(&mut record.outdated, now) };
+            }
+            Err(GroundError::Rejected { reason, message }) => {
+                record.state.ground = Ground::Gone;
+                record.state.verdict = Some(Verdict { reason: reason.to_owned(), message });
+            }
             Err(GroundError::Refused(message)) => {
                 record.state.ground = Ground::Failed { retry_at: Timestamp::MAX };
-                for container in record.state.init.iter_mut().chain(&mut record.state.containers) {
+                for container in record.state.containers_mut() {
                     if let Run::Waiting { why, until } = &mut container.run {
                         *why = Some(Why::new("CreateContainerConfigError", message.clone()));
                         *until = Some(Timestamp::MAX);
@@ -146,7 +170,7 @@ impl Driver {
         let Some(record) = self.pods.get_mut(uid) else { return };
         record.starting.remove(&slot);
         let image =
-            crate::lifecycle::container(&record.pod, slot).and_then(|spec| spec.image.clone()).unwrap_or_default();
+            crate::lifecycle::container(&record.pod, slot).and_then(|spec| spec.into_owned().image).unwrap_or_default();
         let error = match result {
             Ok(started) => {
                 if let Some(container) = record.state.container_mut(slot) {
@@ -171,8 +195,13 @@ impl Driver {
                 );
                 self.shared.container_event(&pod, slot, EventType::Warning, "Failed", "Error: ImagePullBackOff");
             }
-            StartError::Image { reason, message } => wait(container, reason, message, add(now, RETRY)),
-            StartError::Config(message) => wait(container, "CreateContainerConfigError", message, add(now, RETRY)),
+            StartError::Image { reason, message, permanent } => {
+                let delay = if permanent { RETRY_PERMANENT } else { RETRY };
+                wait(container, reason, message, add(now, delay));
+            }
+            StartError::Config(message) => {
+                wait(container, "CreateContainerConfigError", message, retry_at(&mut record.outdated, now));
+            }
             StartError::Create { message, permanent } => {
                 let delay = if permanent { RETRY_PERMANENT } else { RETRY };
                 wait(container, "CreateContainerError", message, add(now, delay));
@@ -181,7 +210,7 @@ impl Driver {
                 container.attempts = attempt + 1;
                 let reason = "StartError".to_owned();
                 let ended = Ended {
-                    identity,
+                    identity: *identity,
                     code: 128,
                     reason,
                     message: Some(message),
@@ -289,4 +318,9 @@ fn wait_for_image(container: &mut ContainerState, image: &str, reason: &str, mes
     let backing_off = format!("Back-off pulling image {image:?}: {reason}: {message}");
     why.then = Some((add(now, TOLD), Box::new(Why::new("ImagePullBackOff", backing_off))));
     container.run = Run::Waiting { why: Some(why), until: Some(until) };
+}
+
+/// When to try again what failed now: at once where it was made of what has changed since.
+fn retry_at(outdated: &mut bool, now: Timestamp) -> Timestamp {
+    if std::mem::take(outdated) { now } else { add(now, RETRY) }
 }

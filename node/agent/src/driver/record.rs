@@ -11,6 +11,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wherry_runtime::{ContainerId, PodNetwork, PodRef, Runtime};
 
+use super::resize::Held;
+use super::stop::Order;
 use super::tokens::Tokens;
 use crate::config::volumes::Volumes;
 use crate::lifecycle::{Deletion, PodState, Slot, Want};
@@ -21,7 +23,16 @@ pub(crate) type Uid = Arc<str>;
 
 /// One Pod on this node.
 pub(super) struct Record {
+    /// The manifest, with the resources that the Pod may have.
     pub(super) pod: Arc<Pod>,
+    /// The manifest as it is, where the node has not granted what it asks for.
+    pub(super) wanted: Option<Arc<Pod>>,
+    /// What its containers request.
+    pub(super) requests: Held,
+    /// What is counted as the Pod's.
+    pub(super) held: Held,
+    /// It is noted in its directory that the API may not know what its containers have.
+    pub(super) resize_noted: bool,
     pub(super) reference: PodRef,
     pub(super) dir: PathBuf,
     pub(super) state: PodState,
@@ -35,7 +46,9 @@ pub(super) struct Record {
     pub(super) trackers: HashMap<(Slot, ProbeKind), Tracker>,
     pub(super) status: PodStatus,
     pub(super) writing: Writing,
-    /// ConfigMaps and Secrets it names. What a manifest names never changes.
+    /// Something it names changed while its ground was made, or a container started, of what was known before.
+    pub(super) outdated: bool,
+    /// ConfigMaps, Secrets and claims it names. What a manifest names never changes.
     named: HashSet<(&'static str, String)>,
 }
 
@@ -44,8 +57,8 @@ pub(super) struct RunHandle {
     pub(super) id: ContainerId,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) attempt: u32,
-    /// The deadline of its stop, once it is being stopped.
-    pub(super) stop: Option<watch::Sender<Timestamp>>,
+    /// How it is being stopped, once it is.
+    pub(super) stop: Option<watch::Sender<Order>>,
 }
 
 /// Whether the Pod's volumes are being written again: one task at a time, or an older one could finish last.
@@ -79,6 +92,10 @@ impl Record {
         let writing = Writing { written: super::status::own(&status), ..Writing::default() };
         let named = named_objects(&pod);
         Self {
+            requests: Held::of(&pod),
+            held: Held::default(),
+            wanted: None,
+            resize_noted: false,
             pod,
             reference,
             dir,
@@ -93,6 +110,7 @@ impl Record {
             trackers: HashMap::new(),
             status,
             writing,
+            outdated: false,
             named,
         }
     }
@@ -108,7 +126,7 @@ impl Record {
         Want { deletion, gone: self.gone }
     }
 
-    /// The ConfigMaps and Secrets it names: (kind, namespace, name).
+    /// The ConfigMaps, Secrets and claims it names: (kind, namespace, name).
     pub(super) fn objects(&self) -> impl Iterator<Item = (&'static str, String, String)> {
         self.named.iter().map(|(kind, name)| (*kind, self.reference.namespace.clone(), name.clone()))
     }
@@ -129,7 +147,7 @@ pub(super) fn pod_ref(pod: &Pod) -> PodRef {
     }
 }
 
-/// The ConfigMaps and Secrets that a Pod's manifest names, so that their changes find the Pod.
+/// The ConfigMaps, Secrets and claims that a Pod's manifest names, so that their changes find the Pod.
 fn named_objects(pod: &Pod) -> HashSet<(&'static str, String)> {
     let Some(spec) = &pod.spec else { return HashSet::new() };
     let containers = || spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -153,5 +171,12 @@ fn named_objects(pod: &Pod) -> HashSet<(&'static str, String)> {
         .chain(volumes().filter_map(|volume| volume.secret.as_ref()?.secret_name.clone()))
         .chain(projected().filter_map(|source| Some(source.secret.as_ref()?.name.clone())))
         .chain(spec.image_pull_secrets.iter().flatten().map(|reference| reference.name.clone()));
-    maps.map(|name| ("configmap", name)).chain(secrets.map(|name| ("secret", name))).collect()
+    let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+    let claims = volumes().filter_map(|volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        (Some(claim), _) => Some(claim.claim_name.clone()),
+        (None, Some(_)) => Some(format!("{pod_name}-{}", volume.name)),
+        _ => None,
+    });
+    let claims = claims.map(|name| ("claim", name));
+    maps.map(|name| ("configmap", name)).chain(secrets.map(|name| ("secret", name))).chain(claims).collect()
 }

@@ -1,6 +1,7 @@
 //! Taking up again what an earlier life of the agent left: running containers are adopted, lost ones counted as ended,
 //! what belongs to no Pod is removed.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use super::record::{Record, Uid, pod_ref};
 use super::shared::Shared;
 use super::start::Started;
 use super::stop::lost;
-use crate::config::files;
-use crate::lifecycle::{self, Ground, Identity, Run, Slot};
+use crate::config::{request, volumes};
+use crate::lifecycle::{self, Given, Ground, Identity, Run, Slot};
 use crate::logs::{Logs, SharedLog};
 
 /// Networks taken up at once.
@@ -30,8 +31,14 @@ impl Driver {
         let mut found = self.list().await;
         self.take_addresses(&pods).await;
         let known: HashSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
-        for pod in pods {
+        for pod in &pods {
             self.recover_pod(pod, &mut found).await;
+        }
+        // Once it is known what all of them hold: what was asked for while no agent was there, and what waits.
+        for pod in pods {
+            if let Some(uid) = pod.metadata.uid.as_deref().map(Uid::from) {
+                self.pod_known(uid, pod);
+            }
         }
         self.clear(found, &known);
     }
@@ -62,17 +69,20 @@ impl Driver {
         futures::stream::iter(kept)
             .for_each_concurrent(CONCURRENT, |(pod, ip)| async move {
                 let namespaced = super::ground::was_namespaced(shared, &pod);
-                if let Err(error) =
-                    shared.network.add_pod(&pod_ref(&pod), namespaced, Some(ip), &files::hostname(&pod)).await
-                {
+                let request = request::request(&pod, &shared.node_name, namespaced, Some(ip));
+                if let Err(error) = shared.network.add_pod(&pod_ref(&pod), request).await {
                     tracing::warn!(pod = ?pod.metadata.name, %ip, %error, "a Pod cannot keep its address");
                 }
             })
             .await;
     }
 
-    async fn recover_pod(&mut self, pod: Arc<Pod>, found: &mut Found) {
+    async fn recover_pod(&mut self, pod: &Arc<Pod>, found: &mut Found) {
         let Some(uid) = pod.metadata.uid.as_deref().map(Uid::from) else { return };
+        let pod = match lifecycle::resize::recovered(pod) {
+            Cow::Borrowed(_) => pod.clone(),
+            Cow::Owned(allocated) => Arc::new(allocated),
+        };
         let reference = pod_ref(&pod);
         let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
         let mut state = lifecycle::recover_status(&pod);
@@ -81,6 +91,7 @@ impl Driver {
             state.ground = Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
         }
         let mut record = Record::new(pod, dir, state);
+        record.resize_noted = super::resize::note(&record.dir).exists();
         let mut adopted = Vec::new();
         let slots: Vec<Slot> = record.state.slots().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -95,7 +106,10 @@ impl Driver {
             let Some((runtime, status)) = found.remove(&id) else { continue };
             let shown = format!("{}://{id}", runtime.info().name);
             let before = container.run.live().filter(|live| live.identity.container_id == shown).cloned();
-            let identity = before
+            // The status may tell of the run before, or of what this one had before it was resized.
+            let told = before.as_ref().filter(|_| !record.resize_noted);
+            let resources = told.map_or(Given::Unknown, |live| live.resources.clone());
+            let mut identity = before
                 .as_ref()
                 .map_or_else(|| Identity { container_id: shown, ..Identity::default() }, |live| live.identity.clone());
             let path = Logs::path(&record.dir, &name, status.attempt);
@@ -114,7 +128,11 @@ impl Driver {
                 }
                 ContainerState::Created | ContainerState::Exited(_) => self.shared.clock.now(),
             };
-            let started = Started { id: status.id.clone(), runtime, identity, asked: None, at };
+            if identity.user.is_none() {
+                identity.user = runtime.user(&status.id).await.ok().flatten();
+            }
+            let started =
+                Started { id: status.id.clone(), runtime, identity, asked: None, resources, at, hook_failed: false };
             adopted.push((slot, status.attempt, started, before.map(|live| live.probes)));
             container.run = Run::default();
         }
@@ -186,26 +204,18 @@ fn clear_dirs(root: &std::path::Path, known: &HashSet<String>) {
     for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let uid = name.to_str().and_then(|name| name.rsplit('_').next());
-        if uid.is_some_and(|uid| !known.contains(uid)) {
-            unmount_below(&entry.path().join("volumes"));
-            if let Err(error) = std::fs::remove_dir_all(entry.path()) {
-                tracing::warn!(dir = %entry.path().display(), %error, "cannot remove the files of a Pod that is gone");
-            }
+        if uid.is_some_and(|uid| !known.contains(uid))
+            && let Err(error) = volumes::remove_all(&entry.path())
+        {
+            tracing::warn!(dir = %entry.path().display(), %error, "cannot remove the files of a Pod that is gone");
         }
-    }
-}
-
-fn unmount_below(volumes: &std::path::Path) {
-    for entry in std::fs::read_dir(volumes).into_iter().flatten().flatten() {
-        // What is no mount point is left as it is.
-        let _not_mounted = nix::mount::umount2(&entry.path(), nix::mount::MntFlags::MNT_DETACH);
     }
 }
 
 impl Record {
     /// What the status calls running and no runtime has, has ended.
     pub(super) fn forget_lost_runs(&mut self, now: Timestamp) {
-        for container in self.state.init.iter_mut().chain(&mut self.state.containers) {
+        for container in self.state.containers_mut() {
             if let Run::Running(live) = &container.run {
                 let mut ended = lost(live.identity.clone(), now);
                 ended.started_at = Some(live.started_at);

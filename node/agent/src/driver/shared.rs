@@ -8,11 +8,12 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use wherry_reconcile::{EventType, Recorder};
-use wherry_runtime::{ImageKind, Runtime};
+use wherry_runtime::{ContainerId, ImageKind, PodNetwork, Runtime};
 
 use crate::clock::Clock;
 use crate::config::Objects;
 use crate::config::fields::PodFacts;
+use crate::config::volumes::Pins;
 use crate::lifecycle::{self, Slot};
 use crate::logs::Logs;
 use crate::node::Capacity;
@@ -28,7 +29,15 @@ pub(crate) struct Shared {
     pub(crate) images: Arc<dyn ImageSource>,
     pub(crate) network: Arc<dyn NodeNet>,
     pub(crate) objects: Arc<dyn Objects>,
+    /// Where this node's volumes of the class local-path lie.
+    pub(crate) local_path: PathBuf,
+    /// Where images that Pods mount are unpacked, by digest.
+    pub(crate) image_volumes: PathBuf,
+    /// Names for subPaths; where there are containers.
+    pub(crate) pins: Option<Arc<Pins>>,
     pub(crate) logs: Arc<Logs>,
+    /// Where the files of `seccompProfile.localhostProfile` lie.
+    pub(crate) seccomp_profiles: PathBuf,
     pub(crate) clock: Clock,
     pub(crate) capacity: Capacity,
     pub(crate) view: Arc<View>,
@@ -59,6 +68,8 @@ pub(crate) type View = RwLock<HashMap<(String, String), Seen>>;
 pub(crate) struct Seen {
     pub(crate) pod: Arc<Pod>,
     pub(crate) dir: PathBuf,
+    /// While it has one.
+    pub(crate) network: Option<Arc<dyn PodNetwork>>,
     pub(crate) containers: Vec<SeenContainer>,
 }
 
@@ -68,6 +79,8 @@ pub(crate) struct SeenContainer {
     pub(crate) name: String,
     /// Runs made so far.
     pub(crate) attempts: u32,
+    /// Its live run, and what runs it.
+    pub(crate) live: Option<(ContainerId, Arc<dyn Runtime>)>,
     /// The reason it waits with.
     pub(crate) waiting: Option<String>,
 }
@@ -124,7 +137,7 @@ impl Shared {
 fn reference(pod: &Pod, slot: Option<Slot>) -> ObjectReference {
     let meta = &pod.metadata;
     let field_path = slot.map(|slot| {
-        let list = if matches!(slot, Slot::Init(_)) { "initContainers" } else { "containers" };
+        let (list, _) = lifecycle::field(slot);
         format!("spec.{list}{{{}}}", lifecycle::name(pod, slot))
     });
     ObjectReference {

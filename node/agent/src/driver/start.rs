@@ -1,10 +1,11 @@
 //! One start of one container: image, configuration, creation, start.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use rand::RngCore as _;
 use tokio_util::sync::CancellationToken;
 use wherry_api::quantity::Quantity;
@@ -14,11 +15,14 @@ use wherry_runtime::{
 };
 
 use super::ground::pull_secrets;
+use super::hook;
 use super::shared::Shared;
 use crate::config::volumes::{self, Volumes};
-use crate::config::{ConfigError, admit, env, files};
-use crate::lifecycle::{self, Identity, Slot};
+use crate::config::{ConfigError, admit, env, files, security};
+
+use crate::lifecycle::{self, Given, Identity, Slot};
 use crate::logs::{Logs, SharedLog};
+use crate::probe::run::Target;
 
 /// What to start.
 pub(super) struct Job {
@@ -41,21 +45,25 @@ pub(super) struct Started {
     pub(super) identity: Identity,
     /// The image as the manifest names it; none where that is not known any more.
     pub(super) asked: Option<String>,
+    /// The resources that it was given.
+    pub(super) resources: Given,
     pub(super) at: Timestamp,
+    /// Its postStart hook failed.
+    pub(super) hook_failed: bool,
 }
 
 /// Why a run did not begin.
 pub(super) enum StartError {
     /// The image could not be had. Back off.
     Pull { reason: &'static str, message: String },
-    /// The image's policy or name: the reason says all.
-    Image { reason: &'static str, message: String },
+    /// The image's policy or name, or what it is: the reason says all.
+    Image { reason: &'static str, message: String, permanent: bool },
     /// The configuration cannot be resolved.
     Config(String),
     /// It could not be created.
     Create { message: String, permanent: bool },
     /// It was created and could not be started: a run that failed.
-    Start { message: String, identity: Identity },
+    Start { message: String, identity: Box<Identity> },
     /// Given up.
     Cancelled,
 }
@@ -65,11 +73,13 @@ pub(super) fn termination_log(dir: &std::path::Path, container: &str, attempt: u
     dir.join(container).join(format!("{attempt}.termination-log"))
 }
 
+/// The waiting reason of an image that can never be run here.
+const NOT_INSPECTED: &str = "ImageInspectError";
 /// Where Kubernetes puts the termination message unless told otherwise.
 const TERMINATION_LOG: &str = "/dev/termination-log";
 
 impl Job {
-    fn spec(&self) -> Result<&Container, StartError> {
+    fn spec(&self) -> Result<Cow<'_, Container>, StartError> {
         lifecycle::container(&self.pod, self.slot)
             .ok_or_else(|| StartError::Config("no such container in the Pod".to_owned()))
     }
@@ -79,10 +89,8 @@ impl Job {
     }
 
     fn field(&self) -> String {
-        match self.slot {
-            Slot::Init(n) => format!("spec.initContainers[{n}]"),
-            Slot::Main(n) => format!("spec.containers[{n}]"),
-        }
+        let (list, n) = lifecycle::field(self.slot);
+        format!("spec.{list}[{n}]")
     }
 
     /// Starts it. Every failure has been told by events.
@@ -95,19 +103,22 @@ impl Job {
             () = self.cancel.cancelled() => return Err(StartError::Cancelled),
             prepared = runtime.prepare(&image) => prepared,
         };
-        if let Err(error) = prepared {
-            return Err(self.not_created(&error));
+        match prepared {
+            Ok(()) => {}
+            Err(RuntimeError::InvalidImage(problem)) => return Err(self.not_inspected(&problem)),
+            Err(error) => return Err(self.not_created(&error)),
         }
-        let Ok(_permit) = self.shared.limits.starts.acquire().await else { return Err(StartError::Cancelled) };
+        let Ok(permit) = self.shared.limits.starts.acquire().await else { return Err(StartError::Cancelled) };
         let spec = self.container_spec(&image).map_err(|error| {
             self.event(EventType::Warning, "Failed", format!("Error: {error}"));
             StartError::Config(error.to_string())
         })?;
         let id = spec.id.clone();
-        let identity = Identity {
+        let mut identity = Identity {
             container_id: format!("{}://{id}", runtime.info().name),
             image: image.reference.clone(),
             image_id: image.id.clone(),
+            user: None,
         };
         let name = spec.name.clone();
         let path = Logs::path(&self.dir, &name, self.attempt);
@@ -121,6 +132,7 @@ impl Job {
             self.shared.logs.close(&path).await;
             return Err(self.not_created(&error));
         }
+        identity.user = runtime.user(&id).await.ok().flatten();
         self.event(EventType::Normal, "Created", "Container created");
         if let Err(error) = runtime.start(&id).await {
             let message = error.to_string().replace(&id.0, &name);
@@ -129,11 +141,39 @@ impl Job {
                 tracing::warn!(container = %id, %error, "cannot remove a container that did not start");
             }
             self.shared.logs.close(&path).await;
-            return Err(StartError::Start { message, identity });
+            return Err(StartError::Start { message, identity: Box::new(identity) });
         }
         self.event(EventType::Normal, "Started", "Container started");
-        let asked = self.spec()?.image.clone();
-        Ok(Started { id, runtime, identity, asked, at: self.shared.clock.now() })
+        drop(permit);
+        let at = self.shared.clock.now();
+        let hook_failed = !self.post_start(&id, &runtime).await;
+        let spec = self.spec()?;
+        let (asked, resources) = (spec.image.clone(), Given::Known(spec.resources.clone()));
+        Ok(Started { id, runtime, identity, asked, resources, at, hook_failed })
+    }
+
+    /// The postStart hook, before anything is told of the container. One that ends in the meantime, or is to be ended, waits for
+    /// no hook. False where the hook failed.
+    async fn post_start(&self, id: &ContainerId, runtime: &Arc<dyn Runtime>) -> bool {
+        let Ok(spec) = self.spec() else { return true };
+        let Some(hook) = spec.lifecycle.as_ref().and_then(|hooks| hooks.post_start.as_ref()) else { return true };
+        let target = Target {
+            network: self.shared.network.clone(),
+            runtime: runtime.clone(),
+            id: id.clone(),
+            ip: self.network.ips().first().copied(),
+        };
+        let done = tokio::select! {
+            biased;
+            done = hook::run(hook, &spec, &target, &self.shared.clock) => done,
+            _ = runtime.wait(id) => return true,
+            () = self.cancel.cancelled() => return true,
+        };
+        if let Err(problem) = &done {
+            tracing::debug!(container = %id, problem, "a postStart hook failed");
+            self.event(EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
+        }
+        done.is_ok()
     }
 
     fn not_created(&self, error: &RuntimeError) -> StartError {
@@ -141,16 +181,26 @@ impl Job {
         StartError::Create { message: error.to_string(), permanent: !error.is_retryable() }
     }
 
+    /// The image can never be run here: it is no program, or wants what this node does not offer. Nothing is tried before
+    /// somebody changes the image or its name.
+    fn not_inspected(&self, problem: &str) -> StartError {
+        let image = self.spec().ok().and_then(|spec| spec.image.clone()).unwrap_or_default();
+        let message = format!("Failed to inspect image {image:?}: {problem}");
+        self.event(EventType::Warning, "InspectFailed", message.clone());
+        self.event(EventType::Warning, "Failed", format!("Error: {NOT_INSPECTED}"));
+        StartError::Image { reason: NOT_INSPECTED, message, permanent: true }
+    }
+
     /// The image, by the container's pull policy.
     async fn image(&self) -> Result<Arc<Image>, StartError> {
         let spec = self.spec()?;
         let reference = spec.image.as_deref().unwrap_or_default();
-        let policy = pull_policy(spec);
+        let policy = pull_policy(&spec);
         let local = self.shared.images.get(reference).map_err(|error| {
             let message = format!("Failed to apply default image tag {reference:?}: {error}");
             self.event(EventType::Warning, "InspectFailed", message.clone());
             self.event(EventType::Warning, "Failed", format!("Error: {}", error.reason));
-            StartError::Image { reason: error.reason, message }
+            StartError::Image { reason: error.reason, message, permanent: false }
         })?;
         match (policy, local) {
             ("Always", _) | ("IfNotPresent", None) => self.pull(reference).await,
@@ -166,7 +216,7 @@ impl Job {
                 let message = format!("Container image {reference:?} is not present with pull policy of Never");
                 self.event(EventType::Warning, "ErrImageNeverPull", message.clone());
                 self.event(EventType::Warning, "Failed", "Error: ErrImageNeverPull");
-                Err(StartError::Image { reason: "ErrImageNeverPull", message })
+                Err(StartError::Image { reason: "ErrImageNeverPull", message, permanent: false })
             }
         }
     }
@@ -189,6 +239,7 @@ impl Job {
                 self.event(EventType::Normal, "Pulled", text);
                 Ok(image)
             }
+            Err(error) if error.reason == NOT_INSPECTED => Err(self.not_inspected(&error.message)),
             Err(error) => {
                 self.event(EventType::Warning, "Failed", format!("Failed to pull image {reference:?}: {error}"));
                 self.event(EventType::Warning, "Failed", format!("Error: {}", error.reason));
@@ -217,7 +268,8 @@ impl Job {
         };
         if image.kind == ImageKind::Container && self.network.namespace().is_none() {
             return Err(wrong(format!(
-                "image {} is a container image, and the Pod was made for WebAssembly alone; delete the Pod",
+                "image {} is a container image, and a Pod of WebAssembly alone has no network namespace to run it in; use a \
+                 Wasm image here, or a copy of the Pod (kubectl debug --copy-to) that has a container from its start",
                 image.reference
             )));
         }
@@ -228,18 +280,18 @@ impl Job {
         let (shared, pod) = (&self.shared, &*self.pod);
         let spec = lifecycle::container(pod, self.slot)
             .ok_or_else(|| ConfigError::Invalid("no such container in the Pod".to_owned()))?;
+        let spec = &*spec;
         let field = self.field();
-        admit::kind(pod, &field, spec, image.kind)?;
-        let security = admit::security(pod, spec)?;
-        if image.kind == ImageKind::Container
-            && security.user.is_none()
-            && runs_as_non_root(pod, spec)
-            && is_root(image.user.as_deref())
-        {
-            return Err(ConfigError::Invalid("container has runAsNonRoot and image will run as root".to_owned()));
+        if matches!(self.slot, Slot::Ephemeral(_)) {
+            // The others were looked at with their Pod.
+            admit::container(&field, spec)?;
         }
+        admit::kind(pod, &field, spec, image.kind)?;
+        security::non_root(pod, spec, image)?;
+        let security = security::security(pod, spec, &shared.seccomp_profiles)?;
         let launch = env::launch(pod, spec, &shared.facts(self.network.ips()), &shared.capacity, &*shared.objects)?;
-        let mut mounts = volumes::mounts(spec, &field, &self.volumes, &launch.env)?;
+        let pins = shared.pins.as_ref().filter(|_| image.kind == ImageKind::Container);
+        let mut mounts = volumes::mounts(spec, &field, &self.volumes, &launch.env, pins)?;
         self.add_files(spec, &mut mounts)?;
         Ok(ContainerSpec {
             id: new_id(),
@@ -252,7 +304,7 @@ impl Job {
             env: launch.env,
             working_dir: spec.working_dir.clone().filter(|dir| !dir.is_empty()).map(PathBuf::from),
             mounts,
-            limits: limits(spec)?,
+            limits: limits(spec.resources.as_ref())?,
             ports: spec
                 .ports
                 .iter()
@@ -261,10 +313,11 @@ impl Job {
                 .filter_map(|port| u16::try_from(port.container_port).ok())
                 .collect(),
             network: self.network.clone(),
-            hostname: files::hostname(pod),
+            hostname: files::hostname(pod, &shared.node_name),
             security,
             cgroup_parent: format!("/wherry/pod{}", self.reference.uid),
             stdin: spec.stdin == Some(true),
+            stdin_once: spec.stdin_once == Some(true),
             tty: spec.tty == Some(true),
         })
     }
@@ -292,7 +345,7 @@ impl Job {
         for (source, target, read_only) in own {
             let target = PathBuf::from(target);
             if !mounts.iter().any(|mount| mount.target == target) {
-                mounts.push(Mount { source, target, read_only });
+                mounts.push(Mount { source, target, read_only, ..Mount::default() });
             }
         }
         Ok(())
@@ -306,14 +359,14 @@ pub(super) fn pull_policy(container: &Container) -> &str {
 }
 
 /// `Always` for `:latest` or no tag, as the API server defaults it.
-fn default_policy(reference: &str) -> &'static str {
+pub(super) fn default_policy(reference: &str) -> &'static str {
     let last = reference.rsplit('/').next().unwrap_or(reference);
     let moving = !reference.contains('@') && (!last.contains(':') || last.ends_with(":latest"));
     if moving { "Always" } else { "IfNotPresent" }
 }
 
-fn limits(spec: &Container) -> Result<Limits, ConfigError> {
-    let resources = spec.resources.as_ref();
+/// What a container's resources amount to.
+pub(super) fn limits(resources: Option<&ResourceRequirements>) -> Result<Limits, ConfigError> {
     let quantity =
         |list: Option<&std::collections::BTreeMap<String, k8s_openapi::apimachinery::pkg::api::resource::Quantity>>,
          name: &str| {
@@ -331,17 +384,6 @@ fn limits(spec: &Container) -> Result<Limits, ConfigError> {
     })
 }
 
-fn runs_as_non_root(pod: &Pod, spec: &Container) -> bool {
-    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
-    let own = spec.security_context.as_ref().and_then(|context| context.run_as_non_root);
-    own.or_else(|| context.and_then(|context| context.run_as_non_root)) == Some(true)
-}
-
-fn is_root(user: Option<&str>) -> bool {
-    let name = user.and_then(|user| user.split(':').next()).unwrap_or_default();
-    matches!(name, "" | "0" | "root")
-}
-
 fn new_id() -> ContainerId {
     let mut bytes = [0u8; 32];
     rand::rng().fill_bytes(&mut bytes);
@@ -349,7 +391,7 @@ fn new_id() -> ContainerId {
 }
 
 /// As Go prints a duration cut to milliseconds: `35ms`, `1.234s`, `1m2.5s`.
-fn go_millis(duration: std::time::Duration) -> String {
+pub(super) fn go_millis(duration: std::time::Duration) -> String {
     let millis = duration.as_millis();
     if millis < 1000 {
         return format!("{millis}ms");

@@ -6,13 +6,23 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::shared::Shared;
+use crate::lifecycle::resize;
+use wherry_reconcile::resources::RESIZE_PENDING;
 use wherry_runtime::PodRef;
 
 /// The conditions that the agent owns.
-const OWN_CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+const OWN_CONDITIONS: [&str; 8] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    "AllContainersRestarting",
+    resize::IN_PROGRESS,
+    RESIZE_PENDING,
+];
 /// The fields that the agent owns.
-const OWN_FIELDS: [&str; 12] = [
+const OWN_FIELDS: [&str; 13] = [
     "phase",
     "observedGeneration",
     "reason",
@@ -25,6 +35,7 @@ const OWN_FIELDS: [&str; 12] = [
     "conditions",
     "initContainerStatuses",
     "containerStatuses",
+    "ephemeralContainerStatuses",
 ];
 
 /// The part of a status that the agent writes.
@@ -63,6 +74,9 @@ pub(super) fn diff(from: &Value, to: &Value) -> Option<Value> {
         .collect();
     if let Some(Value::Array(conditions)) = patch.get_mut("conditions") {
         conditions.iter_mut().for_each(|condition| without_leftovers(condition, &from["conditions"]));
+        let left: Vec<Value> = conditions.iter().map(|condition| condition["type"].clone()).collect();
+        let gone = from["conditions"].as_array().into_iter().flatten().filter(|old| !left.contains(&old["type"]));
+        conditions.extend(gone.map(|old| json!({ "$patch": "delete", "type": old["type"] })));
     }
     for field in old.keys().filter(|field| !new.contains_key(*field)) {
         patch.insert(field.clone(), Value::Null);
@@ -128,6 +142,10 @@ mod tests {
         let to = json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "Other", "status": "True"}]});
         let patch = json!({"conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}, {"type": "Other", "status": "True"}]});
         assert_eq!(diff(&from, &to), Some(patch));
+        // And one that is over goes as a whole.
+        let one = json!({"conditions": [{"type": "Other", "status": "True"}]});
+        let patch = json!({"conditions": [{"type": "Other", "status": "True"}, {"$patch": "delete", "type": "Ready"}]});
+        assert_eq!(diff(&to, &one), Some(patch));
     }
 
     #[test]

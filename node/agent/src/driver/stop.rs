@@ -6,22 +6,35 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{LifecycleHandler, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use wherry_api::quantity::Quantity;
 use wherry_reconcile::EventType;
 use wherry_runtime::{ContainerId, Exit, Runtime, RuntimeError, Signal};
 
+use super::hook;
 use super::shared::Shared;
 use super::start::termination_log;
-use crate::lifecycle::{self, Ended, Identity, Slot};
+use crate::lifecycle::{self, Ended, Identity, Slot, add};
 use crate::logs::Logs;
-use crate::probe::run::{Found, Target, request};
+use crate::probe::run::Target;
 
 /// How long Term waits for the Services to drop the Pod.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Between attempts to signal through a runtime that fails.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The least time between the signal and the kill, however little of the grace is left.
+const LEAST: Duration = Duration::from_secs(2);
+
+/// When a container is to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Order {
+    /// The end of its grace.
+    pub(super) deadline: Timestamp,
+    /// What it outlives has ended.
+    pub(super) turn: bool,
+}
 
 /// What to stop.
 pub(super) struct Stop {
@@ -30,28 +43,39 @@ pub(super) struct Stop {
     pub(super) slot: Slot,
     pub(super) id: ContainerId,
     pub(super) runtime: Arc<dyn Runtime>,
-    /// When it is killed; may be moved nearer.
-    pub(super) deadline: watch::Receiver<Timestamp>,
+    /// When and in which order; may change.
+    pub(super) order: watch::Receiver<Order>,
     /// The Pod's address, where it ends as a whole and its Services must drop it first.
     pub(super) drain: Option<IpAddr>,
     pub(super) ip: Option<IpAddr>,
 }
 
 impl Stop {
-    /// preStop and drain, then Term, then Kill at the deadline. Returns once the container has exited or cannot be signalled.
+    /// preStop and drain, the container's turn, then Term, then Kill. What comes before Term is cut short by the end of the
+    /// grace; between Term and Kill is what is left of it, and two seconds at least. Returns once the container has exited or
+    /// cannot be signalled.
     pub(super) async fn run(self) {
         let mut exited = std::pin::pin!(self.exited());
-        let mut deadline = self.deadline.clone();
-        let polite = async {
+        let before = async {
             tokio::join!(self.pre_stop(), self.drained());
+            // Whoever would give the turn is gone with its Pod's record: then it is over anyway.
+            let mut order = self.order.clone();
+            let _gone = order.wait_for(|order| order.turn).await.is_err();
+        };
+        tokio::select! {
+            biased;
+            () = &mut exited => return,
+            () = reached(&self.shared, self.order.clone(), Timestamp::MIN) => {}
+            () = before => {}
+        }
+        let least = add(self.shared.clock.now(), LEAST);
+        let grace = async {
             self.signal(Signal::Term).await;
-            // From here on only the deadline is left to wait for.
-            std::future::pending::<()>().await;
+            reached(&self.shared, self.order.clone(), least).await;
         };
         tokio::select! {
             () = &mut exited => return,
-            () = polite => {}
-            () = reached(&self.shared, &mut deadline) => {}
+            () = grace => {}
         }
         loop {
             self.signal(Signal::Kill).await;
@@ -99,7 +123,13 @@ impl Stop {
     async fn pre_stop(&self) {
         let Some(spec) = lifecycle::container(&self.pod, self.slot) else { return };
         let Some(hook) = spec.lifecycle.as_ref().and_then(|hooks| hooks.pre_stop.as_ref()) else { return };
-        if let Err(problem) = self.hook(hook).await {
+        let target = Target {
+            network: self.shared.network.clone(),
+            runtime: self.runtime.clone(),
+            id: self.id.clone(),
+            ip: self.ip,
+        };
+        if let Err(problem) = hook::run(hook, &spec, &target, &self.shared.clock).await {
             tracing::debug!(container = %self.id, problem, "a preStop hook failed");
             self.shared.container_event(
                 &self.pod,
@@ -110,44 +140,15 @@ impl Stop {
             );
         }
     }
-
-    async fn hook(&self, hook: &LifecycleHandler) -> Result<(), String> {
-        let Some(spec) = lifecycle::container(&self.pod, self.slot) else { return Ok(()) };
-        if let Some(sleep) = &hook.sleep {
-            self.shared.clock.sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
-            return Ok(());
-        }
-        if let Some(http) = &hook.http_get {
-            let target = Target {
-                network: self.shared.network.clone(),
-                runtime: self.runtime.clone(),
-                id: self.id.clone(),
-                ip: self.ip,
-            };
-            return match request(http, spec, &target, Duration::from_secs(30)).await {
-                Found::Success | Found::Warning(_) => Ok(()),
-                Found::Failure(problem) | Found::Error(problem) => Err(problem),
-            };
-        }
-        if let Some(exec) = &hook.exec {
-            let command = exec.command.clone().unwrap_or_default();
-            return match self.runtime.exec(&self.id, &command, 4096).await {
-                Ok(output) if output.code == 0 => Ok(()),
-                Ok(output) => Err(format!("exit code {}", output.code)),
-                Err(error) => Err(error.to_string()),
-            };
-        }
-        Err("this kind of hook is not supported".to_owned())
-    }
 }
 
-/// Resolves at the deadline, wherever it is moved.
-async fn reached(shared: &Shared, deadline: &mut watch::Receiver<Timestamp>) {
+/// Resolves at the deadline, wherever it is moved, but not before `least`.
+async fn reached(shared: &Shared, mut order: watch::Receiver<Order>, least: Timestamp) {
     loop {
-        let at = *deadline.borrow_and_update();
+        let at = order.borrow_and_update().deadline.max(least);
         tokio::select! {
             () = shared.clock.sleep_until(Some(at)) => return,
-            moved = deadline.changed() => if moved.is_err() {
+            moved = order.changed() => if moved.is_err() {
                 shared.clock.sleep_until(Some(at)).await;
                 return;
             },
@@ -230,8 +231,8 @@ impl Watched {
             return None;
         }
         let policy =
-            lifecycle::container(&self.pod, self.slot).and_then(|spec| spec.termination_message_policy.as_deref());
-        if policy == Some("FallbackToLogsOnError") {
+            lifecycle::container(&self.pod, self.slot).and_then(|spec| spec.into_owned().termination_message_policy);
+        if policy.as_deref() == Some("FallbackToLogsOnError") {
             let tail = self.shared.logs.tail(&Logs::path(&self.dir, name, self.attempt), 80, 2048).await;
             if !tail.is_empty() {
                 return Some(tail);
@@ -246,7 +247,8 @@ impl Watched {
     }
 
     fn memory_limit(&self) -> Option<i64> {
-        let limits = lifecycle::container(&self.pod, self.slot)?.resources.as_ref()?.limits.as_ref()?;
+        let spec = lifecycle::container(&self.pod, self.slot)?;
+        let limits = spec.resources.as_ref()?.limits.as_ref()?;
         Quantity::parse(&limits.get("memory")?.0).ok().map(|limit| limit.value())
     }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 
+use super::restart::{self, After, after};
+use super::spec::{container, is_sidecar, name};
 use super::state::{ContainerState, Ended, Ground, PodState, ProbeVerdict, Run, Verdict, Why, add};
-use super::{Slot, status};
+use super::{Slot, order, phase, resize};
 
 /// What is wanted of a Pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,7 +53,28 @@ pub(crate) enum Action {
         message: String,
         /// It will be started again.
         restart: bool,
+        /// It may be signalled as soon as its preStop hook is done; else a [`Action::Turn`] follows.
+        turn: bool,
     },
+    /// Those that a container outlives have ended: it may be signalled now.
+    Turn {
+        /// Which.
+        slot: Slot,
+    },
+    /// Change the resources of a running container.
+    Resize {
+        /// Which.
+        slot: Slot,
+        /// To what.
+        wanted: Option<ResourceRequirements>,
+    },
+    /// End all containers, to begin the Pod anew.
+    RestartAll {
+        /// Whose rule asks for it.
+        slot: Slot,
+    },
+    /// All have ended: the Pod begins anew, its init containers first.
+    Renew,
     /// Release the Pod's network and volumes.
     TearDown,
     /// `DELETE` the object with grace 0 and its uid.
@@ -86,31 +109,15 @@ impl Plan {
     }
 }
 
-/// `spec.restartPolicy`, `Always` where it is not given.
-#[must_use]
-pub(super) fn restart_policy(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
-}
-
-/// Whether a container that ended with `code` is started again. Init containers that succeeded are not.
-#[must_use]
-pub(super) fn should_restart(policy: &str, slot: Slot, code: i32) -> bool {
-    match (policy, slot) {
-        ("Never", _) => false,
-        ("OnFailure", _) | (_, Slot::Init(_)) => code != 0,
-        _ => true,
-    }
-}
-
 /// What to do for `pod`, of which `state` is known, at `now`.
 #[must_use]
 pub(crate) fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
-    let phase = status::phase(pod, state, want.deletion.is_some() || want.gone || state.verdict.is_some());
+    let phase = phase::phase(pod, state, want.deletion.is_some() || want.gone || state.verdict.is_some());
     if want.gone || want.deletion.is_some() || state.verdict.is_some() {
         end(pod, want, state, now, &mut plan);
     } else if phase.is_terminal() {
-        release(state, now, &mut plan);
+        release(pod, state, now, &mut plan);
     } else {
         run(pod, state, now, &mut plan);
     }
@@ -119,31 +126,12 @@ pub(crate) fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> 
 
 /// Ends every container, then releases, reports, deletes and forgets, each when the one before is done.
 fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan) {
-    let deadline = if want.gone && want.deletion.is_none() {
-        add(now, default_grace(pod))
-    } else {
+    let deadline = match want.deletion {
         // A Pod that fails by itself has the grace of its spec.
-        want.deletion
-            .map_or_else(|| add(now, default_grace(pod)), |deletion| deletion.deadline.min(add(now, deletion.grace)))
+        None => add(now, default_grace(pod)),
+        Some(deletion) => deletion.deadline.min(add(now, deletion.grace)),
     };
-    for (slot, container) in state.slots() {
-        let stop = |restart| Action::Stop {
-            slot,
-            deadline,
-            message: format!("Stopping container {}", name(pod, slot)),
-            restart,
-        };
-        match &container.run {
-            Run::Starting { cancelled: false, .. } => plan.actions.push(Action::Cancel { slot }),
-            Run::Running(_) => plan.actions.push(stop(false)),
-            Run::Stopping { deadline: earlier, restart, .. }
-                if *restart || (want.deletion.is_some() && deadline < *earlier) =>
-            {
-                plan.actions.push(stop(false));
-            }
-            Run::Starting { .. } | Run::Stopping { .. } | Run::Waiting { .. } | Run::Exited { .. } => {}
-        }
-    }
+    stop_all(pod, state, deadline, want.deletion.is_some(), plan);
     if state.is_live() {
         return;
     }
@@ -161,8 +149,33 @@ fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan
     }
 }
 
+/// Asks whatever runs to end by `deadline`; `sooner`: also what has a later one.
+fn stop_all(pod: &Pod, state: &PodState, deadline: Timestamp, sooner: bool, plan: &mut Plan) {
+    for (slot, container) in state.slots() {
+        match &container.run {
+            Run::Starting { cancelled: false, .. } => plan.actions.push(Action::Cancel { slot }),
+            Run::Running(_) => plan.actions.push(last_stop(pod, state, slot, deadline)),
+            Run::Stopping { deadline: earlier, restart, .. } if *restart || (sooner && deadline < *earlier) => {
+                plan.actions.push(last_stop(pod, state, slot, deadline));
+            }
+            Run::Stopping { turn: false, .. } if order::is_its_turn(pod, state, slot) => {
+                plan.actions.push(Action::Turn { slot });
+            }
+            Run::Starting { .. } | Run::Stopping { .. } | Run::Waiting { .. } | Run::Exited { .. } => {}
+        }
+    }
+}
+
+/// Ends a container as its Pod ends.
+fn last_stop(pod: &Pod, state: &PodState, slot: Slot, deadline: Timestamp) -> Action {
+    let message = format!("Stopping container {}", name(pod, slot));
+    Action::Stop { slot, deadline, message, restart: false, turn: order::is_its_turn(pod, state, slot) }
+}
+
 /// Releases what a finished Pod holds; its logs stay until it is deleted.
-fn release(state: &PodState, now: Timestamp, plan: &mut Plan) {
+fn release(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
+    // An ephemeral container may still be there.
+    stop_all(pod, state, add(now, default_grace(pod)), false, plan);
     match state.ground {
         _ if state.is_live() => {}
         Ground::Stuck { retry_at } if now < retry_at => plan.wake_at(retry_at),
@@ -187,25 +200,51 @@ fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
         Ground::Failed { retry_at } if now >= *retry_at => plan.actions.push(Action::SetUp),
         Ground::Failed { retry_at } => plan.wake_at(*retry_at),
         Ground::Making | Ground::Removing | Ground::Stuck { .. } | Ground::Gone => {}
-        Ground::Ready => {
-            let pending = state.init.iter().position(|container| !initialised(container));
-            // Once a container has run, the Pod is initialised for good (an agent that restarts may have lost the init runs).
-            let begun = state.containers.iter().any(|container| container.attempts > 0);
-            match pending {
-                Some(n) if !begun => step(pod, Slot::Init(n), &state.init[n], now, plan),
-                _ => {
-                    for (n, container) in state.containers.iter().enumerate() {
-                        step(pod, Slot::Main(n), container, now, plan);
-                    }
-                    name_the_end(pod, state, plan);
-                }
-            }
-        }
+        Ground::Ready if state.renewing => renew(pod, state, now, plan),
+        Ground::Ready => keep(pod, state, now, plan),
     }
 }
 
-fn initialised(container: &ContainerState) -> bool {
-    matches!(&container.run, Run::Exited { ended, .. } if ended.code == 0)
+/// Starts, restarts and stops the containers of a Pod that shall run.
+fn keep(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
+    if let Some(slot) = restart::asks_for_all(pod, state) {
+        plan.actions.push(Action::RestartAll { slot });
+        return;
+    }
+    if order::is_over_all(pod, state) {
+        // Sidecars do not hold a Pod up that has done its work.
+        stop_all(pod, state, add(now, default_grace(pod)), false, plan);
+        return;
+    }
+    let wanted = order::wanted(pod, state);
+    let ephemeral = state.ephemeral.iter().enumerate().filter(|(_, container)| container.attempts == 0);
+    for slot in ephemeral.map(|(n, _)| Slot::Ephemeral(n)).chain(wanted.iter().copied()) {
+        if let Some(container) = state.container(slot) {
+            step(pod, slot, container, now, plan);
+        }
+    }
+    if wanted.iter().any(|slot| matches!(slot, Slot::Main(_))) {
+        name_the_end(pod, state, plan);
+    }
+}
+
+/// Ends what is to begin anew. Nothing is asked of preStop hooks: there is no time for them.
+fn renew(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
+    let mut live = false;
+    for (slot, container) in state.slots().filter(|(slot, _)| !matches!(slot, Slot::Ephemeral(_))) {
+        live |= container.run.is_live();
+        match &container.run {
+            Run::Starting { cancelled: false, .. } => plan.actions.push(Action::Cancel { slot }),
+            Run::Running(_) => {
+                let message = format!("Stopping container {} to restart all containers", name(pod, slot));
+                plan.actions.push(Action::Stop { slot, deadline: now, message, restart: false, turn: true });
+            }
+            _ => {}
+        }
+    }
+    if !live {
+        plan.actions.push(Action::Renew);
+    }
 }
 
 /// One container of a Pod that shall run.
@@ -220,9 +259,24 @@ fn step(pod: &Pod, slot: Slot, container: &ContainerState, now: Timestamp, plan:
         Run::Waiting { .. } => plan.actions.push(Action::Start { slot }),
         Run::Starting { .. } | Run::Stopping { .. } => {}
         Run::Running(live) => {
+            if live.hook_failed {
+                let (deadline, message) = (add(now, default_grace(pod)), HOOK_FAILED.to_owned());
+                plan.actions.push(Action::Stop { slot, deadline, message, restart: false, turn: true });
+                return;
+            }
             if let Some(stop) = image_stop(pod, slot, live.asked.as_deref(), now) {
                 plan.actions.push(stop);
                 return;
+            }
+            match resize::step(pod, slot, live) {
+                resize::Step::None => {}
+                resize::Step::InPlace(action) => plan.actions.push(action),
+                resize::Step::Restart => {
+                    let message = format!("{} {} resize requires restart", called(slot), name(pod, slot));
+                    let deadline = add(now, default_grace(pod));
+                    plan.actions.push(Action::Stop { slot, deadline, message, restart: true, turn: true });
+                    return;
+                }
             }
             let failed = match (live.probes.startup, live.probes.liveness) {
                 (ProbeVerdict::Failing, _) => "startup",
@@ -235,11 +289,14 @@ fn step(pod: &Pod, slot: Slot, container: &ContainerState, now: Timestamp, plan:
     }
 }
 
+/// What is told of a container that is killed for its postStart hook.
+const HOOK_FAILED: &str = "FailedPostStartHook";
+
 /// Where no container is kept, the Pod is stopped as a whole, and that is what is told.
 fn name_the_end(pod: &Pod, state: &PodState, plan: &mut Plan) {
     let ends = |slot: Slot| move |action: &Action| matches!(action, Action::Stop { slot: of, restart: false, .. } if *of == slot);
     let kept = state.containers.iter().enumerate().any(|(n, container)| match &container.run {
-        Run::Exited { ended, restart } => *restart || should_restart(restart_policy(pod), Slot::Main(n), ended.code),
+        Run::Exited { .. } => !restart::is_over(pod, Slot::Main(n), container),
         Run::Stopping { restart, .. } => *restart,
         Run::Waiting { .. } | Run::Starting { .. } | Run::Running(_) => !plan.actions.iter().any(ends(Slot::Main(n))),
     });
@@ -247,36 +304,46 @@ fn name_the_end(pod: &Pod, state: &PodState, plan: &mut Plan) {
         return;
     }
     for action in &mut plan.actions {
-        if let Action::Stop { slot, message, .. } = action {
+        if let Action::Stop { slot, message, .. } = action
+            && message != HOOK_FAILED
+        {
             *message = format!("Stopping container {}", name(pod, *slot));
         }
     }
 }
 
+/// What a container is called in the messages of its stops.
+fn called(slot: Slot) -> &'static str {
+    if matches!(slot, Slot::Init(_)) { "Init container" } else { "Container" }
+}
+
 /// Another image was put into the Pod's manifest: the container is started again from it, whatever the policy.
 fn image_stop(pod: &Pod, slot: Slot, asked: Option<&str>, now: Timestamp) -> Option<Action> {
-    let wanted = container(pod, slot)?.image.as_deref()?;
-    if asked? == wanted {
+    let spec = container(pod, slot)?;
+    let wanted = spec.image.as_deref()?;
+    // An init container that is at it works with what it has.
+    if asked? == wanted || (matches!(slot, Slot::Init(_)) && !is_sidecar(pod, slot)) {
         return None;
     }
-    let message = format!("Container {} definition changed, will be restarted", name(pod, slot));
-    Some(Action::Stop { slot, deadline: add(now, default_grace(pod)), message, restart: true })
+    let again = if matches!(slot, Slot::Init(_)) { "" } else { ", will be restarted" };
+    let message = format!("{} {} definition changed{again}", called(slot), name(pod, slot));
+    Some(Action::Stop { slot, deadline: add(now, default_grace(pod)), message, restart: true, turn: true })
 }
 
 fn probe_stop(pod: &Pod, slot: Slot, probe: &str, now: Timestamp) -> Action {
     let spec = container(pod, slot);
-    let policy = restart_policy(pod);
-    let restart = policy != "Never";
-    let what = if matches!(slot, Slot::Init(_)) { "Init container" } else { "Container" };
-    let mut message = format!("{what} {} failed {probe} probe", name(pod, slot));
-    if restart {
+    let restart = restart::restarts_on_failure(pod, slot);
+    let mut message = format!("{} {} failed {probe} probe", called(slot), name(pod, slot));
+    if restart && matches!(slot, Slot::Main(_)) {
         message.push_str(", will be restarted");
     }
     let own = spec
+        .as_ref()
         .and_then(|spec| if probe == "startup" { spec.startup_probe.as_ref() } else { spec.liveness_probe.as_ref() })
         .and_then(|probe| probe.termination_grace_period_seconds)
         .map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()));
-    Action::Stop { slot, deadline: add(now, own.unwrap_or_else(|| default_grace(pod))), message, restart }
+    let deadline = add(now, own.unwrap_or_else(|| default_grace(pod)));
+    Action::Stop { slot, deadline, message, restart, turn: true }
 }
 
 fn restarting(
@@ -288,7 +355,7 @@ fn restarting(
     now: Timestamp,
     plan: &mut Plan,
 ) {
-    if !anyway && !should_restart(restart_policy(pod), slot, ended.code) {
+    if !anyway && after(pod, slot, ended.code) == After::Nothing {
         return;
     }
     let event = ended.finished_at.unwrap_or(now);
@@ -309,100 +376,10 @@ fn restarting(
     }
 }
 
-/// Changes `state` as `action` begins.
-pub(crate) fn apply(state: &mut PodState, action: &Action, now: Timestamp) {
-    match action {
-        Action::SetUp => {
-            state.ground = Ground::Making;
-            state.started_at.get_or_insert(now);
-        }
-        Action::TearDown => state.ground = Ground::Removing,
-        Action::Delete => state.delete_sent = true,
-        Action::Forget => {}
-        Action::Fail(verdict) => state.verdict = Some(verdict.clone()),
-        Action::Start { slot } => {
-            if let Some(container) = state.container_mut(*slot) {
-                begin(container, now);
-            }
-        }
-        Action::Cancel { slot } => {
-            if let Some(Run::Starting { cancelled, .. }) =
-                state.container_mut(*slot).map(|container| &mut container.run)
-            {
-                *cancelled = true;
-            }
-        }
-        Action::Stop { slot, deadline, restart, .. } => {
-            if let Some(container) = state.container_mut(*slot)
-                && let Some(live) = container.run.live().cloned()
-            {
-                container.run = Run::Stopping { live, deadline: *deadline, restart: *restart };
-            }
-        }
-        Action::HoldBack { slot, why, until } => {
-            if let Some(container) = state.container_mut(*slot)
-                && let Run::Exited { ended, .. } = &container.run
-            {
-                container.crash_hold(ended.clone(), why.clone(), *until);
-            }
-        }
-    }
-}
-
-impl ContainerState {
-    /// The exit moves to `lastState` while the restart is held back.
-    fn crash_hold(&mut self, ended: Ended, why: Why, until: Timestamp) {
-        self.last = Some(ended);
-        self.run = Run::Waiting { why: Some(why), until: Some(until) };
-    }
-}
-
-/// Begins a run: what ended becomes `lastState`, and the next wait is counted.
-fn begin(container: &mut ContainerState, now: Timestamp) {
-    let (why, again) = match std::mem::take(&mut container.run) {
-        Run::Exited { ended, .. } => {
-            let why = (ended.reason == START_ERROR)
-                .then(|| Why::new("RunContainerError", ended.message.clone().unwrap_or_default()));
-            container.last = Some(ended);
-            (why, true)
-        }
-        Run::Waiting { why, .. } => {
-            let again = why.as_ref().is_some_and(|why| why.reason == "CrashLoopBackOff");
-            (why, again)
-        }
-        other => {
-            container.run = other;
-            return;
-        }
-    };
-    if again {
-        let event = container.last.as_ref().and_then(|ended| ended.finished_at).unwrap_or(now);
-        container.crash.next(event, now);
-    }
-    container.run = Run::Starting { why, cancelled: false };
-}
-
-/// The reason of a container that was created and could not be started.
-pub(super) const START_ERROR: &str = "StartError";
-
 /// The Pod's `terminationGracePeriodSeconds`, 30 s where none.
 pub(crate) fn default_grace(pod: &Pod) -> Duration {
     let seconds = pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
     Duration::from_secs(seconds.max(0).unsigned_abs())
-}
-
-/// A container's spec.
-pub(crate) fn container(pod: &Pod, slot: Slot) -> Option<&Container> {
-    let spec = pod.spec.as_ref()?;
-    match slot {
-        Slot::Init(n) => spec.init_containers.as_ref()?.get(n),
-        Slot::Main(n) => spec.containers.get(n),
-    }
-}
-
-/// A container's name.
-pub(crate) fn name(pod: &Pod, slot: Slot) -> &str {
-    container(pod, slot).map_or("", |container| &container.name)
 }
 
 /// As Go prints a whole number of seconds: `10s`, `1m20s`, `5m0s`.

@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use wherry_runtime::User;
 
 /// What was observed of one Pod on this node.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,10 @@ pub(crate) struct PodState {
     pub init: Vec<ContainerState>,
     /// The containers, in the order of the spec.
     pub containers: Vec<ContainerState>,
+    /// The ephemeral containers, in the order of the spec; those added later follow.
+    pub ephemeral: Vec<ContainerState>,
+    /// A container's rule asked for all of them to be restarted: every one is ended first.
+    pub renewing: bool,
     /// The Pod was ended by the agent (refused, deadline exceeded): never undone.
     pub verdict: Option<Verdict>,
     /// The API holds the status of an ended Pod: its object may be deleted.
@@ -28,12 +34,29 @@ pub(crate) struct PodState {
     pub delete_sent: bool,
     /// The phase last reported; a terminal one is never left.
     pub phase: Phase,
+    /// A resize that the node has not granted.
+    pub pending: Option<Pending>,
+    /// The generation of a resize that was granted and is not done everywhere yet.
+    pub resizing: Option<i64>,
+}
+
+/// A resize that the node has not granted: the Pod goes on with what it was given before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// `Deferred` or `Infeasible`.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+    /// The generation that was weighed.
+    pub generation: i64,
+    /// Since when it waits.
+    pub since: Timestamp,
 }
 
 /// A Pod's phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Left when every init container is done and no container still waits for its first start.
+    /// Left when every init container is done (or, where it is a sidecar, started) and no container waits for its first start.
     #[default]
     Pending,
     /// Left when every container has ended for good.
@@ -116,6 +139,8 @@ pub(crate) struct ContainerState {
     pub run: Run,
     /// The runs made so far: the number of the next one, and one more than the restart count.
     pub attempts: u32,
+    /// The runs made before the Pod was begun anew as a whole.
+    pub base: u32,
     /// How the run before the current one ended.
     pub last: Option<Ended>,
     /// Between restarts.
@@ -151,6 +176,8 @@ pub(crate) enum Run {
         deadline: Timestamp,
         /// It was stopped to be started again (a failed probe).
         restart: bool,
+        /// Those that it outlives have ended: it may be signalled. Until then only its preStop hook runs.
+        turn: bool,
     },
     /// It ended. Left by [`Action::Start`](super::Action::Start) where the restart policy says so.
     Exited {
@@ -166,6 +193,24 @@ impl ContainerState {
     #[must_use]
     pub(crate) fn restarts(&self) -> u32 {
         self.attempts.saturating_sub(1)
+    }
+
+    /// It has run since the Pod began (or was begun anew).
+    #[must_use]
+    pub(crate) fn begun(&self) -> bool {
+        self.attempts > self.base
+    }
+
+    /// As an init container: it ran to a good end.
+    #[must_use]
+    pub(crate) fn completed(&self) -> bool {
+        matches!(&self.run, Run::Exited { ended, restart: false } if ended.code == 0)
+    }
+
+    /// As a sidecar: it runs, and its startup probe has passed.
+    #[must_use]
+    pub(crate) fn started(&self) -> bool {
+        matches!(&self.run, Run::Running(live) if live.started())
     }
 }
 
@@ -207,10 +252,48 @@ pub(crate) struct Live {
     pub identity: Identity,
     /// The image that the manifest named when it started; none where an earlier life of the agent started it.
     pub asked: Option<String>,
+    /// The resources that it has.
+    pub resources: Given,
+    /// A change of them that is under way or has failed.
+    pub resize: Option<Resize>,
     /// When it started.
     pub started_at: Timestamp,
     /// The last verdicts of its probes.
     pub probes: Probes,
+    /// Its postStart hook failed: it is killed, and was never told as running.
+    pub hook_failed: bool,
+}
+
+/// The resources that a running container has.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Given {
+    /// These; none where it was given none.
+    Known(Option<ResourceRequirements>),
+    /// What an earlier life of the agent gave it, which the API was not told: they are given once more.
+    Unknown,
+}
+
+/// A change of a running container's resources.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Resize {
+    /// What is wanted.
+    pub wanted: Option<ResourceRequirements>,
+    /// Why it failed; none while it is under way.
+    pub failed: Option<String>,
+}
+
+impl Live {
+    /// `containerStatuses[].started`.
+    #[must_use]
+    pub(crate) fn started(&self) -> bool {
+        !self.hook_failed && self.probes.started()
+    }
+
+    /// `containerStatuses[].ready`.
+    #[must_use]
+    pub(crate) fn ready(&self) -> bool {
+        self.started() && self.probes.ready()
+    }
 }
 
 /// A run's identity, as its status shows it.
@@ -222,6 +305,8 @@ pub(crate) struct Identity {
     pub image: String,
     /// `repository@sha256:...`.
     pub image_id: String,
+    /// Who it runs as, where its kind has users.
+    pub user: Option<User>,
 }
 
 /// What the probes of a running container say.

@@ -13,6 +13,9 @@
 //! - `write` waits while more than 256 KiB are unwritten.
 //! - A reader sees every line once and in order, across rotation, as long as it keeps up with five files.
 
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod flood;
 mod format;
 mod reader;
 mod writer;

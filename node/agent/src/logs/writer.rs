@@ -21,7 +21,7 @@ pub(super) const MAX_FILE: u64 = 10 * 1024 * 1024;
 /// Files of one run, the current one included.
 pub(super) const MAX_FILES: u64 = 5;
 /// Unwritten bytes at which a container that prints has to wait.
-const MAX_BUFFER: usize = 256 * 1024;
+pub(super) const MAX_BUFFER: usize = 256 * 1024;
 
 /// How far a log has been written: followers watch it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ impl ContainerLog {
     }
 
     /// Writes what gathered. On the writer's thread.
-    fn flush(&self, scratch: &mut Vec<u8>) {
+    pub(super) fn flush(&self, scratch: &mut Vec<u8>) {
         self.queued.store(false, Ordering::Release);
         scratch.clear();
         let closing = {

@@ -2,6 +2,7 @@
 
 pub(crate) mod feed;
 pub(crate) mod heartbeat;
+pub(crate) mod local_path;
 pub(crate) mod register;
 
 use std::path::Path;
@@ -51,7 +52,7 @@ impl Capacity {
 }
 
 /// A figure of `/proc/meminfo`, in bytes.
-fn meminfo(name: &str) -> Option<i64> {
+pub(crate) fn meminfo(name: &str) -> Option<i64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok()?.checked_mul(1024)

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
+use wherry_reconcile::storage::LOCAL_PATH_DIR;
 use wherry_runtime::RuntimeInfo;
 
 use super::{Capacity, meminfo};
@@ -23,6 +25,8 @@ const MAX_IMAGES: usize = 50;
 pub(crate) struct Facts {
     pub(crate) name: String,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Where volumes of the class local-path are made.
+    pub(crate) local_path: PathBuf,
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) capacity: Capacity,
     pub(crate) runtime: RuntimeInfo,
@@ -37,15 +41,19 @@ pub(crate) async fn register(client: &kube::Client, facts: &Facts) -> Result<Nod
     let object = json!({
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": { "name": facts.name, "labels": facts.labels, "annotations": { "node.alpha.kubernetes.io/ttl": "0" } },
+        "metadata": { "name": facts.name, "labels": facts.labels, "annotations": {
+            "node.alpha.kubernetes.io/ttl": "0", LOCAL_PATH_DIR: facts.local_path,
+        } },
         "spec": {},
     });
     let node = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
     match api.create(&PostParams::default(), &node).await {
         Ok(node) => Ok(node),
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            let labels = json!({ "metadata": { "labels": facts.labels } });
-            api.patch(&facts.name, &PatchParams::default(), &Patch::Merge(labels)).await
+            let told = json!({ "metadata": {
+                "labels": facts.labels, "annotations": { LOCAL_PATH_DIR: facts.local_path },
+            } });
+            api.patch(&facts.name, &PatchParams::default(), &Patch::Merge(told)).await
         }
         Err(error) => Err(error),
     }
@@ -125,6 +133,7 @@ pub(crate) fn status(
     status.insert("conditions".to_owned(), conditions);
     status.insert("images".to_owned(), Value::Array(images));
     status.insert("nodeInfo".to_owned(), node_info(facts));
+    status.insert("features".to_owned(), json!({ "supplementalGroupsPolicy": true }));
     json!({ "status": status })
 }
 

@@ -3,6 +3,7 @@
 //! The driver keeps one tracker a probe of a running container and one timer each in its heap; at most a bounded number of
 //! probes runs at once. The first readiness probe is made at once after the start (or the startup probe).
 
+mod grpc;
 pub(crate) mod run;
 
 use std::time::Duration;

@@ -11,9 +11,9 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::net::TcpStream;
-use wherry_runtime::{ContainerId, Runtime, RuntimeError};
+use wherry_runtime::{ContainerId, Runtime, RuntimeError, collect};
 
-use super::timeout;
+use super::{grpc, timeout};
 use crate::ports::NodeNet;
 
 /// What a probe found.
@@ -61,9 +61,11 @@ pub(crate) async fn probe(probe: &Probe, container: &Container, target: &Target)
             Ok(_) => Found::Success,
             Err(message) => Found::Failure(message),
         }
+    } else if let Some(action) = &probe.grpc {
+        grpc::check(action, target, limit).await
     } else if let Some(exec) = &probe.exec {
         let command = exec.command.clone().unwrap_or_default();
-        match tokio::time::timeout(limit, target.runtime.exec(&target.id, &command, EXEC_OUTPUT)).await {
+        match tokio::time::timeout(limit, collect(&*target.runtime, &target.id, &command, EXEC_OUTPUT)).await {
             Err(_) => Found::Failure(format!(
                 "command timed out: {:?} timed out after {}s",
                 command.join(" "),
@@ -84,9 +86,32 @@ pub(crate) async fn probe(probe: &Probe, container: &Container, target: &Target)
     }
 }
 
-/// A request for a preStop hook: its answer does not matter.
-pub(crate) async fn request(http: &HTTPGetAction, container: &Container, target: &Target, limit: Duration) -> Found {
-    get(http, container, target, limit).await
+/// A request for a hook. Any answer will do.
+pub(crate) async fn request(
+    http: &HTTPGetAction,
+    container: &Container,
+    target: &Target,
+    limit: Duration,
+) -> Result<Answer, String> {
+    ask(http, container, target, limit, "kube-lifecycle/1.36").await.map_err(|refused| match refused {
+        Refused::Failure(message) | Refused::Error(message) => message,
+    })
+}
+
+/// An answer, after redirects.
+pub(crate) enum Answer {
+    /// With this status code.
+    Status(u16),
+    /// A redirect to another host, which is not followed.
+    Elsewhere,
+}
+
+/// Why there is no answer.
+enum Refused {
+    /// None came.
+    Failure(String),
+    /// It could not be asked for.
+    Error(String),
 }
 
 /// A port by number or by the container's name for it.
@@ -128,7 +153,7 @@ async fn dial(target: &Target, host: Option<&str>, port: u16, limit: Duration) -
     }
 }
 
-fn go_error(error: &io::Error) -> String {
+pub(super) fn go_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
         io::ErrorKind::ConnectionReset => "connection reset by peer".to_owned(),
@@ -139,13 +164,29 @@ fn go_error(error: &io::Error) -> String {
 }
 
 async fn get(http: &HTTPGetAction, container: &Container, target: &Target, limit: Duration) -> Found {
+    match ask(http, container, target, limit, "kube-probe/1.36").await {
+        Ok(Answer::Status(200..400)) => Found::Success,
+        Ok(Answer::Status(status)) => Found::Failure(format!("HTTP probe failed with statuscode: {status}")),
+        Ok(Answer::Elsewhere) => Found::Warning("Probe terminated redirects, Response body: ".to_owned()),
+        Err(Refused::Failure(message)) => Found::Failure(message),
+        Err(Refused::Error(message)) => Found::Error(message),
+    }
+}
+
+async fn ask(
+    http: &HTTPGetAction,
+    container: &Container,
+    target: &Target,
+    limit: Duration,
+    agent: &str,
+) -> Result<Answer, Refused> {
     let Some(port) = port(&http.port, container) else {
-        return Found::Error(format!("couldn't find port: {}", port_text(&http.port)));
+        return Err(Refused::Error(format!("couldn't find port: {}", port_text(&http.port))));
     };
     let scheme = http.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
     let named = http.host.clone().filter(|host| !host.is_empty());
     let Some(host) = named.clone().or_else(|| target.ip.map(|ip| ip.to_string())) else {
-        return Found::Failure("the Pod has no address".to_owned());
+        return Err(Refused::Failure("the Pod has no address".to_owned()));
     };
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let mut path = http.path.clone().unwrap_or_default();
@@ -154,27 +195,25 @@ async fn get(http: &HTTPGetAction, container: &Container, target: &Target, limit
     }
     let mut url = format!("{scheme}://{authority}{path}");
     let deadline = tokio::time::Instant::now() + limit;
+    let failed = |url: &str, message: &str| Err(Refused::Failure(format!("Get \"{url}\": {message}")));
     for _ in 0..REDIRECTS {
-        let answer = tokio::time::timeout_at(deadline, fetch(&url, http, target, named.as_deref(), port, limit)).await;
-        let (status, location) = match answer {
+        let asked = fetch(&url, http, target, named.as_deref(), port, limit, agent);
+        let (status, location) = match tokio::time::timeout_at(deadline, asked).await {
             Err(_) => {
-                return Found::Failure(format!(
-                    "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-                ));
+                return failed(&url, "context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
             }
-            Ok(Err(message)) => return Found::Failure(format!("Get \"{url}\": {message}")),
+            Ok(Err(message)) => return failed(&url, &message),
             Ok(Ok(answer)) => answer,
         };
         match (status, location) {
             (300..400, Some(location)) => match redirect(&url, &location) {
                 Some(next) => url = next,
-                None => return Found::Warning("Probe terminated redirects, Response body: ".to_owned()),
+                None => return Ok(Answer::Elsewhere),
             },
-            (200..400, _) => return Found::Success,
-            _ => return Found::Failure(format!("HTTP probe failed with statuscode: {status}")),
+            _ => return Ok(Answer::Status(status)),
         }
     }
-    Found::Failure(format!("Get \"{url}\": stopped after 10 redirects"))
+    failed(&url, "stopped after 10 redirects")
 }
 
 /// Where a redirect leads, if that is the same host.
@@ -203,10 +242,11 @@ async fn fetch(
     host: Option<&str>,
     port: u16,
     limit: Duration,
+    agent: &str,
 ) -> Result<(u16, Option<String>), String> {
     let stream = dial(target, host, port, limit).await?;
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
-    let request = build(&uri, http)?;
+    let request = build(&uri, http, agent)?;
     if uri.scheme_str() == Some("https") {
         let name = host.map_or_else(|| target.ip.map(|ip| ip.to_string()).unwrap_or_default(), str::to_owned);
         let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| error.to_string())?;
@@ -219,7 +259,7 @@ async fn fetch(
     }
 }
 
-fn build(uri: &Uri, http: &HTTPGetAction) -> Result<Request<Empty<bytes::Bytes>>, String> {
+fn build(uri: &Uri, http: &HTTPGetAction, agent: &str) -> Result<Request<Empty<bytes::Bytes>>, String> {
     let mut request = Request::builder()
         .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
         .body(Empty::new())
@@ -227,7 +267,7 @@ fn build(uri: &Uri, http: &HTTPGetAction) -> Result<Request<Empty<bytes::Bytes>>
     let headers = request.headers_mut();
     let fixed = [
         ("host", uri.authority().map_or("", |authority| authority.as_str())),
-        ("user-agent", "kube-probe/1.36"),
+        ("user-agent", agent),
         ("accept", "*/*"),
         ("connection", "close"),
     ];

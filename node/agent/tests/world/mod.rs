@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use wherry_agent::ports::{ImageSource, NetworkStart, NodeImage, NodeNet, PullError};
 use wherry_agent::{Agent, Capacity, Clock, Config, DnsConfig};
-use wherry_network::{Service, ServiceKey};
+use wherry_network::{PodRequest, Service, ServiceKey};
 use wherry_reconcile::{Informers, Recorders};
 use wherry_runtime::fake::FakeRuntime;
 use wherry_runtime::{Descriptor, Image, ImageKind, PodNetwork, PodRef, SocketFamily, SocketKind};
@@ -95,6 +95,11 @@ impl ImageSource for Images {
         };
         *local = true;
         Ok(Self::image(reference, *kind))
+    }
+
+    fn unpack(&self, image: &Image, dir: &Path) -> Result<(), PullError> {
+        let written = std::fs::create_dir_all(dir).and_then(|()| std::fs::write(dir.join("name"), &image.reference));
+        written.map_err(|error| PullError { reason: "ErrImagePull", message: error.to_string() })
     }
 
     fn list(&self) -> Vec<NodeImage> {
@@ -186,13 +191,8 @@ pub struct Shared(pub Arc<Network>);
 
 #[async_trait]
 impl NodeNet for Shared {
-    async fn add_pod(
-        &self,
-        pod: &PodRef,
-        namespaced: bool,
-        ip: Option<IpAddr>,
-        _hostname: &str,
-    ) -> Result<Arc<dyn PodNetwork>, String> {
+    async fn add_pod(&self, pod: &PodRef, request: PodRequest) -> Result<Arc<dyn PodNetwork>, String> {
+        let PodRequest { namespaced, ip, .. } = request;
         let network = &self.0;
         let (ip, namespaced) = *network.pods.lock().entry(pod.uid.clone()).or_insert_with(|| {
             let mut next = network.next.lock();
@@ -218,6 +218,10 @@ impl NodeNet for Shared {
 
     async fn set_peer(&self, _pod_cidr: &str, _via: Option<IpAddr>) -> Result<(), String> {
         Ok(())
+    }
+
+    async fn traffic(&self) -> std::collections::HashMap<String, wherry_runtime::Traffic> {
+        std::collections::HashMap::new()
     }
 
     async fn drained(&self, _ip: IpAddr) {}
@@ -401,6 +405,25 @@ impl World {
                     && event.involved_object.name.as_deref() == Some(name)
                     && event.reason.as_deref() == Some(reason)
                     && event.message.as_deref().unwrap_or_default().contains(part)
+                {
+                    return event.message.clone().unwrap_or_default();
+                }
+            }
+            panic!("the informer ended")
+        })
+        .await
+    }
+
+    /// Waits for an event about a part of a Pod; its message.
+    pub async fn event_about(&self, name: &str, reason: &str, field: &str) -> String {
+        let events = self.agent.as_ref().unwrap().informers.get::<Event>();
+        let mut changes = events.subscribe();
+        soon(&format!("event {reason} about {field}"), async {
+            while let Some(change) = changes.next().await {
+                if let Some(event) = change.new
+                    && event.involved_object.name.as_deref() == Some(name)
+                    && event.involved_object.field_path.as_deref() == Some(field)
+                    && event.reason.as_deref() == Some(reason)
                 {
                     return event.message.clone().unwrap_or_default();
                 }

@@ -3,23 +3,25 @@
 //! It follows what containerd's Kubernetes service makes, so that an image behaves here as it does there.
 
 mod capabilities;
+mod devices;
 mod mounts;
 mod resources;
+mod seccomp;
 mod users;
 
 use std::path::Path;
 
 use serde_json::{Value, json};
-use wherry_runtime::{ContainerSpec, PodNetwork, RuntimeError};
+use wherry_runtime::{ContainerSpec, Limits, PodNetwork, Processes, RuntimeError, User};
 
 use crate::cgroup::Cgroups;
-pub(crate) use users::Rootfs;
+pub(crate) use users::{Rootfs, resolve as user};
 
 /// What the spec depends on apart from the container's own description.
 pub(crate) struct Surroundings<'a> {
     pub(crate) cgroups: &'a Cgroups,
-    /// Where the image's files can be read, for its users.
-    pub(crate) rootfs: &'a Rootfs,
+    /// Who it runs as.
+    pub(crate) user: &'a User,
 }
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,24 +41,40 @@ const MASKED: [&str; 11] = [
 ];
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// Limits alone, to be changed while a container runs.
+pub(crate) fn limits(limits: &Limits, cgroups: &Cgroups) -> Value {
+    let mut resources = resources::build(limits, cgroups, false);
+    if let Some(resources) = resources.as_object_mut() {
+        resources.remove("devices");
+    }
+    resources
+}
+
 /// Builds the specification.
 pub(crate) fn build(spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Value, RuntimeError> {
     let privileged = spec.security.privileged;
+    let (masked, read_only) =
+        if privileged || spec.security.unmasked_proc { (&[][..], &[][..]) } else { (&MASKED[..], &READ_ONLY[..]) };
+    let capabilities = capabilities::build(&spec.security)?;
     let mut linux = json!({
-        "namespaces": namespaces(&*spec.network, around.cgroups.is_v2() && !privileged),
+        "namespaces": namespaces(&*spec.network, around.cgroups.is_v2() && !privileged)?,
         "cgroupsPath": cgroup_path(spec),
         "resources": resources::build(&spec.limits, around.cgroups, privileged),
-        "maskedPaths": if privileged { &[][..] } else { &MASKED[..] },
-        "readonlyPaths": if privileged { &[][..] } else { &READ_ONLY[..] },
+        "maskedPaths": masked,
+        "readonlyPaths": read_only,
     });
     if privileged {
         linux["rootfsPropagation"] = json!("rslave");
+        linux["devices"] = devices::of_the_machine().into();
+    }
+    if let Some(filter) = seccomp::build(&spec.security, &capabilities)? {
+        linux["seccomp"] = filter;
     }
     Ok(json!({
         "ociVersion": "1.0.2",
         "root": {"path": "rootfs", "readonly": spec.security.read_only_root},
         "hostname": spec.hostname,
-        "process": process(spec, around.rootfs)?,
+        "process": process(spec, around.user, &capabilities)?,
         "mounts": mounts::build(spec)?,
         "linux": linux,
     }))
@@ -67,27 +85,36 @@ pub(crate) fn cgroup_path(spec: &ContainerSpec) -> String {
     format!("{}/{}", spec.cgroup_parent.trim_end_matches('/'), spec.id)
 }
 
-fn namespaces(pod: &dyn PodNetwork, own_cgroup: bool) -> Vec<Value> {
-    let mut namespaces: Vec<Value> = ["pid", "uts", "mount"].iter().map(|kind| json!({"type": kind})).collect();
-    namespaces.push(match pod.shared() {
-        Some(shared) => json!({"type": "ipc", "path": shared.namespace}),
-        None => json!({"type": "ipc"}),
-    });
+/// A kind that is not named is the machine's own.
+fn namespaces(pod: &dyn PodNetwork, own_cgroup: bool) -> Result<Vec<Value>, RuntimeError> {
+    let mut namespaces: Vec<Value> = ["uts", "mount"].iter().map(|kind| json!({"type": kind})).collect();
+    let processes = pod
+        .processes()
+        .map_err(|error| RuntimeError::Failed(format!("cannot make the process namespace of the Pod: {error}")))?;
+    match processes {
+        Processes::Container => namespaces.push(json!({"type": "pid"})),
+        Processes::Pod(path) => namespaces.push(json!({"type": "pid", "path": path})),
+        Processes::Node => {}
+    }
+    match pod.shared() {
+        Some(shared) => {
+            namespaces.extend(shared.namespace.as_ref().map(|path| json!({"type": "ipc", "path": path})));
+        }
+        None => namespaces.push(json!({"type": "ipc"})),
+    }
     // Without a path the Pod is in the node's network: no namespace is named, so none is made.
     namespaces.extend(pod.namespace().map(|path| json!({"type": "network", "path": path})));
     if own_cgroup {
         namespaces.push(json!({"type": "cgroup"}));
     }
-    namespaces
+    Ok(namespaces)
 }
 
-fn process(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<Value, RuntimeError> {
-    let user = users::resolve(spec, rootfs)?;
+fn process(spec: &ContainerSpec, user: &User, capabilities: &[String]) -> Result<Value, RuntimeError> {
     let cwd = spec.working_dir.as_deref().or(spec.image.working_dir.as_deref()).unwrap_or(Path::new("/"));
     if !cwd.is_absolute() {
         return Err(RuntimeError::InvalidSpec(format!("the working directory {:?} is not absolute", cwd.display())));
     }
-    let capabilities = capabilities::build(&spec.security)?;
     Ok(json!({
         "terminal": spec.tty,
         "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
@@ -95,7 +122,7 @@ fn process(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<Value, RuntimeError>
         "env": env(spec),
         "cwd": cwd,
         "capabilities": {"bounding": capabilities, "effective": capabilities, "permitted": capabilities},
-        "noNewPrivileges": false,
+        "noNewPrivileges": spec.security.no_new_privileges,
         "oomScoreAdj": oom_score(spec),
     }))
 }
@@ -182,12 +209,14 @@ pub(crate) mod tests {
             security: Security::default(),
             cgroup_parent: "/wherry/poduid".into(),
             stdin: false,
+            stdin_once: false,
             tty: false,
         }
     }
 
     fn built(spec: &ContainerSpec) -> Result<Value, RuntimeError> {
-        build(spec, &Surroundings { cgroups: &Cgroups::V2("/sys/fs/cgroup".into()), rootfs: &Rootfs::default() })
+        let user = user(spec, &Rootfs::default())?;
+        build(spec, &Surroundings { cgroups: &Cgroups::V2("/sys/fs/cgroup".into()), user: &user })
     }
 
     #[test]
@@ -213,7 +242,7 @@ pub(crate) mod tests {
     fn the_defaults_are_containerds() {
         let whole = built(&spec()).unwrap();
         assert_eq!(whole["process"]["cwd"], "/srv");
-        assert_eq!(whole["process"]["user"], json!({"uid": 0, "gid": 0, "additionalGids": []}));
+        assert_eq!(whole["process"]["user"], json!({"uid": 0, "gid": 0, "additionalGids": [0]}));
         assert_eq!(whole["linux"]["cgroupsPath"], format!("/wherry/poduid/{}", "c".repeat(64)));
         let kinds: Vec<_> = whole["linux"]["namespaces"]
             .as_array()
@@ -221,7 +250,7 @@ pub(crate) mod tests {
             .iter()
             .map(|n| n["type"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(kinds, ["pid", "uts", "mount", "ipc", "cgroup"], "no network namespace without a path");
+        assert_eq!(kinds, ["uts", "mount", "pid", "ipc", "cgroup"], "no network namespace without a path");
         let capabilities = whole["process"]["capabilities"]["bounding"].as_array().unwrap().len();
         assert!((1..=14).contains(&capabilities));
     }
@@ -231,7 +260,8 @@ pub(crate) mod tests {
         let refused = |spec: &ContainerSpec| matches!(built(spec), Err(RuntimeError::InvalidSpec(_)));
         assert!(refused(&ContainerSpec { working_dir: Some("relative".into()), ..spec() }));
         assert!(refused(&ContainerSpec { command: vec!["a\0b".into()], ..spec() }));
-        let missing = Mount { source: "/does/not/exist".into(), target: "/x".into(), read_only: true };
+        let missing =
+            Mount { source: "/does/not/exist".into(), target: "/x".into(), read_only: true, ..Mount::default() };
         assert!(refused(&ContainerSpec { mounts: vec![missing], ..spec() }));
         let security = Security { add_capabilities: vec!["FLY".into()], ..Security::default() };
         assert!(refused(&ContainerSpec { security, ..spec() }));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use wherry_runtime::{ContainerSpec, Mount, RuntimeError};
+use wherry_runtime::{ContainerSpec, Mount, Propagation, RuntimeError};
 
 pub(super) fn build(spec: &ContainerSpec) -> Result<Vec<Value>, RuntimeError> {
     let access = if spec.security.privileged { "rw" } else { "ro" };
@@ -59,10 +59,21 @@ fn bind(volume: &Mount) -> Result<Value, RuntimeError> {
     if !volume.source.exists() {
         return Err(refuse("the source does not exist on the node"));
     }
-    let access = if volume.read_only { "ro" } else { "rw" };
-    Ok(
-        json!({"destination": volume.target, "type": "bind", "source": volume.source, "options": ["rbind", "rprivate", access]}),
-    )
+    let access = match (volume.read_only, volume.read_only_recursively) {
+        (false, _) => "rw",
+        (true, false) => "ro",
+        (true, true) => "rro",
+    };
+    let propagation = match volume.propagation {
+        Propagation::None => "rprivate",
+        Propagation::FromHost => "rslave",
+        Propagation::Both => "rshared",
+    };
+    let mut options = vec!["rbind", propagation, access];
+    if volume.no_exec {
+        options.push("noexec");
+    }
+    Ok(json!({"destination": volume.target, "type": "bind", "source": volume.source, "options": options}))
 }
 
 #[cfg(test)]
@@ -72,7 +83,12 @@ mod tests {
 
     #[test]
     fn volumes_come_last_outer_ones_first_and_replace_the_defaults() {
-        let mount = |target: &str, read_only| Mount { source: "/tmp".into(), target: target.into(), read_only };
+        let mount = |target: &str, read_only| Mount {
+            source: "/tmp".into(),
+            target: target.into(),
+            read_only,
+            ..Mount::default()
+        };
         let spec = ContainerSpec {
             mounts: vec![mount("/data/deep/er", false), mount("/data", true), mount("/dev/shm", false)],
             ..super::super::tests::spec()

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use containerd_client::types;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use wherry_runtime::{ContainerSpec, RuntimeError};
+use wherry_runtime::{ContainerSpec, RuntimeError, User};
 
 /// Larger user databases than this are not read.
 const MAX_DATABASE: u64 = 4 << 20;
@@ -69,15 +69,8 @@ impl Rootfs {
     }
 }
 
-/// Who a process is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
-}
-
-pub(super) fn resolve(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<User, RuntimeError> {
+/// Who the container's first process is.
+pub(crate) fn resolve(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<User, RuntimeError> {
     let security = &spec.security;
     let database = Database {
         passwd: rootfs.read("etc/passwd").unwrap_or_default(),
@@ -93,9 +86,11 @@ pub(super) fn resolve(spec: &ContainerSpec, rootfs: &Rootfs) -> Result<User, Run
     if let Some(gid) = security.group {
         user.gid = gid;
     }
-    for group in &security.supplemental_groups {
-        if !user.groups.contains(group) {
-            user.groups.push(*group);
+    let of_image = if security.strict_groups { Vec::new() } else { std::mem::take(&mut user.groups) };
+    user.groups = vec![user.gid];
+    for group in of_image.into_iter().chain(security.supplemental_groups.iter().copied()) {
+        if !user.groups.contains(&group) {
+            user.groups.push(group);
         }
     }
     Ok(user)

@@ -133,6 +133,7 @@ impl Node {
             hostname: "pod".into(),
             security: Security::default(),
             stdin: false,
+            stdin_once: false,
             tty: false,
         }
     }

@@ -14,10 +14,10 @@ use crate::{
 };
 
 /// A container of the suite and the runtime it is in.
-struct Container {
-    runtime: Arc<dyn Runtime>,
-    id: ContainerId,
-    output: Arc<Captured>,
+pub(super) struct Container {
+    pub(super) runtime: Arc<dyn Runtime>,
+    pub(super) id: ContainerId,
+    pub(super) output: Arc<Captured>,
 }
 
 /// A new identity: containers of earlier runs of the suite may still be known to a real runtime.
@@ -49,11 +49,12 @@ fn spec(fixture: &dyn Fixture, program: Program, limits: Limits) -> ContainerSpe
         hostname: "conformance".into(),
         security: Security::default(),
         stdin: false,
+        stdin_once: false,
         tty: false,
     }
 }
 
-async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(super) async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("the runtime hangs: {what}"))
 }
 
@@ -62,44 +63,53 @@ async fn created(fixture: &dyn Fixture, workload: Workload) -> Option<Container>
 }
 
 async fn created_with(fixture: &dyn Fixture, workload: Workload, limits: Limits) -> Option<Container> {
+    created_by(fixture, workload, |spec| spec.limits = limits).await
+}
+
+pub(super) async fn created_by(
+    fixture: &dyn Fixture,
+    workload: Workload,
+    change: impl FnOnce(&mut ContainerSpec),
+) -> Option<Container> {
     let program = fixture.program(workload).await?;
     let runtime = fixture.runtime();
     in_time("prepare", runtime.prepare(&program.image)).await.unwrap();
-    let spec = spec(fixture, program, limits);
+    let mut spec = spec(fixture, program, Limits::default());
+    change(&mut spec);
     let (id, output) = (spec.id.clone(), Captured::new());
     in_time("create", runtime.create(spec, Arc::clone(&output) as Arc<dyn Output>)).await.unwrap();
     Some(Container { runtime, id, output })
 }
 
-async fn started(fixture: &dyn Fixture, workload: Workload) -> Option<Container> {
+pub(super) async fn started(fixture: &dyn Fixture, workload: Workload) -> Option<Container> {
     let container = created(fixture, workload).await?;
     container.start().await;
     Some(container)
 }
 
 impl Container {
-    async fn start(&self) {
+    pub(super) async fn start(&self) {
         in_time("start", self.runtime.start(&self.id)).await.unwrap();
     }
 
-    async fn wait(&self) -> Exit {
+    pub(super) async fn wait(&self) -> Exit {
         let exit = in_time("wait", self.runtime.wait(&self.id)).await.unwrap();
         assert!(exit.started_at <= exit.finished_at, "it ended before it started: {exit:?}");
         exit
     }
 
-    async fn state(&self) -> Option<ContainerState> {
+    pub(super) async fn state(&self) -> Option<ContainerState> {
         let all = in_time("list", self.runtime.list()).await.unwrap();
         all.into_iter().find(|status| status.id == self.id).map(|status| status.state)
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         in_time("kill", self.runtime.kill(&self.id, Signal::Kill)).await.unwrap();
         self.wait().await;
         self.remove().await;
     }
 
-    async fn remove(&self) {
+    pub(super) async fn remove(&self) {
         in_time("remove", self.runtime.remove(&self.id)).await.unwrap();
         assert_eq!(self.state().await, None, "a removed container is listed");
     }
@@ -227,6 +237,21 @@ pub async fn out_of_memory(fixture: &dyn Fixture) {
     container.remove().await;
 }
 
+/// A running container gets other limits and runs on.
+pub async fn limits_change(fixture: &dyn Fixture) {
+    let Some(container) = started(fixture, Workload::RunsUntilTold).await else { return };
+    for (cpu, memory) in [(500, 256 << 20), (200, 128 << 20), (2000, 512 << 20)] {
+        let limits = Limits { cpu_millis: Some(cpu), cpu_request_millis: Some(cpu), memory_bytes: Some(memory) };
+        in_time("update", container.runtime.update(&container.id, limits)).await.unwrap();
+    }
+    let unknown = ContainerId("0".repeat(64));
+    let refused = in_time("update", container.runtime.update(&unknown, Limits::default())).await;
+    assert!(matches!(refused, Err(RuntimeError::NotFound(_))), "{refused:?}");
+    in_time("kill", container.runtime.kill(&container.id, Signal::Term)).await.unwrap();
+    assert_eq!(container.wait().await.code, fixture.term_code());
+    container.remove().await;
+}
+
 /// What can never run is refused by `prepare`, for good and with a reason.
 pub async fn broken_image(fixture: &dyn Fixture) {
     let Some(program) = fixture.program(Workload::Broken).await else { return };
@@ -285,11 +310,21 @@ pub async fn slow_output_delays_only_its_own(fixture: &dyn Fixture) {
     slow.remove().await;
 }
 
-/// Use can be asked of a running container.
+/// Use can be asked of a running container, and is its own: never nothing, never more than it may have.
 pub async fn stats(fixture: &dyn Fixture) {
     let Some(container) = started(fixture, Workload::RunsUntilTold).await else { return };
     let first = in_time("stats", container.runtime.stats(&container.id)).await.unwrap();
     let second = in_time("stats", container.runtime.stats(&container.id)).await.unwrap();
+    assert!(first.cpu_nanos > 0, "a container that runs has cost no CPU time");
     assert!(first.cpu_nanos <= second.cpu_nanos, "CPU time ran backwards");
+    assert!(first.started_at.is_some() && first.started_at == second.started_at);
+    let memory = second.memory;
+    assert!(0 < memory.working_set && memory.working_set <= memory.usage, "{memory:?}");
+    assert!(memory.rss <= memory.usage && memory.usage < 64 << 20, "{memory:?}");
+    let disk = in_time("disk", container.runtime.disk(&container.id)).await.unwrap();
+    assert!(disk.bytes < 1 << 20, "{disk:?}");
+    let (runtime, id) = (Arc::clone(&container.runtime), container.id.clone());
     container.end().await;
+    assert!(matches!(runtime.stats(&id).await, Err(RuntimeError::NotFound(_))));
+    assert!(matches!(runtime.disk(&id).await, Err(RuntimeError::NotFound(_))));
 }

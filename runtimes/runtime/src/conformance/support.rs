@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{Output, PodNetwork, SocketFamily, SocketKind, Stream};
 
@@ -18,6 +18,7 @@ use crate::{Output, PodNetwork, SocketFamily, SocketKind, Stream};
 #[derive(Default)]
 pub struct Captured {
     streams: Mutex<(Vec<u8>, Vec<u8>)>,
+    more: Notify,
 }
 
 impl Captured {
@@ -31,6 +32,18 @@ impl Captured {
     #[must_use]
     pub fn stdout(&self) -> String {
         String::from_utf8_lossy(&self.streams.lock().0).into_owned()
+    }
+
+    /// Resolves when this text has come on stdout.
+    pub async fn said(&self, text: &str) {
+        loop {
+            let mut more = std::pin::pin!(self.more.notified());
+            more.as_mut().enable();
+            if self.stdout().contains(text) {
+                return;
+            }
+            more.await;
+        }
     }
 
     /// What came on stderr so far.
@@ -48,6 +61,8 @@ impl Output for Captured {
             Stream::Stdout => streams.0.extend_from_slice(&bytes),
             Stream::Stderr => streams.1.extend_from_slice(&bytes),
         }
+        drop(streams);
+        self.more.notify_waiters();
     }
 }
 

@@ -13,16 +13,18 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 
+use crate::traffic::Counter;
+
 /// The most that one call reads or may write.
 const CHUNK: usize = 64 << 10;
 
 /// What arrives. `None` once the guest or the peer has ended it.
 #[derive(Clone)]
-pub(super) struct Reader(Arc<Mutex<Option<Arc<TcpStream>>>>);
+pub(super) struct Reader(Arc<Mutex<Option<Arc<TcpStream>>>>, Arc<Counter>);
 
 impl Reader {
-    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
-        Self(Arc::new(Mutex::new(Some(stream))))
+    pub(super) fn new(stream: Arc<TcpStream>, traffic: Arc<Counter>) -> Self {
+        Self(Arc::new(Mutex::new(Some(stream))), traffic)
     }
 
     /// The guest reads no more.
@@ -59,6 +61,7 @@ impl InputStream for Reader {
                 Err(StreamError::Closed)
             }
             Ok(length) => {
+                self.1.received(length);
                 buffer.truncate(length);
                 Ok(buffer.freeze())
             }
@@ -73,7 +76,7 @@ impl InputStream for Reader {
 
 /// What is sent. What the kernel does not take at once is sent by a task, so that the guest may wait for other things.
 #[derive(Clone)]
-pub(super) struct Writer(Arc<Mutex<Sending>>);
+pub(super) struct Writer(Arc<Mutex<Sending>>, Arc<Counter>);
 
 enum Sending {
     Idle(Arc<TcpStream>),
@@ -129,8 +132,8 @@ async fn send(stream: Arc<TcpStream>, mut bytes: Bytes) -> io::Result<()> {
 }
 
 impl Writer {
-    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
-        Self(Arc::new(Mutex::new(Sending::Idle(stream))))
+    pub(super) fn new(stream: Arc<TcpStream>, traffic: Arc<Counter>) -> Self {
+        Self(Arc::new(Mutex::new(Sending::Idle(stream))), traffic)
     }
 
     /// The guest sends no more; what it has sent still goes out.
@@ -170,6 +173,8 @@ impl OutputStream for Writer {
         if bytes.len() > CHUNK {
             return Err(StreamError::trap("a write of more than was permitted"));
         }
+        // The kernel takes it now or from the task below.
+        self.1.sent(bytes.len());
         match stream.try_write(&bytes) {
             Ok(length) => drop(bytes.split_to(length)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

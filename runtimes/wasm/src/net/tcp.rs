@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
@@ -21,6 +22,7 @@ use super::stream::{Reader, Writer};
 use super::{
     SocketsView, belongs, family, is_remote, is_unicast, options, ours, ours_owned, own_address, theirs, wasi_family,
 };
+use crate::traffic::Counter;
 
 /// The kernel bounds it further (`net.core.somaxconn`).
 const BACKLOG: u32 = 128;
@@ -30,6 +32,7 @@ struct Tcp {
     family: SocketFamily,
     backlog: u32,
     state: State,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Where a socket is in its life. `Binding` and `ListenStarted` are over at the guest's `finish-*`.
@@ -58,13 +61,6 @@ enum State {
 }
 
 impl Tcp {
-    fn connected(stream: TcpStream, family: SocketFamily) -> (Self, Reader, Writer) {
-        let stream = Arc::new(stream);
-        let (reader, writer) = (Reader::new(Arc::clone(&stream)), Writer::new(Arc::clone(&stream)));
-        let state = State::Connected { stream, reader: reader.clone(), writer: writer.clone() };
-        (Self { family, backlog: BACKLOG, state }, reader, writer)
-    }
-
     fn take(&mut self) -> State {
         std::mem::replace(&mut self.state, State::Closed)
     }
@@ -79,14 +75,21 @@ impl Tcp {
     }
 }
 
+fn connected(stream: TcpStream, traffic: &Arc<Counter>) -> (State, Reader, Writer) {
+    let stream = Arc::new(stream);
+    let reader = Reader::new(Arc::clone(&stream), Arc::clone(traffic));
+    let writer = Writer::new(Arc::clone(&stream), Arc::clone(traffic));
+    (State::Connected { stream, reader: reader.clone(), writer: writer.clone() }, reader, writer)
+}
+
 impl tcp_create_socket::Host for SocketsView<'_> {
     fn create_tcp_socket(&mut self, address_family: IpAddressFamily) -> SocketResult<Resource<Handle>> {
-        let family = family(address_family);
+        let (family, permit) = (family(address_family), self.permit()?);
         let socket = with_ambient_tokio_runtime(|| tcp_socket(self.network.as_ref(), family))?;
         if family == SocketFamily::V6 {
             SockRef::from(&socket).set_only_v6(true)?;
         }
-        let entry = self.table.push(Tcp { family, backlog: BACKLOG, state: State::Fresh(socket) })?;
+        let entry = self.table.push(Tcp { family, backlog: BACKLOG, state: State::Fresh(socket), _permit: permit })?;
         Ok(theirs(&entry))
     }
 }
@@ -181,6 +184,7 @@ impl HostTcpSocket for SocketsView<'_> {
         &mut self,
         this: Resource<Handle>,
     ) -> SocketResult<(Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        let traffic = Arc::clone(self.traffic);
         let tcp = self.tcp(&this)?;
         if let State::Connecting(connecting) = &mut tcp.state {
             let Poll::Ready(done) = std::pin::Pin::new(connecting).poll(&mut Context::from_waker(Waker::noop())) else {
@@ -190,8 +194,8 @@ impl HostTcpSocket for SocketsView<'_> {
         }
         match tcp.take() {
             State::ConnectDone(done) => {
-                let (connected, reader, writer) = Tcp::connected(done?, tcp.family);
-                *tcp = connected;
+                let (state, reader, writer) = connected(done?, &traffic);
+                tcp.state = state;
                 self.add_streams(&ours(&this), reader, writer)
             }
             other => {
@@ -233,9 +237,12 @@ impl HostTcpSocket for SocketsView<'_> {
         &mut self,
         this: Resource<Handle>,
     ) -> SocketResult<(Resource<Handle>, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        // Without one the connection stays in the kernel's queue.
+        let permit = self.permit();
         let tcp = self.tcp(&this)?;
         let family = tcp.family;
         let State::Listening { listener, arrived } = &mut tcp.state else { return Err(ErrorCode::InvalidState.into()) };
+        let permit = permit?;
         let stream = match arrived.take() {
             Some(arrived) => arrived?,
             None => match listener.poll_accept(&mut Context::from_waker(Waker::noop())) {
@@ -243,8 +250,8 @@ impl HostTcpSocket for SocketsView<'_> {
                 Poll::Pending => return Err(ErrorCode::WouldBlock.into()),
             },
         };
-        let (connected, reader, writer) = Tcp::connected(stream, family);
-        let entry = self.table.push(connected)?;
+        let (state, reader, writer) = connected(stream, self.traffic);
+        let entry = self.table.push(Tcp { family, backlog: BACKLOG, state, _permit: permit })?;
         let (input, output) = self.add_streams(&entry, reader, writer)?;
         Ok((theirs(&entry), input, output))
     }

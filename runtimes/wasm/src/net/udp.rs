@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use socket2::SockRef;
 use tokio::net::UdpSocket;
+use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
@@ -31,6 +32,7 @@ struct Udp {
     socket: Arc<UdpSocket>,
     state: State,
     remote: Option<SocketAddr>,
+    _permit: OwnedSemaphorePermit,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ struct Outgoing {
 
 impl udp_create_socket::Host for SocketsView<'_> {
     async fn create_udp_socket(&mut self, address_family: IpAddressFamily) -> SocketResult<Resource<Handle>> {
-        let family = family(address_family);
+        let (family, permit) = (family(address_family), self.permit()?);
         let socket = self.network.socket(family, SocketKind::Udp)?;
         let socket = with_ambient_tokio_runtime(|| UdpSocket::from_std(StdUdpSocket::from(socket)))?;
         if family == SocketFamily::V6 {
@@ -67,7 +69,8 @@ impl udp_create_socket::Host for SocketsView<'_> {
         }
         // tokio learns of the readiness of a new socket a moment later; guests expect to send at once.
         socket.writable().await?;
-        let entry = self.table.push(Udp { family, socket: Arc::new(socket), state: State::Fresh, remote: None })?;
+        let socket = Arc::new(socket);
+        let entry = self.table.push(Udp { family, socket, state: State::Fresh, remote: None, _permit: permit })?;
         Ok(theirs(&entry))
     }
 }
@@ -207,6 +210,7 @@ impl HostIncomingDatagramStream for SocketsView<'_> {
                 // Queued before the socket was connected to this peer.
                 Ok((_, from)) if incoming.remote.is_some_and(|remote| remote != from) => {}
                 Ok((length, from)) => {
+                    self.traffic.received(length);
                     datagrams.push(IncomingDatagram { data: buffer[..length].to_vec(), remote_address: from.into() })
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || !datagrams.is_empty() => break,
@@ -266,7 +270,10 @@ impl HostOutgoingDatagramStream for SocketsView<'_> {
         let mut sent = 0;
         for datagram in &datagrams {
             match outgoing.send(datagram) {
-                Ok(()) => sent += 1,
+                Ok(()) => {
+                    self.traffic.sent(datagram.data.len());
+                    sent += 1;
+                }
                 Err(_) if sent > 0 => break,
                 Err(error) => match error.downcast() {
                     Ok(ErrorCode::WouldBlock) => break,

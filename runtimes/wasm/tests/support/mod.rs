@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use wherry_runtime::conformance::{Captured, Loopback};
 use wherry_runtime::{
     ContainerId, ContainerSpec, Descriptor, Exit, Image, ImageKind, Limits, Output, PodNetwork, PodRef, Runtime,
-    RuntimeError, Security, Signal,
+    RuntimeError, Security, Signal, Stats,
 };
 use wherry_wasm::{Options, WasmRuntime};
 
@@ -99,6 +99,7 @@ impl Node {
             security: Security::default(),
             cgroup_parent: String::new(),
             stdin: false,
+            stdin_once: false,
             tty: false,
         }
     }
@@ -148,8 +149,12 @@ impl Running {
         self.runtime.kill(&self.id, signal).await.unwrap();
     }
 
+    pub(crate) async fn stats(&self) -> Stats {
+        self.runtime.stats(&self.id).await.unwrap()
+    }
+
     pub(crate) async fn cpu_nanos(&self) -> u64 {
-        self.runtime.stats(&self.id).await.unwrap().cpu_nanos
+        self.stats().await.cpu_nanos
     }
 }
 

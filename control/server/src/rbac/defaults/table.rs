@@ -96,6 +96,14 @@ mod tests {
     }
 
     #[test]
+    fn a_role_may_be_part_of_several() {
+        let labels = &find("ClusterRole", "system:aggregated-metrics-reader")["metadata"]["labels"];
+        for role in ["view", "edit", "admin"] {
+            assert_eq!(labels[format!("{GROUP}/aggregate-to-{role}")], "true", "{labels}");
+        }
+    }
+
+    #[test]
     fn lines_become_objects() {
         assert_eq!(
             find("ClusterRole", "edit"),

@@ -1,0 +1,184 @@
+//! From the answers of all metrics to a size, and the conditions that explain it. Pure.
+
+use k8s_openapi::{
+    api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+
+use super::behavior::{Limited, Memory};
+
+/// The word of one metric.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Word {
+    /// How many Pods it wants, and its name.
+    Wants(i32, String),
+    /// The reason and the message of why it wants nothing.
+    Unknown(&'static str, String),
+}
+
+/// A size, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Size {
+    pub(super) replicas: i32,
+    pub(super) reason: String,
+    pub(super) conditions: Vec<(&'static str, bool, String, String)>,
+}
+
+/// The bounds of a size.
+pub(super) fn bounds(hpa: &HorizontalPodAutoscaler) -> (i32, i32) {
+    let (least, most) = (hpa.spec.min_replicas.unwrap_or(1), hpa.spec.max_replicas);
+    (least, most.max(least))
+}
+
+/// Decides on a size. Without a word of any metric, and where a metric that says nothing could have wanted more, it stays.
+pub(super) fn size(
+    hpa: &HorizontalPodAutoscaler,
+    memory: &mut Memory,
+    current: i32,
+    words: &[Word],
+    now: Timestamp,
+) -> Size {
+    let (least, most) = bounds(hpa);
+    let mut size = Size { replicas: current, reason: String::new(), conditions: Vec::new() };
+    if current == 0 && least != 0 {
+        let text = "scaling is disabled since the replica count of the target is zero";
+        size.condition("ScalingActive", false, "ScalingDisabled", text);
+        return size;
+    }
+    if !(least..=most).contains(&current) {
+        let (replicas, reason) = if current > most {
+            (most, "Current number of replicas above Spec.MaxReplicas")
+        } else {
+            (least, "Current number of replicas below Spec.MinReplicas")
+        };
+        size.replicas = replicas;
+        reason.clone_into(&mut size.reason);
+        return size;
+    }
+    let wanted = words.iter().filter_map(|word| match word {
+        Word::Wants(replicas, name) => Some((*replicas, name)),
+        Word::Unknown(..) => None,
+    });
+    let unknown = words.iter().find_map(|word| match word {
+        Word::Unknown(reason, text) => Some((*reason, text)),
+        Word::Wants(..) => None,
+    });
+    let most_wanted = wanted.max_by_key(|(replicas, _)| *replicas);
+    let (wish, name) = match (most_wanted, unknown) {
+        (None, Some((reason, text))) => {
+            size.condition("ScalingActive", false, reason, text);
+            return size;
+        }
+        (None, None) => return size,
+        // What is not known may have wanted more.
+        (Some((wish, _)), Some((reason, text))) if wish < current => {
+            size.condition("ScalingActive", false, reason, text);
+            return size;
+        }
+        (Some(found), _) => found,
+    };
+    let text = format!("the HPA was able to successfully calculate a replica count from {name}");
+    size.condition("ScalingActive", true, "ValidMetricFound", &text);
+    let Limited { replicas, limit, stabilized } =
+        memory.limit(hpa.spec.behavior.as_ref(), current, wish, (least, most), now);
+    if let Some(reason) = stabilized {
+        let text = match reason {
+            "ScaleUpStabilized" => {
+                "recent recommendations were lower than current one, applying the lowest recent recommendation"
+            }
+            _ => "recent recommendations were higher than current one, applying the highest recent recommendation",
+        };
+        size.condition("AbleToScale", true, reason, text);
+    } else {
+        size.condition("AbleToScale", true, "ReadyForNewScale", "recommended size matches current size");
+    }
+    match limit {
+        Some((reason, text)) => size.condition("ScalingLimited", true, reason, &text),
+        None => size.condition(
+            "ScalingLimited",
+            false,
+            "DesiredWithinRange",
+            "the desired count is within the acceptable range",
+        ),
+    }
+    size.replicas = replicas;
+    size.reason =
+        if replicas > current { format!("{name} above target") } else { "All metrics below target".to_owned() };
+    size
+}
+
+impl Size {
+    pub(super) fn condition(&mut self, kind: &'static str, value: bool, reason: &str, message: &str) {
+        self.conditions.retain(|(known, ..)| *known != kind);
+        self.conditions.push((kind, value, reason.to_owned(), message.to_owned()));
+    }
+
+    /// Puts the conditions into a status; one that stays keeps its time.
+    pub(super) fn report(&self, status: &mut HorizontalPodAutoscalerStatus, now: Timestamp) {
+        let all = status.conditions.get_or_insert_default();
+        for (kind, value, reason, message) in &self.conditions {
+            let value = if *value { "True" } else { "False" };
+            let known = all.iter().position(|condition| condition.type_ == *kind);
+            let since = known
+                .map(|at| &all[at])
+                .filter(|condition| condition.status == value)
+                .and_then(|condition| condition.last_transition_time.clone());
+            let condition = HorizontalPodAutoscalerCondition {
+                type_: (*kind).to_owned(),
+                status: value.to_owned(),
+                reason: Some(reason.clone()),
+                message: Some(message.clone()),
+                last_transition_time: since.or(Some(Time(now))),
+            };
+            match known {
+                Some(at) => all[at] = condition,
+                None => all.push(condition),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn decide(current: i32, words: &[Word]) -> Size {
+        let hpa: HorizontalPodAutoscaler = serde_json::from_value(json!({ "metadata": {}, "spec": {
+            "minReplicas": 2, "maxReplicas": 10, "scaleTargetRef": { "kind": "Deployment", "name": "web" },
+            "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } },
+        } }))
+        .unwrap();
+        size(&hpa, &mut Memory::default(), current, words, Timestamp::UNIX_EPOCH)
+    }
+
+    fn wants(replicas: i32) -> Word {
+        Word::Wants(replicas, "cpu resource utilization (percentage of request)".to_owned())
+    }
+
+    #[test]
+    fn the_greatest_wish_counts_within_the_bounds() {
+        assert_eq!(decide(3, &[wants(4), wants(5)]).replicas, 5);
+        assert_eq!(decide(3, &[wants(1)]).replicas, 2);
+        assert_eq!(decide(1, &[]).reason, "Current number of replicas below Spec.MinReplicas");
+        assert_eq!(decide(12, &[wants(12)]).replicas, 10);
+        let disabled = decide(0, &[wants(5)]);
+        assert_eq!((disabled.replicas, disabled.conditions[0].2.as_str()), (0, "ScalingDisabled"));
+    }
+
+    #[test]
+    fn what_is_not_known_takes_nothing_away() {
+        let unknown = Word::Unknown("FailedGetResourceMetric", "no".to_owned());
+        assert_eq!(decide(5, &[wants(3), unknown.clone()]).replicas, 5);
+        assert_eq!(decide(5, &[wants(6), unknown.clone()]).replicas, 6);
+        let size = decide(5, &[unknown]);
+        assert_eq!((size.replicas, size.conditions[0].1), (5, false));
+        let mut status = HorizontalPodAutoscalerStatus::default();
+        size.report(&mut status, Timestamp::UNIX_EPOCH);
+        let conditions = status.conditions.unwrap();
+        assert_eq!(conditions[0].reason.as_deref(), Some("FailedGetResourceMetric"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Undoing mounts, before anything is removed: what is mounted beneath a directory would be removed with it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// Removes `dir` with all that is in it, but nothing that is mounted there: while anything is, nothing is removed.
+pub(crate) fn remove_all(dir: &Path) -> io::Result<()> {
+    unmount_below(dir)?;
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Unmounts everything beneath `dir`, the innermost first, and nothing elsewhere. An error says that something still is mounted.
+pub(crate) fn unmount_below(dir: &Path) -> io::Result<()> {
+    let dir = match dir.canonicalize() {
+        Ok(dir) => dir,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let all = mount_points(&fs::read("/proc/self/mountinfo")?);
+    let below: Vec<PathBuf> = all.into_iter().filter(|point| point.starts_with(&dir) && *point != dir).collect();
+    let failed = |point: &Path, error: nix::Error| {
+        let error = io::Error::from(error);
+        io::Error::new(error.kind(), format!("cannot unmount {}: {error}", point.display()))
+    };
+    for point in &below {
+        // What is unmounted in a copy of a shared mount would be unmounted in the original.
+        mount(None::<&str>, point, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
+            .map_err(|error| failed(point, error))?;
+    }
+    // What was mounted later comes later, and may lie on what was mounted before.
+    for point in below.iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).map_err(|error| failed(point, error))?;
+    }
+    Ok(())
+}
+
+/// The fifth field of each line; white space and backslashes in it are written in octal.
+fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
+    let lines = mountinfo.split(|byte| *byte == b'\n');
+    let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
+    fields.map(|field| PathBuf::from(OsString::from_vec(unescape(field)))).collect()
+}
+
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((first, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.filter(|_| *first == b'\\').and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_are_read_with_their_escapes() {
+        let text = b"36 35 98:0 /mnt1 /a\\040b/c rw,noatime master:1 - ext3 /dev/root rw\n37 35 98:0 / /x\\134y rw - tmpfs t rw\n";
+        assert_eq!(mount_points(text), [PathBuf::from("/a b/c"), PathBuf::from("/x\\y")]);
+    }
+}

@@ -1,0 +1,87 @@
+//! What the machine itself uses, as its kernel tells it.
+
+use std::path::{Path, PathBuf};
+
+use wherry_runtime::MemoryUse;
+
+use crate::node::{Capacity, meminfo};
+
+/// The kernel counts CPU time for user space in hundredths of a second, on every architecture.
+const NANOS_PER_TICK: u64 = 10_000_000;
+
+/// The machine that a node runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    pub(crate) capacity: Capacity,
+    /// The node has a part of it only: then what is used beside the node's Pods is no node's.
+    pub(crate) shared: bool,
+    pub(crate) data_dir: PathBuf,
+}
+
+/// A filesystem.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Filesystem {
+    pub(crate) capacity: u64,
+    pub(crate) available: u64,
+    pub(crate) used: u64,
+    pub(crate) inodes: u64,
+    pub(crate) inodes_free: u64,
+}
+
+impl Machine {
+    pub(crate) fn new(capacity: Capacity, data_dir: &Path) -> Self {
+        let shared = capacity.cpu_millis < Capacity::detect(data_dir).cpu_millis;
+        Self { capacity, shared, data_dir: data_dir.to_owned() }
+    }
+
+    /// CPU time that all processes have used since the machine started, nanoseconds.
+    pub(crate) fn cpu_nanos() -> u64 {
+        cpu_nanos(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    /// Memory in use by anything.
+    pub(crate) fn memory() -> MemoryUse {
+        let of = |name: &str| meminfo(name).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+        let usage = of("MemTotal").saturating_sub(of("MemFree"));
+        MemoryUse {
+            usage,
+            working_set: usage.saturating_sub(of("Inactive(file)")),
+            rss: of("AnonPages"),
+            cache: of("Cached"),
+            swap: of("SwapTotal").saturating_sub(of("SwapFree")),
+            ..MemoryUse::default()
+        }
+    }
+
+    /// The filesystem of the node's data: Pods' files, logs and images.
+    pub(crate) fn filesystem(&self) -> Option<Filesystem> {
+        let fs = nix::sys::statvfs::statvfs(&self.data_dir).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(fs.fragment_size());
+        Some(Filesystem {
+            capacity: bytes(fs.blocks()),
+            available: bytes(fs.blocks_available()),
+            used: bytes(fs.blocks().saturating_sub(fs.blocks_free())),
+            inodes: fs.files(),
+            inodes_free: fs.files_available(),
+        })
+    }
+}
+
+/// From `/proc/stat`: user, nice, system, irq, softirq and steal; guests' time is in user's.
+fn cpu_nanos(stat: &str) -> u64 {
+    let Some(line) = stat.lines().find_map(|line| line.strip_prefix("cpu ")) else { return 0 };
+    let ticks: Vec<u64> = line.split_whitespace().map(|ticks| ticks.parse().unwrap_or(0)).collect();
+    [0, 1, 2, 5, 6, 7].iter().filter_map(|place| ticks.get(*place)).sum::<u64>() * NANOS_PER_TICK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn idle_time_is_not_used_time() {
+        assert_eq!(cpu_nanos("cpu  100 20 30 9999 8888 4 5 6 77 0\ncpu0 1 1 1 1\n"), 165 * NANOS_PER_TICK);
+        assert_eq!(cpu_nanos(""), 0);
+        assert!(Machine::cpu_nanos() > 0 && Machine::memory().working_set > 0);
+    }
+}

@@ -1,0 +1,102 @@
+//! What a cluster takes of its machine, counted: files, mounts, namespaces and what is in them, control groups, snapshots,
+//! processes; and of its own process descriptors, threads and memory.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use wherry_test::{Child, Cluster, PATIENCE};
+
+use crate::traces;
+
+/// How many there are of each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Footprint(BTreeMap<&'static str, usize>);
+
+impl Footprint {
+    /// What belongs to the cluster, whatever process runs it. `uids`: of all Pods that there have been.
+    pub(crate) fn outside(cluster: &Cluster, uids: &[String]) -> anyhow::Result<Self> {
+        let dir = cluster.data_dir().canonicalize()?;
+        let count = |path: &str| fs::read_dir(dir.join(path)).map(Iterator::count).unwrap_or_default();
+        let network = dir.join("network");
+        let (fabric, node) = (network.join("fabric"), network.join("nodes/wherry-0"));
+        let node_dir = "nodes/wherry-0";
+        Ok(Self(BTreeMap::from([
+            ("mounts", traces::mounts(&dir).len()),
+            ("pinned subPaths", traces::mounts(Path::new("/run/wherry")).len()),
+            ("links of the machine", traces::rules().1.len()),
+            ("links of the fabric", inside(&fabric, &["ip", "-o", "link"])?),
+            ("links of the node", inside(&node, &["ip", "-o", "link"])?),
+            // Of IPv4: the kernel adds an interface's own of IPv6 once it has made sure of the address, a moment later.
+            ("routes of the node", inside(&node, &["ip", "-4", "-o", "route", "show", "table", "all"])?),
+            ("packet rules of the node", inside(&node, &["nft", "list", "ruleset"])?),
+            ("control groups", traces::cgroups(uids).len()),
+            ("processes", traces::processes(&dir.to_string_lossy()).len()),
+            ("snapshots", count("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots")),
+            ("directories of containers", count(&format!("{node_dir}/containers"))),
+            ("directories of Pods", count(&format!("{node_dir}/pods"))),
+            ("files of the network", files(&network)),
+            ("staged files of modules", files(&dir.join("wasm/mounts"))),
+        ])))
+    }
+
+    /// All of it.
+    pub(crate) fn whole(cluster: &Cluster, uids: &[String]) -> anyhow::Result<Self> {
+        let mut found = Self::outside(cluster, uids)?;
+        let id = cluster.process().map(Child::id).context("the cluster does not run")?;
+        let descriptors = fs::read_dir(format!("/proc/{id}/fd"))?.flatten();
+        let named = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+        let (sockets, others): (Vec<_>, Vec<_>) = named.partition(|name| name.to_string_lossy().starts_with("socket:"));
+        found.0.extend([("open sockets", sockets.len()), ("other open files", others.len())]);
+        Ok(found)
+    }
+
+    /// What there is more of than in `before`.
+    fn beyond(&self, before: &Self) -> Vec<String> {
+        let counts = self.0.iter().map(|(what, count)| (what, *count, before.0.get(what).copied().unwrap_or_default()));
+        let more = counts.filter(|(_, count, before)| count > before);
+        more.map(|(what, count, before)| format!("{what}: {count} instead of {before}")).collect()
+    }
+}
+
+/// Waits until there is no more of anything than there was: what ends does so a moment after it was told.
+pub(crate) fn no_more_than(
+    before: &Footprint,
+    mut now: impl FnMut() -> anyhow::Result<Footprint>,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let beyond = now()?.beyond(before);
+        if beyond.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!("left behind: {}", beyond.join(", "));
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// KiB of memory that are the cluster's process's own.
+pub(crate) fn memory(cluster: &Cluster) -> anyhow::Result<u64> {
+    let id = cluster.process().map(Child::id).context("the cluster does not run")?;
+    let status = fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("no RssAnon")?;
+    Ok(line.trim().trim_end_matches(" kB").parse()?)
+}
+
+/// How many lines a program prints in a network namespace.
+fn inside(netns: &Path, command: &[&str]) -> anyhow::Result<usize> {
+    let output = Command::new("nsenter").arg(format!("--net={}", netns.display())).args(command).output()?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).lines().count())
+}
+
+/// How many files and directories lie below one.
+fn files(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| 1 + if entry.path().is_dir() { files(&entry.path()) } else { 0 }).sum()
+}

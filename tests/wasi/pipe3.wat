@@ -1,0 +1,57 @@
+;; Runs to success where the first mount's `pipe`, a named pipe without anybody at its other end, is refused at once: by the error
+;; `unsupported` (26).
+(component
+  (import "wasi:filesystem/types@0.3.0" (instance $types
+    (export "descriptor" (type $d (sub resource)))
+    (type $e (variant
+      (case "access") (case "already") (case "bad-descriptor") (case "busy") (case "deadlock")
+      (case "quota") (case "exist") (case "file-too-large") (case "illegal-byte-sequence") (case "in-progress")
+      (case "interrupted") (case "invalid") (case "io") (case "is-directory") (case "loop")
+      (case "too-many-links") (case "message-size") (case "name-too-long") (case "no-device") (case "no-entry")
+      (case "no-lock") (case "insufficient-memory") (case "insufficient-space") (case "not-directory") (case "not-empty")
+      (case "not-recoverable") (case "unsupported") (case "no-tty") (case "no-such-device") (case "overflow")
+      (case "not-permitted") (case "pipe") (case "read-only") (case "invalid-seek") (case "text-file-busy")
+      (case "cross-device") (case "other" (option string))))
+    (export "error-code" (type $error (eq $e)))
+    (type $p (flags "symlink-follow"))
+    (export "path-flags" (type $path-flags (eq $p)))
+    (type $o (flags "create" "directory" "exclusive" "truncate"))
+    (export "open-flags" (type $open-flags (eq $o)))
+    (type $f (flags "read" "write" "file-integrity-sync" "data-integrity-sync" "requested-write-sync" "mutate-directory"))
+    (export "descriptor-flags" (type $flags (eq $f)))
+    (export "[method]descriptor.open-at" (func async (param "self" (borrow $d)) (param "path-flags" $path-flags)
+      (param "path" string) (param "open-flags" $open-flags) (param "flags" $flags)
+      (result (result (own $d) (error $error)))))))
+  (alias export $types "descriptor" (type $descriptor))
+  (import "wasi:filesystem/preopens@0.3.0" (instance $preopens
+    (alias outer 1 $descriptor (type $outer))
+    (export "descriptor" (type $d (eq $outer)))
+    (export "get-directories" (func (result (list (tuple (own $d) string)))))))
+  (core module $memory (memory (export "memory") 1) (global $next (mut i32) (i32.const 1024))
+    ;; Nothing is given back.
+    (func (export "realloc") (param i32 i32 i32) (param $size i32) (result i32) (local $at i32)
+      (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+      (global.set $next (i32.add (local.get $at) (local.get $size)))
+      (local.get $at)))
+  (core instance $memory (instantiate $memory))
+  (alias core export $memory "memory" (core memory $mem))
+  (alias core export $memory "realloc" (core func $realloc))
+  (core func $mounts (canon lower (func $preopens "get-directories") (memory $mem) (realloc $realloc)))
+  (core func $open (canon lower (func $types "[method]descriptor.open-at") (memory $mem) (realloc $realloc)))
+  (core module $m
+    (import "m" "memory" (memory 1))
+    (import "m" "mounts" (func $mounts (param i32)))
+    (import "m" "open" (func $open (param i32 i32 i32 i32 i32 i32 i32)))
+    (data (i32.const 8) "pipe")
+    (func (export "run") (result i32)
+      (call $mounts (i32.const 64))
+      ;; The list's first entry begins with its handle. Opened to be read, by a path of four bytes; the outcome goes to 128.
+      (call $open (i32.load (i32.load (i32.const 64))) (i32.const 0) (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 1)
+        (i32.const 128))
+      (i32.eqz (i32.and (i32.load8_u (i32.const 128))
+        (i32.eq (i32.load8_u (i32.const 132)) (i32.const 26))))))
+  (core instance $i (instantiate $m (with "m" (instance
+    (export "memory" (memory $mem)) (export "mounts" (func $mounts)) (export "open" (func $open))))))
+  (func $run async (result (result)) (canon lift (core func $i "run")))
+  (instance $x (export "run" (func $run)))
+  (export "wasi:cli/run@0.3.0" (instance $x)))
