@@ -27,6 +27,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The least time between the signal and the kill, however little of the grace is left.
 const LEAST: Duration = Duration::from_secs(2);
 
+/// What is kept of a container's termination message, in bytes (kubelet's `MaxContainerTerminationMessageLength`).
+const MESSAGE: usize = 4096;
+
 /// When a container is to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Order {
@@ -223,7 +226,7 @@ impl Watched {
         use std::io::Read as _;
         let file = termination_log(&self.dir, name, self.attempt);
         let mut text = Vec::new();
-        let read = std::fs::File::open(&file).and_then(|file| file.take(4096).read_to_end(&mut text));
+        let read = std::fs::File::open(&file).and_then(|file| file.take(MESSAGE as u64).read_to_end(&mut text));
         if read.is_ok() && !text.is_empty() {
             return Some(String::from_utf8_lossy(&text).into_owned());
         }
@@ -238,7 +241,7 @@ impl Watched {
                 return Some(tail);
             }
         }
-        let known = exit.message.as_deref().map(|message| cut(message, 4096));
+        let known = exit.message.as_deref().map(|message| message[..message.floor_char_boundary(MESSAGE)].to_owned());
         known.or_else(|| {
             self.memory_limit()
                 .filter(|_| exit.oom_killed)
@@ -263,14 +266,6 @@ pub(super) fn lost(identity: Identity, now: Timestamp) -> Ended {
         started_at: None,
         finished_at: Some(now),
     }
-}
-
-fn cut(text: &str, limit: usize) -> String {
-    let mut end = text.len().min(limit);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
 }
 
 fn timestamp(at: SystemTime) -> Option<Timestamp> {

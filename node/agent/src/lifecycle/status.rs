@@ -43,9 +43,10 @@ pub(crate) fn status(
             .map(|(n, container)| container_status(pod, slot(n), container, has_init, phase, ending, now))
             .collect()
     };
-    let init_statuses = list(&state.init, Slot::Init);
-    let statuses = list(&state.containers, Slot::Main);
-    let ephemeral_statuses = list(&state.ephemeral, Slot::Ephemeral);
+    let mut init_statuses = list(&state.init, Slot::Init);
+    let mut statuses = list(&state.containers, Slot::Main);
+    let mut ephemeral_statuses = list(&state.ephemeral, Slot::Ephemeral);
+    share_messages([&mut init_statuses, &mut statuses, &mut ephemeral_statuses]);
     let mut status = old.clone();
     status.phase = Some(phase.as_str().to_owned());
     status.observed_generation = pod.metadata.generation;
@@ -195,6 +196,22 @@ fn terminated(ended: &Ended) -> ApiState {
             finished_at: ended.finished_at.map(seconds),
         }),
         ..ApiState::default()
+    }
+}
+
+/// How much the termination messages of one Pod may take, in bytes (kubelet's `MaxPodTerminationMessageLogLength`).
+const MESSAGES: usize = 12 << 10;
+
+/// Gives each container its equal share of what the Pod's termination messages may take, as kubelet's status manager does; of a
+/// longer one the beginning is told.
+fn share_messages(lists: [&mut Vec<ContainerStatus>; 3]) {
+    let share = MESSAGES / lists.iter().map(|list| list.len()).sum::<usize>().max(1);
+    for status in lists.into_iter().flatten() {
+        for state in [&mut status.state, &mut status.last_state].into_iter().flatten() {
+            if let Some(message) = state.terminated.as_mut().and_then(|ended| ended.message.as_mut()) {
+                message.truncate(message.floor_char_boundary(share));
+            }
+        }
     }
 }
 

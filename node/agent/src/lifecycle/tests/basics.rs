@@ -263,3 +263,24 @@ fn ephemeral_containers_keep_their_places_whatever_the_patch() {
     let names: Vec<&str> = (0..4).map(|n| name(&ordered, Slot::Ephemeral(n))).collect();
     assert_eq!(names, ["a", "b", "d", "c"]);
 }
+
+#[test]
+fn the_containers_of_a_pod_share_twelve_kilobytes_for_their_messages() {
+    for (containers, share) in [(1, 4096), (3, 4096), (4, 3072), (5, 2457)] {
+        let pod = pod("Never", 0, containers);
+        let mut state = PodState::of(&pod);
+        state.ground = Ground::Ready;
+        settle(&pod, &WANTED, &mut state, at(0));
+        for n in 0..containers {
+            run(&mut state, Slot::Main(n), at(0));
+            exit(&mut state, Slot::Main(n), 1, at(1));
+            let Run::Exited { ended, .. } = &mut state.container_mut(Slot::Main(n)).unwrap().run else { panic!() };
+            ended.message = Some("x".repeat(4096));
+        }
+        let status = told(&pod, &state, at(1));
+        for n in 0..containers {
+            let message = status["containerStatuses"][n]["state"]["terminated"]["message"].as_str().unwrap();
+            assert_eq!(message.len(), share, "{containers} containers");
+        }
+    }
+}
