@@ -113,10 +113,16 @@ impl PodNetwork for Pod {
         if lower == "localhost" || lower.ends_with(".localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
         }
-        if lower == self.dns.hostname {
+        if self.dns.own.contains(&lower) {
             return Ok(self.ips.to_vec());
         }
-        candidates(name, &self.dns.namespace, &self.zone.domain)
+        let known = self.dns.hosts.iter().filter(|(host, _)| *host == lower).map(|(_, ip)| *ip);
+        let known: Vec<IpAddr> = known.collect();
+        if !known.is_empty() {
+            return Ok(known);
+        }
+        let candidates = if self.dns.cluster { candidates(name, &self.dns) } else { Vec::new() };
+        candidates
             .iter()
             .find_map(|candidate| self.zone.addresses(candidate))
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no address is known for {name:?}")))

@@ -4,13 +4,20 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::Protocol;
 
-/// How a Pod's names are looked up.
+/// How a Pod's names are looked up, where its containers have no resolver of their own: what its `/etc/hosts` and
+/// `/etc/resolv.conf` say.
 #[derive(Clone, Debug, Default)]
 pub struct PodDns {
-    /// The Pod's namespace: the first of its search path.
-    pub namespace: String,
-    /// Its own host name.
-    pub hostname: String,
+    /// Its own names.
+    pub own: Vec<String>,
+    /// What it knows without asking (`hostAliases`), in lower case.
+    pub hosts: Vec<(String, IpAddr)>,
+    /// Domains in which a name is looked for.
+    pub search: Vec<String>,
+    /// A name with as many dots is looked for as it is first.
+    pub ndots: usize,
+    /// The cluster's names are known to it.
+    pub cluster: bool,
 }
 
 /// What a Pod asks of its node's network, and of what its containers share beside it.

@@ -58,9 +58,15 @@ async fn bed(nodes: u16) -> Option<Bed> {
     Some(Bed { dir, _cluster: cluster, nodes: started })
 }
 
+/// As a Pod of the namespace `default` has it.
+fn dns(name: &str) -> PodDns {
+    let search = ["default.svc.cluster.local", "svc.cluster.local", "cluster.local"].map(str::to_owned).to_vec();
+    PodDns { own: vec![name.into()], search, ndots: 5, cluster: true, ..PodDns::default() }
+}
+
 async fn pod(node: &NodeNetwork, name: &str, namespaced: bool) -> Arc<dyn PodNetwork> {
     let pod = PodRef { namespace: "default".into(), name: name.into(), uid: format!("uid-{name}") };
-    let dns = PodDns { namespace: "default".into(), hostname: name.into() };
+    let dns = dns(name);
     node.add_pod(&pod, PodRequest { namespaced, dns, ..PodRequest::default() }).await.unwrap()
 }
 
@@ -238,7 +244,7 @@ async fn addresses_are_kept_refused_and_given_back() {
     let first = pod(node, "a", false).await;
     assert_eq!(pod(node, "a", false).await.ips(), first.ips());
     let other = PodRef { namespace: "default".into(), name: "b".into(), uid: "b".into() };
-    let dns = PodDns { namespace: "default".into(), hostname: "b".into() };
+    let dns = dns("b");
     let asked =
         |namespaced| PodRequest { namespaced, ip: Some(first.ips()[0]), dns: dns.clone(), ..PodRequest::default() };
     let taken = node.add_pod(&other, asked(false)).await;

@@ -16,14 +16,8 @@ fn unsupported(field: impl Into<String>, problem: &str) -> ConfigError {
 /// be asked for with Wasm containers too: these have no processes and no System V memory to show, and nothing to see others' with.
 pub(crate) fn pod(pod: &Pod) -> Result<(), ConfigError> {
     let Some(spec) = &pod.spec else { return Ok(()) };
-    let flags = [
-        (spec.set_hostname_as_fqdn, "spec.setHostnameAsFQDN", "a Pod's host name is its short name on this node"),
-        (spec.host_users.map(|on| !on), "spec.hostUsers", "user namespaces are not supported by this node"),
-    ];
-    for (set, field, problem) in flags {
-        if set == Some(true) {
-            return Err(unsupported(field, problem));
-        }
+    if spec.host_users == Some(false) {
+        return Err(unsupported("spec.hostUsers", "user namespaces are not supported by this node"));
     }
     if let Some(os) = spec.os.as_ref().filter(|os| os.name != "linux") {
         return Err(unsupported("spec.os.name", &format!("this node runs linux, not {}", os.name)));
@@ -153,7 +147,7 @@ mod tests {
     fn what_cannot_be_enforced_is_refused_by_its_path() {
         let with = |field: &str, value: Value| json!({ "containers": [{ "name": "c" }], field: value });
         for (spec, path) in [
-            (with("setHostnameAsFQDN", json!(true)), "spec.setHostnameAsFQDN: "),
+            (with("hostUsers", json!(false)), "spec.hostUsers: "),
             (with("resources", json!({ "limits": { "memory": "1Gi" } })), "spec.resources: "),
             (
                 with("securityContext", json!({ "appArmorProfile": { "type": "RuntimeDefault" } })),

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod};
-use wherry_network::{HostPort, PodDns, PodRequest, Protocol, Sharing};
+use wherry_network::{HostPort, PodRequest, Protocol, Sharing};
 
-use super::files;
+use super::files::{self, DnsConfig};
 
 /// Whether the node's network is the Pod's own.
 pub(crate) fn host_network(pod: &Pod) -> bool {
@@ -13,7 +13,7 @@ pub(crate) fn host_network(pod: &Pod) -> bool {
 }
 
 /// The Pod's manifest as a request. `with_containers`: not all of it is Wasm. `ip`: the address it had before.
-pub(crate) fn request(pod: &Pod, node: &str, with_containers: bool, ip: Option<IpAddr>) -> PodRequest {
+pub(crate) fn request(pod: &Pod, node: &str, dns: &DnsConfig, with_containers: bool, ip: Option<IpAddr>) -> PodRequest {
     let spec = pod.spec.as_ref();
     let on = |value: Option<bool>| value == Some(true);
     let processes = match spec {
@@ -34,10 +34,7 @@ pub(crate) fn request(pod: &Pod, node: &str, with_containers: bool, ip: Option<I
         // Settings are a namespace's.
         namespaced: with_containers || !sysctls.is_empty(),
         ip,
-        dns: PodDns {
-            namespace: pod.metadata.namespace.clone().unwrap_or_default(),
-            hostname: files::hostname(pod, node),
-        },
+        dns: files::names(pod, node, dns),
         host_network,
         host_ipc: spec.is_some_and(|spec| on(spec.host_ipc)),
         processes,
@@ -69,13 +66,13 @@ mod tests {
     fn of(spec: Value) -> PodRequest {
         let pod: Pod =
             serde_json::from_value(json!({ "metadata": { "name": "p", "namespace": "n" }, "spec": spec })).unwrap();
-        request(&pod, "node-1", false, None)
+        request(&pod, "node-1", &DnsConfig::default(), false, None)
     }
 
     #[test]
     fn the_manifest_says_what_is_shared() {
         let plain = of(json!({ "containers": [] }));
-        assert!(!plain.namespaced && !plain.host_network && !plain.host_ipc && plain.dns.hostname == "p");
+        assert!(!plain.namespaced && !plain.host_network && !plain.host_ipc && plain.dns.own == ["p"]);
         let sharing = |field: &str| of(json!({ "containers": [], field: true })).processes;
         assert_eq!((sharing("hostPID"), sharing("shareProcessNamespace")), (Sharing::Node, Sharing::Pod));
         let host = of(json!({
@@ -83,7 +80,7 @@ mod tests {
             "containers": [{ "name": "c", "ports": [{ "containerPort": 80, "hostPort": 80 }] }]
         }));
         assert!(host.host_network && host.host_ipc && host.host_ports.is_empty());
-        assert_eq!(host.dns.hostname, "node-1");
+        assert_eq!(host.dns.own, ["node-1"]);
         let set = of(
             json!({ "containers": [], "securityContext": { "sysctls": [{ "name": "net.core.somaxconn", "value": "1" }] } }),
         );

@@ -59,8 +59,15 @@ pub(super) async fn set_up(
         shared.event(pod, EventType::Warning, reason, message.clone());
         return Err(GroundError::Rejected { reason, message: format!("Pod was rejected: {message}") });
     }
+    let no_sandbox = |error: &str| {
+        let text = format!("Failed to create pod sandbox: {error}");
+        shared.event(pod, EventType::Warning, "FailedCreatePodSandBox", text);
+        GroundError::Failed
+    };
+    let dns = shared.network.dns();
+    let name = files::kernel_name(pod, &shared.node_name, &dns.domain).map_err(|error| no_sandbox(&error))?;
     let with_containers = is_namespaced(shared, pod).await;
-    let request = |ip| request::request(pod, &shared.node_name, with_containers, ip);
+    let request = |ip| request::request(pod, &shared.node_name, &dns, with_containers, ip);
     let mut network = shared.network.add_pod(reference, request(before.ip)).await;
     if let Err(error) = &network
         && before.ip.is_some()
@@ -69,18 +76,7 @@ pub(super) async fn set_up(
         tracing::warn!(pod = %reference.name, namespace = %reference.namespace, error, "a Pod cannot keep its address and gets another");
         network = shared.network.add_pod(reference, request(None)).await;
     }
-    let network = match network {
-        Ok(network) => network,
-        Err(error) => {
-            shared.event(
-                pod,
-                EventType::Warning,
-                "FailedCreatePodSandBox",
-                format!("Failed to create pod sandbox: {error}"),
-            );
-            return Err(GroundError::Failed);
-        }
-    };
+    let network = network.map_err(|error| no_sandbox(&error))?;
     let tokens = match tokens::fetch(shared, pod, reference, known).await {
         Ok(tokens) => Arc::new(tokens),
         Err(error) => {
@@ -95,7 +91,7 @@ pub(super) async fn set_up(
         let facts = shared_.facts(&ips);
         std::fs::create_dir_all(&dir)
             .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
-        files::write(&dir.join("etc"), &pod_, &shared_.node_name, &facts.pod_ips, &shared_.network.dns())
+        files::write(&dir.join("etc"), &pod_, &name, &facts.pod_ips, &dns)
             .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
         volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &images)
     });

@@ -69,7 +69,7 @@ impl Driver {
         futures::stream::iter(kept)
             .for_each_concurrent(CONCURRENT, |(pod, ip)| async move {
                 let namespaced = super::ground::was_namespaced(shared, &pod);
-                let request = request::request(&pod, &shared.node_name, namespaced, Some(ip));
+                let request = request::request(&pod, &shared.node_name, &shared.network.dns(), namespaced, Some(ip));
                 if let Err(error) = shared.network.add_pod(&pod_ref(&pod), request).await {
                     tracing::warn!(pod = ?pod.metadata.name, %ip, %error, "a Pod cannot keep its address");
                 }

@@ -313,7 +313,8 @@ impl Job {
                 .filter_map(|port| u16::try_from(port.container_port).ok())
                 .collect(),
             network: self.network.clone(),
-            hostname: files::hostname(pod, &shared.node_name),
+            hostname: files::kernel_name(pod, &shared.node_name, &shared.network.dns().domain)
+                .map_err(ConfigError::Invalid)?,
             security,
             cgroup_parent: format!("/wherry/pod{}", self.reference.uid),
             stdin: spec.stdin == Some(true),

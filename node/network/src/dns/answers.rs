@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crate::request::PodDns;
 use crate::services::{Protocol, Service, ServiceKey, Services};
 
 /// The cluster's zone.
@@ -130,15 +131,13 @@ impl Zone {
     }
 }
 
-/// The names to try for `name`, in order: the search path first for names of fewer than five dots (`ndots:5`, as
-/// the kubelet's resolv.conf has it), the name itself first otherwise.
-pub(crate) fn candidates(name: &str, namespace: &str, domain: &str) -> Vec<String> {
+/// The names to try for `name`, in order: the search path first for names of few dots, the name itself first otherwise.
+pub(crate) fn candidates(name: &str, dns: &PodDns) -> Vec<String> {
     if let Some(absolute) = name.strip_suffix('.') {
         return vec![absolute.to_owned()];
     }
-    let search = [format!("{namespace}.svc.{domain}"), format!("svc.{domain}"), domain.to_owned()];
-    let searched = search.iter().map(|suffix| format!("{name}.{suffix}"));
-    if name.matches('.').count() < 5 {
+    let searched = dns.search.iter().map(|suffix| format!("{name}.{suffix}"));
+    if name.matches('.').count() < dns.ndots {
         searched.chain([name.to_owned()]).collect()
     } else {
         [name.to_owned()].into_iter().chain(searched).collect()
@@ -256,9 +255,10 @@ mod tests {
 
     #[test]
     fn tries_the_search_path() {
-        assert_eq!(candidates("web", "a", "c.l")[0], "web.a.svc.c.l");
-        assert_eq!(candidates("web", "a", "c.l").last().unwrap(), "web");
-        assert_eq!(candidates("web.", "a", "c.l"), ["web"]);
-        assert_eq!(candidates("a.b.c.d.e.f", "a", "c.l")[0], "a.b.c.d.e.f");
+        let search = vec!["a.svc.c.l".to_owned(), "c.l".to_owned()];
+        let dns = PodDns { search, ndots: 5, ..PodDns::default() };
+        assert_eq!(candidates("web", &dns), ["web.a.svc.c.l", "web.c.l", "web"]);
+        assert_eq!(candidates("web.", &dns), ["web"]);
+        assert_eq!(candidates("a.b.c.d.e.f", &dns)[0], "a.b.c.d.e.f");
     }
 }
