@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use k8s_openapi::api::core::v1::{Container, EnvVarSource, Pod, Service};
+use k8s_openapi::api::core::v1::{Container, EnvVarSource, FileKeySelector, Pod, Service};
 
 use super::expand::expand;
 use super::fields::{self, PodFacts};
-use super::{ConfigError, Objects};
+use super::volumes::Volumes;
+use super::{ConfigError, Objects, env_file};
 use crate::node::Capacity;
 
 /// What a container is started with.
@@ -20,14 +21,17 @@ pub(crate) struct Launch {
     pub(crate) args: Vec<String>,
 }
 
+/// What variables are made of, beside the manifest.
+pub(crate) struct Known<'a> {
+    pub(crate) facts: &'a PodFacts,
+    pub(crate) node: &'a Capacity,
+    pub(crate) objects: &'a dyn Objects,
+    pub(crate) volumes: &'a Volumes,
+}
+
 /// Resolves a container's environment and expands its command.
-pub(crate) fn launch(
-    pod: &Pod,
-    container: &Container,
-    facts: &PodFacts,
-    node: &Capacity,
-    objects: &dyn Objects,
-) -> Result<Launch, ConfigError> {
+pub(crate) fn launch(pod: &Pod, container: &Container, known: &Known<'_>) -> Result<Launch, ConfigError> {
+    let objects = known.objects;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     let links = pod.spec.as_ref().and_then(|spec| spec.enable_service_links).unwrap_or(true);
     let services = service_variables(namespace, links, objects);
@@ -59,7 +63,7 @@ pub(crate) fn launch(
     }
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
-            (_, Some(source)) => match value_from(pod, container, source, facts, node, objects)? {
+            (_, Some(source)) => match value_from(pod, container, source, known)? {
                 Some(value) => value,
                 None => continue,
             },
@@ -107,10 +111,9 @@ fn value_from(
     pod: &Pod,
     container: &Container,
     source: &EnvVarSource,
-    facts: &PodFacts,
-    node: &Capacity,
-    objects: &dyn Objects,
+    known: &Known<'_>,
 ) -> Result<Option<String>, ConfigError> {
+    let Known { facts, node, objects, volumes } = known;
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
     if let Some(field) = &source.field_ref {
         return fields::field(pod, facts, &field.field_path).map(Some);
@@ -153,11 +156,37 @@ fn value_from(
             None => Err(missing_key("Secret", namespace, &key.name, &key.key)),
         };
     }
-    if source.file_key_ref.is_some() {
-        let field = "valueFrom.fileKeyRef".to_owned();
-        return Err(ConfigError::Unsupported { field, problem: "environment files are not supported yet".to_owned() });
+    if let Some(key) = &source.file_key_ref {
+        return from_file(key, volumes);
     }
     Ok(Some(String::new()))
+}
+
+/// A variable in a file of one of the Pod's volumes, with kubelet's errors: what exactly is wrong with the file is the agent's log's.
+fn from_file(key: &FileKeySelector, volumes: &Volumes) -> Result<Option<String>, ConfigError> {
+    let Some(volume) = volumes.get(&key.volume_name) else {
+        let text = format!("cannot find the volume {:?} referenced by FileKeyRef", key.volume_name);
+        return Err(ConfigError::Invalid(text));
+    };
+    let optional = key.optional == Some(true);
+    let wrong = |problem: String| {
+        tracing::info!(volume = key.volume_name, path = key.path, problem, "an environment file cannot be used");
+        ConfigError::Invalid("couldn't parse env file".to_owned())
+    };
+    let text = match env_file::read(&volume.path, &key.path) {
+        Ok(text) => text,
+        Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong(error.to_string())),
+    };
+    match env_file::value(&text, &key.key).map_err(wrong)? {
+        None if !optional => {
+            let file = volume.path.join(key.path.trim_start_matches('/'));
+            let text =
+                format!("environment variable key {:?} not found in file {:?}", key.key, file.display().to_string());
+            Err(ConfigError::Invalid(text))
+        }
+        value => Ok(value),
+    }
 }
 
 fn missing_key(kind: &'static str, namespace: &str, name: &str, key: &str) -> ConfigError {

@@ -289,7 +289,13 @@ impl Job {
         admit::kind(pod, &field, spec, image.kind)?;
         security::non_root(pod, spec, image)?;
         let security = security::security(pod, spec, &shared.seccomp_profiles)?;
-        let launch = env::launch(pod, spec, &shared.facts(self.network.ips()), &shared.capacity, &*shared.objects)?;
+        let known = env::Known {
+            facts: &shared.facts(self.network.ips()),
+            node: &shared.capacity,
+            objects: &*shared.objects,
+            volumes: &self.volumes,
+        };
+        let launch = env::launch(pod, spec, &known)?;
         let pins = shared.pins.as_ref().filter(|_| image.kind == ImageKind::Container);
         let mut mounts = volumes::mounts(spec, &field, &self.volumes, &launch.env, pins)?;
         self.add_files(spec, &mut mounts)?;
