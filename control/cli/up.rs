@@ -51,6 +51,9 @@ pub(crate) struct Up {
     /// Use the containerd at SOCKET instead of starting one
     #[arg(long, value_name = "SOCKET")]
     containerd: Option<PathBuf>,
+    /// Run the Pods whose manifests lie in DIR on every node, whatever the API says (static Pods)
+    #[arg(long, value_name = "DIR")]
+    pod_manifest_path: Option<PathBuf>,
     #[command(flatten)]
     audit: AuditArgs,
 }
@@ -146,6 +149,7 @@ impl Up {
         let images = Images::open(dir.images(), parts::images(dir))?;
         let images = Arc::new(images);
         let audit = self.audit.open()?;
+        let manifests = self.manifests()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
             .await
             .with_context(|| format!("cannot listen on 127.0.0.1:{} (--api-port)", self.api_port))?;
@@ -182,6 +186,7 @@ impl Up {
             let runtime: Arc<dyn Runtime> = wasm.clone();
             let parts = parts::NodeParts {
                 nodes: self.nodes,
+                manifests: manifests.as_deref(),
                 control: &control,
                 cluster: &cluster,
                 images: &images,
@@ -192,6 +197,13 @@ impl Up {
         }
         let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir: dir.clone(), _lock: lock };
         Ok((running, port))
+    }
+
+    /// The directory of static Pods, wherever this process goes.
+    fn manifests(&self) -> anyhow::Result<Option<PathBuf>> {
+        let Some(dir) = &self.pod_manifest_path else { return Ok(None) };
+        let found = dir.canonicalize().and_then(|dir| std::fs::read_dir(&dir).map(|_| dir));
+        found.map(Some).with_context(|| format!("the directory {} (--pod-manifest-path)", dir.display()))
     }
 
     /// containerd, where there may and can be one. What is asked for by name must be there.

@@ -25,6 +25,7 @@ pub mod field;
 #[cfg(test)]
 mod golden;
 pub mod meta;
+pub mod mirror;
 pub mod openapi;
 pub mod patch;
 pub mod quantity;

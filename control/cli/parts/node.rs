@@ -79,6 +79,8 @@ impl Containers {
 pub(crate) struct NodeParts<'a> {
     /// How many nodes share the machine.
     pub(crate) nodes: u16,
+    /// Where manifests of Pods lie that each of them runs by itself.
+    pub(crate) manifests: Option<&'a Path>,
     pub(crate) control: &'a ControlPlane,
     pub(crate) cluster: &'a Arc<Cluster>,
     pub(crate) images: &'a Arc<Images>,
@@ -102,7 +104,7 @@ impl Node {
         parts: NodeParts<'_>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let NodeParts { nodes, control, cluster, images, wasm, containers } = parts;
+        let NodeParts { nodes, manifests, control, cluster, images, wasm, containers } = parts;
         let name = format!("wherry-{index}");
         let dir = root.join("nodes").join(&name);
         let containers = match containers {
@@ -120,6 +122,7 @@ impl Node {
             network: ClusterNetwork::new(cluster.clone(), &*name, index),
             data_dir: dir.clone(),
             labels: Default::default(),
+            manifests: manifests.map(Path::to_owned),
             capacity: Some(Capacity::detect(root).share(nodes)),
             clock: Default::default(),
         })?;

@@ -20,6 +20,7 @@ use crate::connector::Connector;
 use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
+use crate::manifests::Manifests;
 use crate::measure::{Machine, Meter};
 use crate::node::heartbeat::Heartbeat;
 use crate::node::register::{Facts, NotReady, architecture};
@@ -49,6 +50,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Labels beside the agent's own.
     pub labels: BTreeMap<String, String>,
+    /// Where manifests of Pods lie that the node runs by itself, if anywhere: kubelet's `--pod-manifest-path`.
+    pub manifests: Option<PathBuf>,
     /// What the node offers; what the machine has where none.
     pub capacity: Option<Capacity>,
     /// The time; [`Clock::default`] outside tests.
@@ -77,6 +80,7 @@ pub struct Agent {
     capacity: Capacity,
     logs: Arc<Logs>,
     pins: Option<Arc<Pins>>,
+    manifests: Option<Manifests>,
     view: Arc<View>,
     meter: Arc<Meter>,
     sessions: Arc<Sessions>,
@@ -99,12 +103,27 @@ impl Agent {
         let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
         let pins = config.containers.is_some().then(|| Pins::new(&config.data_dir)).transpose();
         let pins = pins.map_err(|error| AgentError::Directory { dir: PathBuf::from("/run/wherry"), error })?;
+        let manifests = config.manifests.as_deref().map(|dir| {
+            Manifests::open(dir, &config.node_name)
+                .map_err(|error| AgentError::Directory { dir: dir.to_owned(), error })
+        });
+        let manifests = manifests.transpose()?;
         let capacity = config.capacity.clone().unwrap_or_else(|| Capacity::detect(&config.data_dir));
         let not_ready =
             watch::Sender::new(Some("container runtime network not ready: the node has no Pod CIDR yet".to_owned()));
         let view = Arc::<View>::default();
         let meter = Meter::new(view.clone(), Machine::new(capacity.clone(), &config.data_dir));
-        Ok(Self { config, capacity, logs, pins: pins.map(Arc::new), view, meter, sessions: Arc::default(), not_ready })
+        Ok(Self {
+            config,
+            capacity,
+            logs,
+            pins: pins.map(Arc::new),
+            manifests,
+            view,
+            meter,
+            sessions: Arc::default(),
+            not_ready,
+        })
     }
 
     /// Why the node is not ready, as this life of the agent sees it; none once it is.
@@ -130,7 +149,7 @@ impl Agent {
     ///
     /// # Errors
     /// [`AgentError::Network`].
-    pub async fn run(self, cancel: CancellationToken) -> Result<(), AgentError> {
+    pub async fn run(mut self, cancel: CancellationToken) -> Result<(), AgentError> {
         let cancel = cancel.child_token();
         let _stop_parts = cancel.clone().drop_guard();
         let mut parts = JoinSet::new();
@@ -172,7 +191,7 @@ impl Agent {
             "NodeReady",
             format!("Node {} status is now: NodeReady", self.config.node_name),
         );
-        Driver::new(Arc::new(shared)).run(&informers, cancel.clone()).await;
+        Driver::new(Arc::new(shared), self.manifests.take()).run(&informers, cancel.clone()).await;
         cancel.cancel();
         while parts.join_next().await.is_some() {}
         self.sessions.close().await;

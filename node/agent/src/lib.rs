@@ -28,6 +28,7 @@ mod driver;
 mod http;
 mod lifecycle;
 mod logs;
+mod manifests;
 mod measure;
 mod node;
 pub mod ports;

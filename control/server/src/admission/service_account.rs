@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use serde_json::{Map, Value, json};
 use wherry_api::meta;
+use wherry_api::mirror::MIRROR;
 use wherry_api::status::Status;
 use wherry_store::Range;
 
@@ -28,7 +29,6 @@ const VOLUME: &str = "kube-api-access-";
 /// An hour, and a little by which the API server knows that nobody chose it.
 const TOKEN_SECONDS: i64 = 3607;
 const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(super) struct ServiceAccount;
 

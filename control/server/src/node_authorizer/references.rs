@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use wherry_api::meta;
+use wherry_api::mirror::MIRROR;
 
 /// What is referred to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,7 +46,7 @@ const FIELDS: [(&str, Kind, &str); 10] = [
 /// What a Pod refers to, each once. A mirror Pod refers to nothing: its node made it, and would give itself access.
 pub(super) fn of_pod(pod: &Value) -> Vec<Reference> {
     let mut found = Vec::new();
-    if meta::annotation(pod, "kubernetes.io/config.mirror").is_some() {
+    if meta::annotation(pod, MIRROR).is_some() {
         return found;
     }
     let namespace = meta::namespace(pod);

@@ -253,8 +253,13 @@ impl Driver {
 
     fn delete(&mut self, uid: &Uid) {
         let Some(record) = self.pods.get(uid) else { return };
-        let (shared, reference, owner) = (self.shared.clone(), record.reference.clone(), uid.clone());
+        let (shared, owner) = (self.shared.clone(), uid.clone());
         let lost = Outcome::Deleted { uid: uid.clone(), again: true };
+        let Some(reference) = record.shown.clone() else {
+            // The API has nothing of it.
+            self.spawn(lost, async move { Outcome::Deleted { uid: owner, again: false } });
+            return;
+        };
         self.spawn(lost, async move {
             let again = match delete(&shared, &reference).await {
                 Ok(()) => false,
@@ -282,6 +287,7 @@ impl Driver {
                 view.remove(&key);
             }
         }
+        self.static_forgotten(&key, uid);
         let dir = record.dir;
         self.spawn(Outcome::Nothing, async move {
             let shown = dir.display().to_string();

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  Pods, ConfigMaps, Secrets (informers) ─┐
+//!  manifests of the node (statics) ───────┤
 //!  outcomes of tasks (JoinSet) ───────────┼─► Record.state ─► lifecycle::plan ─► actions ─► tasks
 //!  one heap of timers ────────────────────┘                  └► lifecycle::status ─► a patch, if it changed
 //! ```
@@ -21,6 +22,7 @@ mod recover;
 mod resize;
 pub(crate) mod shared;
 mod start;
+mod statics;
 mod status;
 mod stop;
 pub(crate) mod tokens;
@@ -40,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{Change, Informers, Subscription};
 
 use crate::lifecycle::{self, NodeFacts, Run, Slot, add};
+use crate::manifests::{Key, Manifests};
 use crate::probe::ProbeKind;
 use outcome::Outcome;
 use record::{Record, Refresh, Uid};
@@ -57,6 +60,7 @@ enum Timer {
     Probe(Uid, Slot, u32, ProbeKind),
     Tokens(Uid),
     Usage(Uid),
+    Mirror(Key),
 }
 
 /// See the module's documentation.
@@ -66,17 +70,22 @@ pub(crate) struct Driver {
     /// Which Pods name a ConfigMap, Secret or claim: (kind, namespace, name).
     users: HashMap<(&'static str, String, String), HashSet<Uid>>,
     room: resize::Room,
+    statics: statics::Statics,
+    manifests: Option<Manifests>,
     timers: crate::timers::Timers<Timer>,
     tasks: JoinSet<Outcome>,
 }
 
 impl Driver {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    /// `manifests`: those of the node's own Pods, where it has any.
+    pub(crate) fn new(shared: Arc<Shared>, manifests: Option<Manifests>) -> Self {
         Self {
             shared,
             pods: HashMap::new(),
             users: HashMap::new(),
             room: resize::Room::default(),
+            statics: statics::Statics::default(),
+            manifests,
             timers: crate::timers::Timers::new(),
             tasks: JoinSet::new(),
         }
@@ -91,8 +100,13 @@ impl Driver {
         if !(claims.synced().await && pods.synced().await && maps.synced().await && secrets.synced().await) {
             return;
         }
-        let existing: Vec<Arc<Pod>> = pods.list().into_iter().filter(|pod| self.is_ours(pod)).collect();
+        let existing = pods.list().into_iter().filter(|pod| self.is_ours(pod));
+        let (mirrors, mut existing): (Vec<_>, Vec<_>) = existing.partition(|pod| statics::is_mirror(pod));
+        let mut manifests = self.manifests.take();
+        let wanted = manifests.as_mut().map(Manifests::read).unwrap_or_default();
+        existing.extend(self.take_up_statics(wanted, mirrors, informers.get()));
         self.recover(existing).await;
+        self.settle_statics();
         let (mut pods, mut maps, mut secrets) = (pods.subscribe(), maps.subscribe(), secrets.subscribe());
         let (mut claims, mut volumes) = (claims.subscribe(), informers.get::<PersistentVolume>().subscribe());
         loop {
@@ -104,6 +118,10 @@ impl Driver {
                     Some(change) => self.pod_changed(change),
                     None => return,
                 },
+                () = changed(&mut manifests) => {
+                    let wanted = manifests.as_mut().map(Manifests::read).unwrap_or_default();
+                    self.manifests_changed(wanted);
+                }
                 change = next(&mut maps) => self.object_changed("configmap", change.as_ref().and_then(Change::object).map(|map| &map.metadata)),
                 change = next(&mut secrets) => self.object_changed("secret", change.as_ref().and_then(Change::object).map(|secret| &secret.metadata)),
                 change = next(&mut claims) => self.object_changed("claim", change.as_ref().and_then(Change::object).map(|claim| &claim.metadata)),
@@ -124,8 +142,11 @@ impl Driver {
     }
 
     fn pod_changed(&mut self, change: Change<Pod>) {
+        if change.old.iter().chain(&change.new).any(|pod| statics::is_mirror(pod)) {
+            self.mirror_changed(&change);
+        }
         let uid = |pod: &Arc<Pod>| pod.metadata.uid.as_deref().map(Uid::from);
-        let new = change.new.filter(|pod| self.is_ours(pod));
+        let new = change.new.filter(|pod| self.is_ours(pod) && !statics::is_mirror(pod));
         let (was, is) = (change.old.as_ref().and_then(uid), new.as_ref().and_then(uid));
         if let Some(was) = was.filter(|was| is.as_ref() != Some(was)) {
             self.pod_gone(&was);
@@ -237,6 +258,7 @@ impl Driver {
                 Timer::Probe(uid, slot, attempt, kind) => self.probe(&uid, slot, attempt, kind),
                 Timer::Tokens(uid) => self.refresh(&uid),
                 Timer::Usage(uid) => self.measure(&uid),
+                Timer::Mirror(key) => self.settle_mirror(&key),
             }
         }
     }
@@ -294,6 +316,11 @@ impl Driver {
         if record.gone || record.writing.in_flight {
             return;
         }
+        let Some(shown) = record.shown.clone() else {
+            // Nobody can be told.
+            self.reported(uid);
+            return;
+        };
         let wanted = status::own(&record.status);
         let Some(patch) = status::diff(&record.writing.written, &wanted) else {
             self.drop_resize_note(uid);
@@ -309,11 +336,11 @@ impl Driver {
             return;
         }
         record.writing.in_flight = true;
-        let (shared, reference, uid) = (self.shared.clone(), record.reference.clone(), uid.clone());
+        let (shared, uid) = (self.shared.clone(), uid.clone());
         let lost = Outcome::Written { uid: uid.clone(), wanted: wanted.clone(), result: Err(status::WriteError::Gone) };
         self.timers.set(&timer, None);
         self.spawn(lost, async move {
-            let result = status::write(&shared, &reference, patch).await;
+            let result = status::write(&shared, &shown, patch).await;
             Outcome::Written { uid, wanted, result }
         });
     }
@@ -344,6 +371,14 @@ impl Driver {
 fn claim_of(volume: &PersistentVolume) -> Option<ObjectMeta> {
     let held = wherry_reconcile::storage::reference(volume)?;
     Some(ObjectMeta { name: held.name.clone(), namespace: held.namespace.clone(), ..ObjectMeta::default() })
+}
+
+/// Waits until the manifests have changed; for ever where there are none.
+async fn changed(manifests: &mut Option<Manifests>) {
+    match manifests {
+        Some(manifests) => manifests.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next change; for ever where there is none.

@@ -15,6 +15,7 @@ use super::status::WriteError;
 use super::tokens::Tokens;
 use super::{Driver, Timer};
 use crate::lifecycle::{ContainerState, Ended, Ground, ProbeVerdict, Run, Slot, Verdict, Why, add};
+use crate::manifests::Key;
 use crate::probe::ProbeKind;
 use crate::probe::run::Found;
 
@@ -30,6 +31,7 @@ pub(super) enum Outcome {
     Deleted { uid: Uid, again: bool },
     Refreshed { uid: Uid, tokens: Option<Arc<Tokens>> },
     Measured { uid: Uid, over: Option<String> },
+    Mirrored { key: Key, failed: bool },
     Nothing,
 }
 
@@ -46,6 +48,7 @@ impl std::fmt::Debug for Outcome {
             Self::Deleted { .. } => "Deleted",
             Self::Refreshed { .. } => "Refreshed",
             Self::Measured { .. } => "Measured",
+            Self::Mirrored { .. } => "Mirrored",
             Self::Nothing => "Nothing",
         })
     }
@@ -107,10 +110,17 @@ impl Driver {
                 self.measured(&uid, over);
                 self.reconcile(&uid);
             }
+            Outcome::Mirrored { key, failed } => self.mirrored(key, failed),
             Outcome::Deleted { uid, again } => {
-                if let Some(record) = self.pods.get_mut(&uid).filter(|_| again) {
+                let is_static = self.is_static(&uid);
+                let Some(record) = self.pods.get_mut(&uid) else { return };
+                if again {
                     record.state.delete_sent = false;
                     self.timers.set(&Timer::Pod(uid), Some(add(now, RETRY)));
+                } else if is_static {
+                    // Of any other the informer tells.
+                    record.gone = true;
+                    self.reconcile(&uid);
                 }
             }
         }

@@ -34,6 +34,8 @@ pub(super) struct Record {
     /// It is noted in its directory that the API may not know what its containers have.
     pub(super) resize_noted: bool,
     pub(super) reference: PodRef,
+    /// The Pod at the API that shows this one: itself; of a static Pod its mirror Pod, where there is one.
+    pub(super) shown: Option<PodRef>,
     pub(super) dir: PathBuf,
     pub(super) state: PodState,
     pub(super) gone: bool,
@@ -97,6 +99,7 @@ impl Record {
             wanted: None,
             resize_noted: false,
             pod,
+            shown: Some(reference.clone()),
             reference,
             dir,
             state,

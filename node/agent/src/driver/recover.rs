@@ -91,6 +91,9 @@ impl Driver {
             state.ground = Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
         }
         let mut record = Record::new(pod, dir, state);
+        if self.is_static(&uid) {
+            record.shown = None;
+        }
         record.resize_noted = super::resize::note(&record.dir).exists();
         let mut adopted = Vec::new();
         let slots: Vec<Slot> = record.state.slots().map(|(slot, _)| slot).collect();

@@ -268,6 +268,8 @@ pub struct World {
     pub network: Arc<Network>,
     pub clock: Clock,
     pub dir: tempfile::TempDir,
+    /// Of static Pods, once a test wants any.
+    pub manifests: Option<tempfile::TempDir>,
     agent: Option<Running>,
 }
 
@@ -288,6 +290,7 @@ impl World {
             network: Network::new(subnet),
             clock: Clock::manual(Timestamp::now()),
             dir: tempfile::tempdir().unwrap(),
+            manifests: None,
             agent: None,
         };
         world.namespace_defaults().await;
@@ -323,6 +326,7 @@ impl World {
             network: Arc::new(Shared(self.network.clone())),
             data_dir: self.dir.path().to_owned(),
             labels: BTreeMap::new(),
+            manifests: self.manifests.as_ref().map(|dir| dir.path().to_owned()),
             capacity: Some(Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, storage_bytes: 1 << 30, pods: 100 }),
             clock: self.clock.clone(),
         })

@@ -1,29 +1,8 @@
-//! Mirror Pods: what a node shows of the Pods that it runs by itself. They are bound to it, owned by it, and refer to nothing:
-//! what a Pod refers to, its node may read.
+//! Mirror Pods of a node: they are bound to it, owned by it, and refer to nothing: what a Pod refers to, its node may read.
 
 use serde_json::Value;
 use wherry_api::meta;
-
-const MIRROR: &str = "kubernetes.io/config.mirror";
-
-/// Volumes that need the API, and what they need of it.
-const REFERRING: [(&str, &str); 7] = [
-    ("configMap", "configmaps (via configmap volumes)"),
-    ("secret", "secrets (via secret volumes)"),
-    ("csi", "csidrivers (via CSI volumes)"),
-    ("glusterfs", "endpoints (via glusterFS volumes)"),
-    ("persistentVolumeClaim", "persistentvolumeclaims"),
-    ("ephemeral", "persistentvolumeclaims (via ephemeral volumes)"),
-    ("azureFile", "secrets (via azureFile volumes)"),
-];
-/// The same of the sources of projected volumes.
-const REFERRING_SOURCES: [(&str, &str); 5] = [
-    ("configMap", "configmaps (via projected volumes)"),
-    ("secret", "secrets (via projected volumes)"),
-    ("serviceAccountToken", "serviceaccounts (via projected volumes)"),
-    ("clusterTrustBundle", "clustertrustbundles"),
-    ("podCertificate", "podcertificates"),
-];
+use wherry_api::mirror::{MIRROR, referred};
 
 /// Whether `pod` is a mirror Pod of `node`, as far as it tells itself; the uid of its owner is yet to be compared.
 pub(super) fn check(pod: &Value, node: &str) -> Result<(), String> {
@@ -53,42 +32,6 @@ pub(super) fn check(pod: &Value, node: &str) -> Result<(), String> {
         Some(what) => Err(format!("node {node:?} can not create pods that reference {what}")),
         None => Ok(()),
     }
-}
-
-/// The first thing of the API that a Pod refers to.
-fn referred(spec: &Value) -> Option<&'static str> {
-    if spec["serviceAccountName"].as_str().is_some_and(|name| !name.is_empty()) {
-        return Some("serviceaccounts");
-    }
-    let list = |value: &'_ Value| value.as_array().cloned().unwrap_or_default();
-    let containers = ["initContainers", "containers", "ephemeralContainers"].map(|key| list(&spec[key])).concat();
-    let env = |reference: &str, key: &str| {
-        containers.iter().any(|container| {
-            list(&container["envFrom"]).iter().any(|source| source[reference].is_object())
-                || list(&container["env"]).iter().any(|variable| variable["valueFrom"][key].is_object())
-        })
-    };
-    if !list(&spec["imagePullSecrets"]).is_empty() || env("secretRef", "secretKeyRef") {
-        return Some("secrets");
-    }
-    if env("configMapRef", "configMapKeyRef") {
-        return Some("configmaps");
-    }
-    if !list(&spec["resourceClaims"]).is_empty() {
-        return Some("resourceclaims");
-    }
-    let first = |value: &Value, table: &[(&str, &'static str)]| {
-        table.iter().find(|(key, _)| value[key].is_object()).map(|(_, what)| *what)
-    };
-    list(&spec["volumes"]).iter().find_map(|volume| {
-        let secret = || {
-            let sources = volume.as_object().into_iter().flat_map(|volume| volume.values());
-            let named = sources.filter(|source| source["secretRef"].is_object());
-            named.map(|_| "secrets").next()
-        };
-        let sources = || list(&volume["projected"]["sources"]).iter().find_map(|s| first(s, &REFERRING_SOURCES));
-        first(volume, &REFERRING).or_else(sources).or_else(secret)
-    })
 }
 
 #[cfg(test)]
