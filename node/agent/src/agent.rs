@@ -159,6 +159,7 @@ impl Agent {
             images: self.config.images.clone(),
             data_dir: self.config.data_dir.clone(),
             not_ready: self.not_ready.subscribe(),
+            nodes: self.config.informers.get(),
         };
         parts.spawn(heartbeat.run(cancel.clone()));
         let Some(network) = self.start_network(&cancel).await? else { return Ok(()) };

@@ -69,7 +69,9 @@ pub(crate) fn container(field: &str, container: &Container) -> Result<(), Config
     ];
     for (name, list) in lists {
         for resource in list.into_iter().flatten().map(|(resource, _)| resource) {
-            if !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+            // What is named with a domain is counted by the scheduler, as often as the Node's capacity says; nothing is given.
+            let counted = resource.contains('/');
+            if !counted && !matches!(resource.as_str(), "cpu" | "memory" | "ephemeral-storage") {
                 return Err(unsupported(
                     format!("{field}.resources.{name}[{resource}]"),
                     "this node does not have this resource",
@@ -153,9 +155,22 @@ mod tests {
                 with("securityContext", json!({ "appArmorProfile": { "type": "RuntimeDefault" } })),
                 "spec.securityContext.appArmorProfile: ",
             ),
+            (
+                json!({ "containers": [{ "name": "c", "resources": { "limits": { "hugepages-2Mi": "4Mi" } } }] }),
+                "spec.containers[0].resources.limits[hugepages-2Mi]: ",
+            ),
         ] {
             let told = refused(spec, ImageKind::Container);
             assert!(told.starts_with(path), "{path} {told:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_scheduler_counts_may_be_asked_for() {
+        let amounts = json!({ "example.com/gpu": "1" });
+        let resources = json!({ "limits": amounts, "requests": amounts });
+        for kind in [ImageKind::Wasm, ImageKind::Container] {
+            assert_eq!(refused(json!({ "containers": [{ "name": "c", "resources": resources }] }), kind), "");
         }
     }
 

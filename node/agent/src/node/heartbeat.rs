@@ -12,7 +12,9 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use wherry_reconcile::{Informer, informer::revision_of};
 
+use super::extended;
 use super::register::{Facts, NotReady, Pressure, register, status};
 use crate::ports::{ImageSource, NodeImage};
 
@@ -32,6 +34,8 @@ pub(crate) struct Heartbeat {
     pub(crate) data_dir: PathBuf,
     /// Why the node is not ready.
     pub(crate) not_ready: watch::Receiver<NotReady>,
+    /// The Nodes: what others write of this one.
+    pub(crate) nodes: Informer<Node>,
 }
 
 /// What decides whether the status is written before its time.
@@ -52,6 +56,7 @@ impl Heartbeat {
     }
 
     async fn beat(&mut self) {
+        let mut changes = self.nodes.subscribe();
         let mut node = self.register().await;
         let mut last: Option<(Instant, Reported)> = None;
         // A Node that is known already has a network in a moment; until then what an earlier life reported holds, so that
@@ -69,6 +74,15 @@ impl Heartbeat {
                     false
                 }
                 moved = self.not_ready.changed() => moved.is_ok(),
+                Some(change) = changes.next() => {
+                    let new = change.new.filter(|new| new.metadata.name == node.metadata.name);
+                    let Some(new) = new.filter(|new| revision_of(&**new) >= revision_of(&node)) else { continue };
+                    node = Node::clone(&new);
+                    if extended::changes(&node).is_empty() {
+                        continue;
+                    }
+                    true
+                }
             };
             if std::mem::take(&mut returning) && self.not_ready.borrow().is_some() {
                 continue;

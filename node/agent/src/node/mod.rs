@@ -1,5 +1,7 @@
-//! The Node object: registration ([`register`]), heartbeat and lease ([`heartbeat`]), what the machine has ([`Capacity`]).
+//! The Node object: registration ([`register`]), heartbeat and lease ([`heartbeat`]), what the machine has ([`Capacity`]) and what
+//! others say it has ([`extended`]).
 
+pub(crate) mod extended;
 pub(crate) mod feed;
 pub(crate) mod heartbeat;
 pub(crate) mod local_path;

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use wherry_reconcile::storage::LOCAL_PATH_DIR;
 use wherry_runtime::RuntimeInfo;
 
-use super::{Capacity, meminfo};
+use super::{Capacity, extended, meminfo};
 use crate::ports::NodeImage;
 
 /// The version of Kubernetes that this agent behaves as.
@@ -59,7 +59,8 @@ pub(crate) async fn register(client: &kube::Client, facts: &Facts) -> Result<Nod
     }
 }
 
-/// The status as a strategic merge patch. `known`: the conditions as the API has them, for their times.
+/// The status as a strategic merge patch. `known`: the Node as the API has it, for its conditions' times and for what others say
+/// that it has.
 pub(crate) fn status(
     facts: &Facts,
     known: Option<&Node>,
@@ -74,6 +75,10 @@ pub(crate) fn status(
         "ephemeral-storage": format!("{}Ki", facts.capacity.storage_bytes / 1024),
         "pods": facts.capacity.pods.to_string(),
     });
+    let mut allocatable = capacity.clone();
+    if let (Some(allocatable), Some(known)) = (allocatable.as_object_mut(), known) {
+        allocatable.extend(extended::changes(known));
+    }
     let mut addresses: Vec<Value> =
         facts.ips.iter().map(|ip| json!({ "type": "InternalIP", "address": ip.to_string() })).collect();
     addresses.push(json!({ "type": "Hostname", "address": facts.name }));
@@ -127,8 +132,8 @@ pub(crate) fn status(
     let images: Vec<Value> =
         images.iter().take(MAX_IMAGES).map(|image| json!({ "names": image.names, "sizeBytes": image.size })).collect();
     let mut status = Map::new();
-    status.insert("capacity".to_owned(), capacity.clone());
-    status.insert("allocatable".to_owned(), capacity);
+    status.insert("capacity".to_owned(), capacity);
+    status.insert("allocatable".to_owned(), allocatable);
     status.insert("addresses".to_owned(), Value::Array(addresses));
     status.insert("conditions".to_owned(), conditions);
     status.insert("images".to_owned(), Value::Array(images));
