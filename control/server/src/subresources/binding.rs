@@ -1,4 +1,5 @@
-//! POST pods/binding: the scheduler's decision. Sets `spec.nodeName` and the condition PodScheduled, once.
+//! POST pods/binding: the scheduler's decision. Sets `spec.nodeName` and the condition PodScheduled, once, and clears
+//! `status.nominatedNodeName`.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -86,6 +87,8 @@ fn bind(call: &Call, pod: &Value, binding: &Value, node: &str, uid: &str) -> Res
         }
     }
     let status = meta::map_mut(&mut bound, "status");
+    // No room needs to be made for it any more.
+    status.remove("nominatedNodeName");
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     if let Some(conditions) = conditions.as_array_mut() {
         conditions.retain(|c| c["type"] != "PodScheduled");

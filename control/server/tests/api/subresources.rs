@@ -31,11 +31,15 @@ async fn scale_is_a_view() {
 async fn a_pod_is_bound_once() {
     let api = Api::new().await;
     api.post(PODS, &pod("a")).await.expect(201);
+    let awaited = json!({"status": {"nominatedNodeName": "n1"}});
+    let awaited = api.merge(&format!("{PODS}/a/status"), &awaited).await.expect(200);
+    assert_eq!(awaited["status"]["nominatedNodeName"], "n1");
     let path = format!("{PODS}/a/binding");
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n1"}});
     assert_eq!(api.post(&path, &binding).await.expect(201)["status"], "Success");
     let bound = api.get(&format!("{PODS}/a")).await.expect(200);
     assert_eq!(bound["spec"]["nodeName"], "n1");
+    assert!(bound["status"].get("nominatedNodeName").is_none(), "it has its node");
     assert_eq!(
         (&bound["status"]["conditions"][0]["type"], &bound["status"]["conditions"][0]["status"]),
         (&json!("PodScheduled"), &json!("True"))
