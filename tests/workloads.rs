@@ -8,6 +8,8 @@ mod daemons;
 mod drain;
 #[path = "workloads/jobs.rs"]
 mod jobs;
+#[path = "workloads/preemption.rs"]
+mod preemption;
 #[path = "workloads/sets.rs"]
 mod sets;
 #[path = "workloads/setting.rs"]

@@ -1,14 +1,14 @@
 //! What the scheduler knows of the cluster, kept up to date by events and by its own decisions.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use k8s_openapi::api::core::v1::{Node, Taint};
 use wherry_reconcile::resources::Resources;
 
-use crate::{matching::Labels, pod::PodInfo, storage::Storage};
+use crate::{matching::Labels, nominations::Nominations, pod::PodInfo, storage::Storage};
 
 /// The label with which a node says whether it runs containers.
 const CONTAINERS: &str = "wherry.dev/containers";
@@ -51,14 +51,14 @@ impl NodeInfo {
         self.node = Some(node);
     }
 
-    fn add(&mut self, pod: Arc<PodInfo>) {
+    pub(crate) fn add(&mut self, pod: Arc<PodInfo>) {
         self.requested.add(&pod.requests);
         self.weights.0 += pod.weights.0;
         self.weights.1 += pod.weights.1;
         self.pods.insert(pod.uid.clone(), pod);
     }
 
-    fn remove(&mut self, uid: &str) {
+    pub(crate) fn remove(&mut self, uid: &str) {
         let Some(pod) = self.pods.remove(uid) else {
             return;
         };
@@ -80,6 +80,10 @@ pub struct Cluster {
     pub(crate) namespaces: HashMap<String, Labels>,
     /// Claims, volumes and their classes.
     pub(crate) storage: Storage,
+    /// Pods without a node for which room is being made.
+    pub(crate) nominations: Nominations,
+    /// The UIDs of placed Pods that were asked to leave for another and may not be seen ending yet.
+    leaving: HashSet<String>,
     /// The node of each Pod, by UID.
     places: HashMap<String, String>,
     /// How many placed Pods keep others away.
@@ -117,9 +121,10 @@ impl Cluster {
         };
     }
 
-    /// Puts a Pod on a node, from where it was before, if anywhere.
+    /// Puts a Pod on a node, from where it was before, if anywhere. It needs no room elsewhere any more.
     pub fn place(&mut self, pod: Arc<PodInfo>, node: &str) {
-        self.remove(&pod.uid);
+        self.take_off(&pod.uid);
+        self.nominations.remove(&pod.uid);
         self.places.insert(pod.uid.clone(), node.to_owned());
         self.repelling += usize::from(!pod.anti_affinity.is_empty());
         let info = self.nodes.entry(node.to_owned()).or_default();
@@ -129,6 +134,11 @@ impl Cluster {
 
     /// Takes a Pod off its node. Says whether it was on one.
     pub fn remove(&mut self, uid: &str) -> bool {
+        self.leaving.remove(uid);
+        self.take_off(uid)
+    }
+
+    fn take_off(&mut self, uid: &str) -> bool {
         let Some(node) = self.places.remove(uid) else {
             return false;
         };
@@ -143,6 +153,23 @@ impl Cluster {
             self.nodes.remove(&node);
         }
         true
+    }
+
+    /// A placed Pod has been asked to leave for another.
+    pub(crate) fn ask_to_leave(&mut self, uid: &str) {
+        if self.places.contains_key(uid) {
+            self.leaving.insert(uid.to_owned());
+        }
+    }
+
+    /// A Pod could not be asked to leave.
+    pub(crate) fn spare(&mut self, uid: &str) {
+        self.leaving.remove(uid);
+    }
+
+    /// Whether a placed Pod is leaving to make room for another.
+    pub(crate) fn is_preempted(&self, pod: &PodInfo) -> bool {
+        pod.preempted || self.leaving.contains(&pod.uid)
     }
 
     /// Where a Pod is.

@@ -23,6 +23,8 @@ pub enum Decision {
         message: String,
         /// What may change that.
         wake: BTreeSet<Wake>,
+        /// The nodes that might take it if some of their Pods left.
+        resolvable: Vec<String>,
     },
 }
 
@@ -32,26 +34,32 @@ pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
     let nodes: Vec<&NodeInfo> = cluster.known().collect();
     if nodes.is_empty() {
         let wake = BTreeSet::from([Wake::Node]);
-        return Decision::None { message: "no nodes available to schedule pods".into(), wake };
+        return Decision::None { message: "no nodes available to schedule pods".into(), wake, resolvable: Vec::new() };
     }
     let cycle = Cycle::new(cluster, pod);
     if let Err(why) = &cycle.needs {
         let message = format!("0/{} nodes are available: {why}.", nodes.len());
-        return Decision::None { message, wake: BTreeSet::from([Wake::Volume]) };
+        return Decision::None { message, wake: BTreeSet::from([Wake::Volume]), resolvable: Vec::new() };
+    }
+    // Where room was made for it is where it goes, if it can.
+    let nominated = cluster.nominations.of(&pod.uid).and_then(|name| nodes.iter().find(|node| node.name == name));
+    if let Some(node) = nominated.filter(|node| filters::fits(&cycle, node).is_ok()) {
+        return Decision::Node(node.name.clone());
     }
     let wanted = sample(nodes.len());
     let start = usize::try_from(turn % nodes.len() as u64).unwrap_or_default();
-    let mut feasible = Vec::new();
-    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut feasible, mut resolvable) = (Vec::new(), Vec::new());
+    let mut reasons = Reasons::default();
     let mut wake = BTreeSet::new();
     for node in nodes[start..].iter().chain(&nodes[..start]) {
-        match filters::check(&cycle, node) {
+        match filters::fits(&cycle, node) {
             Ok(()) => feasible.push(*node),
             Err(rejection) => {
                 wake.extend(rejection.wake);
-                for reason in rejection.reasons {
-                    *reasons.entry(reason).or_default() += 1;
+                if rejection.resolvable {
+                    resolvable.push(node.name.clone());
                 }
+                reasons.add(rejection.reasons, 1);
             }
         }
         if feasible.len() >= wanted {
@@ -60,7 +68,7 @@ pub fn decide(cluster: &Cluster, pod: &PodInfo, turn: u64) -> Decision {
     }
     match best(&cycle, &feasible, turn) {
         Some(node) => Decision::Node(node.name.clone()),
-        None => Decision::None { message: message(nodes.len(), &reasons), wake },
+        None => Decision::None { message: reasons.message(nodes.len()), wake, resolvable },
     }
 }
 
@@ -70,11 +78,24 @@ fn sample(nodes: usize) -> usize {
     if nodes < ENOUGH { nodes } else { (nodes * percent / 100).max(ENOUGH) }
 }
 
-/// Upstream's text.
-fn message(nodes: usize, reasons: &BTreeMap<String, usize>) -> String {
-    let mut parts: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    parts.sort();
-    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+/// Why nodes do not take a Pod: how many have which reason.
+#[derive(Debug, Default)]
+pub(crate) struct Reasons(BTreeMap<String, usize>);
+
+impl Reasons {
+    /// So many nodes more have these reasons.
+    pub(crate) fn add(&mut self, reasons: Vec<String>, nodes: usize) {
+        for reason in reasons {
+            *self.0.entry(reason).or_default() += nodes;
+        }
+    }
+
+    /// Upstream's text, where none of so many nodes takes the Pod.
+    pub(crate) fn message(&self, nodes: usize) -> String {
+        let mut parts: Vec<_> = self.0.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        parts.sort();
+        format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+    }
 }
 
 fn best<'a>(cycle: &Cycle<'_>, feasible: &[&'a NodeInfo], turn: u64) -> Option<&'a NodeInfo> {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Pod, Toleration};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodCondition, Toleration},
+    jiff::Timestamp,
+};
 use wherry_api::selector::LabelSelector;
 use wherry_reconcile::{
     ObjectKey,
@@ -78,6 +81,14 @@ pub struct PodInfo {
     pub(crate) claims: Vec<ClaimUse>,
     /// Whether it is being deleted.
     pub(crate) terminating: bool,
+    /// Whether it is being deleted to make room for a Pod of higher priority.
+    pub(crate) preempted: bool,
+    /// Whether others may be deleted to make room for it.
+    pub(crate) preempts: bool,
+    /// The node where room is made for it.
+    pub(crate) nominated: Option<String>,
+    /// When its node took it up.
+    pub(crate) started: Option<Timestamp>,
     /// Whether it needs a node that runs containers; known only where it matters.
     pub(crate) needs_containers: bool,
 }
@@ -101,6 +112,8 @@ impl PodInfo {
             .chain(apart.iter().map(|w| (-i64::from(w.weight), term(&w.pod_affinity_term))))
             .collect();
         let required = |terms: Option<Vec<_>>| terms.iter().flatten().map(term).collect();
+        let status = pod.status.clone().unwrap_or_default();
+        let terminating = pod.metadata.deletion_timestamp.is_some();
         Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             owner: controller_of(&pod.metadata).map(|owner| owner.uid.clone()),
@@ -132,7 +145,11 @@ impl PodInfo {
                 .filter_map(|container| container.image.clone())
                 .collect(),
             claims: claims(&spec, &key.name),
-            terminating: pod.metadata.deletion_timestamp.is_some(),
+            preempted: terminating && status.conditions.iter().flatten().any(is_preemption),
+            terminating,
+            preempts: spec.preemption_policy.as_deref() != Some("Never"),
+            nominated: nominated(&pod),
+            started: status.start_time.map(|time| time.0),
             needs_containers: false,
             key,
             labels,
@@ -145,6 +162,21 @@ impl PodInfo {
         self.needs_containers = needs;
         self
     }
+}
+
+/// The node where room is made for a Pod, as its status says.
+pub(crate) fn nominated(pod: &Pod) -> Option<String> {
+    pod.status.as_ref()?.nominated_node_name.clone().filter(|name| !name.is_empty())
+}
+
+/// The condition of a Pod that the scheduler has asked to go, and its reason.
+pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
+pub(crate) const PREEMPTION: &str = "PreemptionByScheduler";
+
+fn is_preemption(condition: &PodCondition) -> bool {
+    condition.type_ == DISRUPTION_TARGET
+        && condition.status == "True"
+        && condition.reason.as_deref() == Some(PREEMPTION)
 }
 
 fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<HostPort> {

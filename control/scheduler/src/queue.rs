@@ -142,13 +142,22 @@ impl Queue {
         waiting.place = Place::Unschedulable(wake);
     }
 
-    /// A Pod in flight could not be bound: it is tried again after a while.
-    pub(crate) fn retry(&mut self, key: &ObjectKey, uid: &str, now: Instant) {
+    /// A Pod in flight could not be bound: it is tried again after a while. False where it waits no more.
+    pub(crate) fn retry(&mut self, key: &ObjectKey, uid: &str, now: Instant) -> bool {
         let Some(waiting) = self.in_flight(key, uid) else {
-            return;
+            return false;
         };
         waiting.failed(now);
         self.ready(key, now);
+        true
+    }
+
+    /// Something was done for a Pod that no node takes: it is tried again.
+    pub(crate) fn nudge(&mut self, key: &ObjectKey, uid: &str, now: Instant) {
+        let waiting = self.pods.get(key).filter(|waiting| waiting.info.uid == uid);
+        if waiting.is_some_and(|waiting| matches!(waiting.place, Place::Unschedulable(_))) {
+            self.ready(key, now);
+        }
     }
 
     fn in_flight(&mut self, key: &ObjectKey, uid: &str) -> Option<&mut Waiting> {
@@ -272,7 +281,7 @@ mod tests {
         let mut new = pod("a");
         new.uid = "another".into();
         queue.set(Arc::new(new), now);
-        queue.retry(&old.key, &old.uid, now);
+        assert!(!queue.retry(&old.key, &old.uid, now));
         assert_eq!(names(&mut queue), ["a"]);
         assert_eq!(queue.release(now), None);
     }
@@ -283,7 +292,7 @@ mod tests {
         queue.set(Arc::new(pod("a")), now);
         for seconds in [1, 2, 4, 8, 10, 10] {
             let (info, _) = queue.pop().unwrap();
-            queue.retry(&info.key, &info.uid, now);
+            assert!(queue.retry(&info.key, &info.uid, now));
             let due = queue.release(now).unwrap();
             assert_eq!(due - now, Duration::from_secs(seconds));
             now = due;

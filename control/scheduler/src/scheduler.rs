@@ -4,16 +4,16 @@
 //! so on; what needs the network (bindings, conditions, questions about images) runs in a bounded set of tasks whose
 //! results come back to it.
 
+mod unplaced;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use k8s_openapi::{
-    api::{
-        core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
-        node::v1::RuntimeClass,
-        storage::v1::StorageClass,
-    },
-    jiff::Timestamp,
+use k8s_openapi::api::{
+    core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod},
+    node::v1::RuntimeClass,
+    policy::v1::PodDisruptionBudget,
+    storage::v1::StorageClass,
 };
 use kube::Client;
 use tokio::{task::JoinSet, time::Instant};
@@ -26,7 +26,7 @@ use crate::{
     cluster::Cluster,
     decide::{Decision, decide},
     filters::{self, Needs, Wake},
-    pod::PodInfo,
+    pod::{self, PodInfo},
     queue::Queue,
     storage,
 };
@@ -70,6 +70,7 @@ pub struct Config {
 pub struct Scheduler {
     config: Config,
     classes: Informer<RuntimeClass>,
+    budgets: Informer<PodDisruptionBudget>,
     cluster: Cluster,
     queue: Queue,
     /// Pods that have their node once their claims have their volumes, by UID.
@@ -80,19 +81,36 @@ pub struct Scheduler {
 
 /// What came of a task.
 enum Done {
-    Claimed { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
-    Bound { pod: Arc<PodInfo>, node: String, result: Result<(), kube::Error> },
-    Asked { key: ObjectKey, uid: String, needs: bool },
-    Reported,
+    Claimed {
+        pod: Arc<PodInfo>,
+        node: String,
+        result: Result<(), kube::Error>,
+    },
+    Bound {
+        pod: Arc<PodInfo>,
+        node: String,
+        result: Result<(), kube::Error>,
+    },
+    Asked {
+        key: ObjectKey,
+        uid: String,
+        needs: bool,
+    },
+    /// Why the Pod has no node was written; these Pods could not be asked to leave for it.
+    Told {
+        pod: Arc<PodInfo>,
+        spared: Vec<String>,
+    },
 }
 
 impl Scheduler {
     /// A scheduler that has not begun.
     pub fn new(config: Config) -> Self {
-        let classes = config.informers.get();
+        let (classes, budgets) = (config.informers.get(), config.informers.get());
         Self {
             config,
             classes,
+            budgets,
             cluster: Cluster::default(),
             queue: Queue::default(),
             claiming: HashMap::new(),
@@ -121,6 +139,7 @@ impl Scheduler {
             all_namespaces.synced().await,
             all_pods.synced().await,
             self.classes.synced().await,
+            self.budgets.synced().await,
             all_claims.synced().await,
             all_volumes.synced().await,
             all_classes.synced().await,
@@ -246,24 +265,34 @@ impl Scheduler {
     /// A claim of a Pod gets no volume on the Pod's node: another is looked for.
     fn give_up(&mut self, uid: &str, claim: &str) {
         let Some((pod, _)) = self.claiming.remove(uid) else { return };
-        let now = Instant::now();
-        if self.cluster.remove(uid) {
-            self.queue.wake(Wake::PodGone, now);
-        }
         let message =
             format!("running PreBind plugin \"VolumeBinding\": binding volumes: provisioning failed for PVC {claim:?}");
         self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message);
-        self.queue.retry(&pod.key, uid, now);
+        self.retry(&pod);
+    }
+
+    /// A Pod that was decided does not get its node: another decision follows.
+    fn retry(&mut self, pod: &Arc<PodInfo>) {
+        let now = Instant::now();
+        if self.cluster.remove(&pod.uid) {
+            self.queue.wake(Wake::PodGone, now);
+        }
+        let waits = self.queue.retry(&pod.key, &pod.uid, now);
+        if let Some(node) = pod.nominated.as_ref().filter(|_| waits) {
+            self.cluster.nominations.set(pod.clone(), node);
+        }
     }
 
     fn pod(&mut self, change: Change<Pod>) {
         let (now, key) = (Instant::now(), change.key());
         let uid = |pod: &Arc<Pod>| pod.metadata.uid.clone().unwrap_or_default();
-        let replaced = change.old.as_ref().map(uid).filter(|old| change.new.as_ref().map(uid).as_ref() != Some(old));
-        if let Some(old) = replaced {
-            self.leave(&key, &old, now);
+        let Change { mut old, new } = change;
+        let replaced = old.as_ref().map(uid).filter(|old| new.as_ref().map(uid).as_ref() != Some(old));
+        if let Some(replaced) = replaced {
+            self.leave(&key, &replaced, now);
+            old = None;
         }
-        let Some(pod) = change.new else { return };
+        let Some(pod) = new else { return };
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let info = Arc::new(PodInfo::new(pod.clone()));
         if matches!(phase, Some("Succeeded" | "Failed")) {
@@ -271,8 +300,9 @@ impl Scheduler {
         }
         if let Some(node) = info.node_name.clone() {
             self.queue.remove(&key);
+            self.settles(&info.uid, &node, now);
             let moved = self.cluster.place_of(&info.uid) != Some(&*node)
-                || change.old.is_none_or(|old| old.metadata.labels != pod.metadata.labels);
+                || old.is_none_or(|old| old.metadata.labels != pod.metadata.labels);
             self.cluster.place(info, &node);
             if moved {
                 self.queue.wake(Wake::PodPlaced, now);
@@ -285,7 +315,23 @@ impl Scheduler {
         }
         // A Pod that is assumed on a node is known better here than at the server.
         if self.cluster.place_of(&info.uid).is_none() {
-            self.queue.set(info, now);
+            self.queue.set(info.clone(), now);
+            self.nominated(info, old.as_deref(), now);
+        }
+    }
+
+    /// Takes in where a waiting Pod is awaited. What was decided here and is not written yet is known better.
+    fn nominated(&mut self, pod: Arc<PodInfo>, old: Option<&Pod>, now: Instant) {
+        let before = old.map(pod::nominated);
+        if before == Some(pod.nominated.clone()) {
+            if let Some(node) = self.cluster.nominations.of(&pod.uid).map(str::to_owned) {
+                self.cluster.nominations.set(pod, &node);
+            }
+        } else if let Some(node) = pod.nominated.clone() {
+            self.cluster.nominations.set(pod, &node);
+        } else if self.cluster.nominations.of(&pod.uid).is_some() {
+            self.await_nowhere(&pod.uid, now);
+            self.queue.nudge(&pod.key, &pod.uid, now);
         }
     }
 
@@ -293,6 +339,7 @@ impl Scheduler {
     fn leave(&mut self, key: &ObjectKey, uid: &str, now: Instant) {
         self.queue.remove(key);
         self.claiming.remove(uid);
+        self.await_nowhere(uid, now);
         if self.cluster.remove(uid) {
             self.queue.wake(Wake::PodGone, now);
         }
@@ -314,10 +361,7 @@ impl Scheduler {
         self.turn = self.turn.wrapping_add(1);
         match decide(&self.cluster, &pod, self.turn) {
             Decision::Node(node) => self.bind(pod, node),
-            Decision::None { message, wake } => {
-                self.queue.unschedulable(&pod.key, &pod.uid, wake, Instant::now());
-                self.report(pod, message);
-            }
+            Decision::None { message, wake, resolvable } => self.unplaced(pod, message, wake, &resolvable),
         }
         true
     }
@@ -350,8 +394,10 @@ impl Scheduler {
     fn bind(&mut self, pod: Arc<PodInfo>, node: String) {
         let needs = Needs::new(&self.cluster, &pod).unwrap_or_default();
         let writes = self.cluster.nodes.get(&node).map(|to| filters::writes(&self.cluster, &needs, to));
+        let now = Instant::now();
+        self.settles(&pod.uid, &node, now);
         self.cluster.place(pod.clone(), &node);
-        self.queue.wake(Wake::PodPlaced, Instant::now());
+        self.queue.wake(Wake::PodPlaced, now);
         if needs.unbound.is_empty() {
             return self.bind_pod(pod, node);
         }
@@ -370,25 +416,7 @@ impl Scheduler {
         });
     }
 
-    fn report(&mut self, pod: Arc<PodInfo>, message: String) {
-        self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message.clone());
-        let Some(patch) = bind::condition(&pod.pod, &message, Timestamp::now()) else {
-            return;
-        };
-        let client = self.config.client.clone();
-        self.tasks.spawn(async move {
-            match bind::report(client, &pod, patch).await {
-                Err(error) if !bind::is_stale(&error) => {
-                    warn!(pod = %pod.key, %error, "cannot write why the Pod has no node");
-                }
-                _ => {}
-            }
-            Done::Reported
-        });
-    }
-
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let now = Instant::now();
         match done {
             Ok(Done::Claimed { pod, node, result: Ok(()) }) => {
                 // It may have gone meanwhile.
@@ -400,10 +428,7 @@ impl Scheduler {
             }
             Ok(Done::Claimed { pod, result: Err(error), .. }) => {
                 debug!(pod = %pod.key, %error, "cannot claim volumes");
-                if self.cluster.remove(&pod.uid) {
-                    self.queue.wake(Wake::PodGone, now);
-                }
-                self.queue.retry(&pod.key, &pod.uid, now);
+                self.retry(&pod);
             }
             Ok(Done::Bound { pod, node, result: Ok(()) }) => {
                 debug!(pod = %pod.key, node, "bound");
@@ -412,17 +437,14 @@ impl Scheduler {
             }
             Ok(Done::Bound { pod, result: Err(error), .. }) => {
                 warn!(pod = %pod.key, %error, "cannot bind");
-                if self.cluster.remove(&pod.uid) {
-                    self.queue.wake(Wake::PodGone, now);
-                }
                 if !bind::is_stale(&error) {
                     let message = format!("binding rejected: {error}");
                     self.config.recorder.on(&*pod.pod, EventType::Warning, "FailedScheduling", message);
                 }
-                self.queue.retry(&pod.key, &pod.uid, now);
+                self.retry(&pod);
             }
             Ok(Done::Asked { key, uid, needs }) => self.queue.learned(&key, &uid, needs),
-            Ok(Done::Reported) => {}
+            Ok(Done::Told { pod, spared }) => self.told(&pod, &spared),
             Err(error) => warn!(%error, "a task of the scheduler failed"),
         }
     }

@@ -1,11 +1,11 @@
 //! Required affinity and anti-affinity among Pods, of the Pod itself and of those that are there already.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use super::{Cycle, Rejection, Wake};
 use crate::{
     cluster::{Cluster, NodeInfo},
-    matching::PodTerm,
+    matching::{Labels, PodTerm},
     pod::PodInfo,
 };
 
@@ -14,81 +14,88 @@ const WAKE: &[Wake] = &[Wake::Node, Wake::PodGone, Wake::PodPlaced, Wake::Namesp
 /// A topology key and value.
 type Domain = (String, String);
 
+/// How many Pods (of a kind, for a term) live in which domains.
+type Domains = HashMap<Domain, i64>;
+
 /// The domains that matter to a Pod.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Affinity {
     /// Where Pods live whose anti-affinity speaks of this one.
-    repelling: HashSet<Domain>,
+    repelling: Domains,
     /// For each affinity term, where all terms are matched by one Pod.
-    attracting: HashSet<Domain>,
-    /// Whether the Pod is the first of a group that wants to be together.
-    first_of_its_kind: bool,
+    attracting: Domains,
     /// For the anti-affinity terms, where matching Pods live.
-    avoided: HashSet<Domain>,
+    avoided: Domains,
+    /// The labels of the Pod's namespace.
+    own: Labels,
+    /// Whether the Pod matches its own affinity: then the first of its kind may go anywhere.
+    matches_itself: bool,
 }
 
 impl Affinity {
     pub(crate) fn new(cluster: &Cluster, pod: &PodInfo) -> Self {
-        let mut affinity = Self {
-            repelling: HashSet::new(),
-            attracting: HashSet::new(),
-            first_of_its_kind: false,
-            avoided: HashSet::new(),
-        };
+        let own = cluster.namespace_labels(&pod.key.namespace);
+        let matches_itself = pod.affinity.iter().all(|term| term.matches(&pod.key.namespace, &own, &pod.labels));
+        let mut affinity = Self { own, matches_itself, ..Self::default() };
         if pod.affinity.is_empty() && pod.anti_affinity.is_empty() && cluster.repelling == 0 {
             return affinity;
         }
-        let own = cluster.namespace_labels(&pod.key.namespace);
         for node in cluster.known() {
             for other in node.pods.values() {
-                affinity.meet(cluster, pod, &own, node, other);
+                affinity.count(cluster, pod, node, other, 1);
             }
         }
-        let matches_itself = pod.affinity.iter().all(|term| term.matches(&pod.key.namespace, &own, &pod.labels));
-        affinity.first_of_its_kind = affinity.attracting.is_empty() && matches_itself;
         affinity
     }
 
-    fn meet(
-        &mut self,
-        cluster: &Cluster,
-        pod: &PodInfo,
-        own: &crate::matching::Labels,
-        node: &NodeInfo,
-        other: &PodInfo,
-    ) {
-        let domain = |term: &PodTerm| {
-            node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()))
-        };
+    /// Counts another Pod on a node `by` times.
+    pub(super) fn count(&mut self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo, other: &PodInfo, by: i64) {
+        let domain = |term: &PodTerm| domain(node, term);
+        let own = &self.own;
         let repelling = other.anti_affinity.iter().filter(|t| t.matches(&pod.key.namespace, own, &pod.labels));
-        self.repelling.extend(repelling.filter_map(domain));
+        count(&mut self.repelling, repelling.filter_map(domain), by);
         if pod.affinity.is_empty() && pod.anti_affinity.is_empty() {
             return;
         }
         let theirs = cluster.namespace_labels(&other.key.namespace);
         let matches = |term: &&PodTerm| term.matches(&other.key.namespace, &theirs, &other.labels);
         if !pod.affinity.is_empty() && pod.affinity.iter().all(|term| matches(&term)) {
-            self.attracting.extend(pod.affinity.iter().filter_map(domain));
+            count(&mut self.attracting, pod.affinity.iter().filter_map(domain), by);
         }
-        self.avoided.extend(pod.anti_affinity.iter().filter(matches).filter_map(domain));
+        count(&mut self.avoided, pod.anti_affinity.iter().filter(matches).filter_map(domain), by);
+    }
+}
+
+fn domain(node: &NodeInfo, term: &PodTerm) -> Option<Domain> {
+    node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()))
+}
+
+fn count(domains: &mut Domains, which: impl Iterator<Item = Domain>, by: i64) {
+    for domain in which {
+        let pods = domains.entry(domain.clone()).or_default();
+        *pods += by;
+        if *pods == 0 {
+            domains.remove(&domain);
+        }
     }
 }
 
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
-    let Affinity { repelling, attracting, first_of_its_kind, avoided } = &cycle.affinity;
-    let domain =
-        |term: &PodTerm| node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()));
-    let near = cycle.pod.affinity.iter().all(|term| match domain(term) {
-        Some(domain) => attracting.contains(&domain) || *first_of_its_kind,
+    let Affinity { repelling, attracting, avoided, matches_itself, .. } = &cycle.affinity;
+    let first_of_its_kind = attracting.is_empty() && *matches_itself;
+    let near = cycle.pod.affinity.iter().all(|term| match domain(node, term) {
+        Some(domain) => attracting.contains_key(&domain) || first_of_its_kind,
         None => false,
     });
     if !near {
-        return Err(Rejection::new("node(s) didn't match pod affinity rules", WAKE));
+        return Err(Rejection::of_node("node(s) didn't match pod affinity rules", WAKE));
     }
-    if cycle.pod.anti_affinity.iter().filter_map(domain).any(|domain| avoided.contains(&domain)) {
-        return Err(Rejection::new("node(s) didn't match pod anti-affinity rules", WAKE));
+    let own = cycle.pod.anti_affinity.iter();
+    if own.filter_map(|term| domain(node, term)).any(|domain| avoided.contains_key(&domain)) {
+        return Err(Rejection::of_pods("node(s) didn't match pod anti-affinity rules", WAKE));
     }
-    if repelling.iter().any(|(key, value)| node.labels.get(key) == Some(value)) {
-        return Err(Rejection::new("node(s) didn't satisfy existing pods anti-affinity rules", WAKE));
+    if repelling.keys().any(|(key, value)| node.labels.get(key) == Some(value)) {
+        return Err(Rejection::of_pods("node(s) didn't satisfy existing pods anti-affinity rules", WAKE));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     }
     let taken = node.pods.values().flat_map(|pod| &pod.ports).any(|port| wanted.iter().any(|w| w.conflicts(port)));
     if taken {
-        return Err(Rejection::new(
+        return Err(Rejection::of_pods(
             "node(s) didn't have free ports for the requested pod ports",
             &[Wake::PodGone, Wake::Node],
         ));

@@ -7,7 +7,7 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if matches(cycle.pod, node) {
         return Ok(());
     }
-    Err(Rejection::new("node(s) didn't match Pod's node affinity/selector", &[Wake::Node]))
+    Err(Rejection::of_node("node(s) didn't match Pod's node affinity/selector", &[Wake::Node]))
 }
 
 /// Whether the Pod's nodeSelector and required node affinity admit the node.

@@ -6,7 +6,7 @@ use crate::cluster::NodeInfo;
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
     match &cycle.pod.node_name {
         Some(name) if *name != node.name => {
-            Err(Rejection::new("node(s) didn't match the requested node name", &[Wake::Node]))
+            Err(Rejection::of_node("node(s) didn't match the requested node name", &[Wake::Node]))
         }
         _ => Ok(()),
     }

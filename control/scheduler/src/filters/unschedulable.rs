@@ -14,5 +14,5 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     if cycle.pod.tolerations.iter().any(|toleration| tolerates(toleration, &taint)) {
         return Ok(());
     }
-    Err(Rejection::new("node(s) were unschedulable", &[Wake::Node]))
+    Err(Rejection::of_node("node(s) were unschedulable", &[Wake::Node]))
 }

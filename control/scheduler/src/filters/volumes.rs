@@ -24,14 +24,16 @@ const ZONES: [&str; 4] = [
 ];
 
 /// What a Pod's claims need of a node.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Needs {
     /// The names of the volumes that its claims have.
     bound: Vec<String>,
     /// Claims that wait for the Pod's node.
     pub(crate) unbound: Vec<Arc<PersistentVolumeClaim>>,
-    /// A claim that another Pod holds alone.
-    taken: bool,
+    /// The names of the claims that it must have alone.
+    exclusive: Vec<String>,
+    /// How many other Pods use such a claim.
+    holders: i64,
 }
 
 /// What is to be written before a Pod may have its node.
@@ -73,7 +75,9 @@ impl Needs {
                     "persistentvolumeclaim {name:?} bound to non-existent persistentvolume {volume:?}"
                 ));
             }
-            needs.taken |= is_exclusive(claim) && is_used(cluster, pod, name);
+            if is_exclusive(claim) {
+                needs.exclusive.push(name.clone());
+            }
             if storage::is_bound(claim) {
                 needs.bound.push(storage::volume_name(claim).to_owned());
             } else if storage::waits_for_consumer(class(cluster, claim)) && storage::volume_name(claim).is_empty() {
@@ -82,7 +86,19 @@ impl Needs {
                 return Err("pod has unbound immediate PersistentVolumeClaims".to_owned());
             }
         }
+        if !needs.exclusive.is_empty() {
+            let placed = cluster.nodes.values().flat_map(|node| node.pods.values());
+            placed.for_each(|other| needs.count(pod, other, 1));
+        }
         Ok(needs)
+    }
+
+    /// Counts another Pod that has a node `by` times.
+    pub(super) fn count(&mut self, pod: &PodInfo, other: &PodInfo, by: i64) {
+        let shares = other.uid != pod.uid
+            && other.key.namespace == pod.key.namespace
+            && other.claims.iter().any(|used| self.exclusive.contains(&used.name));
+        self.holders += if shares { by } else { 0 };
     }
 }
 
@@ -95,19 +111,13 @@ fn is_exclusive(claim: &PersistentVolumeClaim) -> bool {
     modes.is_some_and(|modes| modes.iter().any(|mode| mode == "ReadWriteOncePod"))
 }
 
-/// Whether another Pod that has a node uses the claim.
-fn is_used(cluster: &Cluster, pod: &PodInfo, claim: &str) -> bool {
-    let placed = cluster.nodes.values().flat_map(|node| node.pods.values());
-    placed
-        .filter(|other| other.uid != pod.uid && other.key.namespace == pod.key.namespace)
-        .any(|other| other.claims.iter().any(|used| used.name == claim))
-}
-
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
     let Ok(needs) = &cycle.needs else { return Ok(()) };
-    let refuse = |why: &str| Err(Rejection::new(why, &[Wake::Volume, Wake::Node, Wake::PodGone]));
-    if needs.taken {
-        return refuse("node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode");
+    const WAKE: &[Wake] = &[Wake::Volume, Wake::Node, Wake::PodGone];
+    let refuse = |why: &str| Err(Rejection::of_node(why, WAKE));
+    if needs.holders > 0 {
+        let why = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+        return Err(Rejection::of_pods(why, WAKE));
     }
     for name in &needs.bound {
         let Some(volume) = cycle.cluster.storage.volumes.get(name) else {

@@ -8,9 +8,12 @@ fn the_message_is_upstreams() {
     for name in ["b", "c"] {
         add_node(&mut cluster, name, json!({}), json!({"taints": [{"key": "k", "effect": "NoSchedule"}]}));
     }
-    let Decision::None { message, wake } = decide(&cluster, &requesting("p", 5000, 1), 7) else { panic!("placed") };
+    let Decision::None { message, wake, resolvable } = decide(&cluster, &requesting("p", 5000, 1), 7) else {
+        panic!("placed")
+    };
     assert_eq!(message, "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) had untolerated taint(s).");
     assert_eq!(wake, [Wake::Node, Wake::PodGone].into());
+    assert!(resolvable.is_empty(), "the empty node would not have it either");
     let Decision::None { message, .. } = decide(&Cluster::default(), &pod("p"), 0) else { panic!("placed") };
     assert_eq!(message, "no nodes available to schedule pods");
 }

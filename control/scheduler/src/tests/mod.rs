@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod decisions;
+mod preemption;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::{
 
 /// Why `node` does not take `pod`; none if it does.
 fn reasons(cluster: &Cluster, pod: &PodInfo, node: &str) -> Vec<String> {
-    let result = filters::check(&Cycle::new(cluster, pod), &cluster.nodes[node]);
+    let result = filters::fits(&Cycle::new(cluster, pod), &cluster.nodes[node]);
     result.err().map(|rejection| rejection.reasons).unwrap_or_default()
 }
 
