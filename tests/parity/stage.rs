@@ -1,49 +1,19 @@
-//! Where one scenario plays with one kind: a namespace with a Pod `echo` and a Service in front of it.
+//! Where one scenario plays in one arrangement: a namespace with a Pod `echo` and a Service in front of it.
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use wherry_test::{Answer, Child, Cluster, PATIENCE, Registry, get};
 
+use crate::arrangement::Arrangement;
 use crate::journal::{Journal, Seen, Told};
+use crate::told;
 use crate::trace::{self, text};
-
-/// The two builds of echo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Wasm,
-    Container,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Wasm, Self::Container];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Wasm => "wasm",
-            Self::Container => "container",
-        }
-    }
-
-    /// Loaded on the node.
-    pub(crate) fn image(self) -> &'static str {
-        match self {
-            Self::Wasm => "samples.wherry.dev/echo:wasm",
-            Self::Container => "samples.wherry.dev/echo:container",
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Wasm => Self::Container,
-            Self::Container => Self::Wasm,
-        }
-    }
-}
 
 /// What all scenarios share.
 #[derive(Clone, Copy)]
@@ -56,7 +26,9 @@ pub(crate) struct Place<'a> {
 /// See the module's documentation.
 pub(crate) struct Stage<'a> {
     place: Place<'a>,
-    pub(crate) kind: Kind,
+    arrangement: Arrangement,
+    /// The Pod has a companion that its manifest does not speak of.
+    accompanied: Cell<bool>,
     namespace: String,
     address: String,
     /// How much of the journal the trace covers: up to what was waited for last.
@@ -72,32 +44,60 @@ spec:
   type: NodePort
   publishNotReadyAddresses: true
   selector: {app: echo}
-  ports: [{port: 80, targetPort: 8080}]
+  ports: [{port: 80, targetPort: 8080, nodePort: NODE_PORT}]
 ";
+
+/// Nobody else takes these.
+static NODE_PORTS: AtomicU16 = AtomicU16::new(31_000);
 
 impl<'a> Stage<'a> {
     /// Makes the namespace, its Service and what the scenario brings.
-    pub(crate) fn set(place: Place<'a>, scenario: &str, kind: Kind, manifest: &str) -> anyhow::Result<Self> {
-        let namespace = format!("{scenario}-{}", kind.name());
-        let mut stage = Self { place, kind, namespace, address: String::new(), end: Cell::new(0) };
-        let namespace =
-            format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {}}}\n---{SERVICE}", stage.namespace);
-        stage.apply(&namespace)?;
-        let service = place.cluster.kubectl().json(&format!("get service echo -n {}", stage.namespace))?;
-        let port = service["spec"]["ports"][0]["nodePort"].as_u64().context("no node port")?;
-        stage.address = format!("127.0.0.1:{port}");
-        stage.apply(manifest)?;
+    pub(crate) fn set(
+        place: Place<'a>,
+        scenario: &str,
+        arrangement: Arrangement,
+        manifest: &str,
+    ) -> anyhow::Result<Self> {
+        let namespace = format!("{scenario}-{}", arrangement.name());
+        let port = NODE_PORTS.fetch_add(1, Ordering::Relaxed);
+        let address = format!("127.0.0.1:{port}");
+        let stage = Self { place, arrangement, accompanied: Cell::default(), namespace, address, end: Cell::new(0) };
+        stage.place.cluster.kubectl().ok(&format!("create namespace {}", stage.namespace))?;
+        stage.apply(&format!("{}---\n{manifest}", SERVICE.replace("NODE_PORT", &port.to_string())))?;
         Ok(stage)
     }
 
-    /// Applies a manifest in which IMAGE, OTHER and REGISTRY stand for this kind's image, the other kind's and the registry's.
+    /// Applies a manifest in which roles stand for images ([`Arrangement`]), REMOTE and REGISTRY for the registry's.
     pub(crate) fn apply(&self, manifest: &str) -> anyhow::Result<()> {
-        let manifest = manifest
-            .replace("REMOTE", &self.place.registry.reference(&format!("echo:{}", self.kind.name())))
-            .replace("REGISTRY/", &self.place.registry.reference(""))
-            .replace("IMAGE", self.kind.image())
-            .replace("OTHER", self.kind.other().image());
+        if self.arrangement.accompanies(manifest) {
+            self.accompanied.set(true);
+        }
+        let manifest = self
+            .arrangement
+            .fill(manifest)
+            .replace("REMOTE", &self.remote())
+            .replace("REGISTRY/", &self.place.registry.reference(""));
         self.place.cluster.kubectl().ok_with(&format!("apply -n {} -f -", self.namespace), &manifest).map(drop)
+    }
+
+    fn remote(&self) -> String {
+        self.place.registry.reference(&format!("echo:{}", self.arrangement.kinds().0.name()))
+    }
+
+    /// The image of a role.
+    pub(crate) fn image(&self, role: &str) -> String {
+        self.arrangement.fill(role)
+    }
+
+    /// The cluster's data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.place.cluster.data_dir()
+    }
+
+    /// Where the Pod's files lie on the node.
+    pub(crate) fn pod_dir(&self) -> anyhow::Result<PathBuf> {
+        let uid = self.kubectl("get pod echo -o jsonpath={.metadata.uid}")?;
+        Ok(self.data_dir().join("nodes/wherry-0/pods").join(format!("{}_echo_{uid}", self.namespace)))
     }
 
     /// Puts an image on the node.
@@ -197,11 +197,11 @@ impl<'a> Stage<'a> {
         }
         let mut names = vec![
             (self.namespace.clone(), "NAMESPACE"),
-            (self.place.registry.reference(&format!("echo:{}", self.kind.name())), "REMOTE"),
+            (self.remote(), "REMOTE"),
             (self.place.registry.reference(""), "REGISTRY/"),
-            (self.kind.image().to_owned(), "IMAGE"),
-            (self.kind.other().image().to_owned(), "OTHER"),
         ];
+        // A subject's first: where both are of one kind, both are called as it.
+        names.extend(self.arrangement.roles().into_iter().rev().map(|(role, image)| (image.to_owned(), role)));
         let mut traces = Vec::new();
         for uid in &uids {
             let history: Vec<Seen> = here
@@ -237,7 +237,9 @@ impl<'a> Stage<'a> {
 
     /// Waits until the expected Events have been told, and compares everything.
     pub(crate) fn compare(&self, expected: &str) -> anyhow::Result<()> {
-        let expected = expected.trim();
+        let accompanied = self.accompanied.get();
+        let prepared = told::is_prepared(expected, accompanied);
+        let expected = told::written_out(expected, self.arrangement, accompanied);
         let is_event = |line: &&str| line.starts_with("Normal ") || line.starts_with("Warning ");
         let mut wanted: Vec<String> = expected.lines().filter(is_event).map(str::to_owned).collect();
         wanted.sort_by_key(|line| trace::subject(line));
@@ -246,7 +248,8 @@ impl<'a> Stage<'a> {
             let (pods, events) = self.traces(told, self.end.get());
             let matched =
                 events.len() == wanted.len() && wanted.iter().zip(&events).all(|(wanted, event)| fits(wanted, event));
-            let lines: Vec<&str> = pods.lines().collect();
+            let settled = |line: &str| if prepared { told::settled(line) } else { line.to_owned() };
+            let lines: Vec<String> = pods.lines().map(settled).collect();
             let states =
                 lines.len() == states.len() && states.iter().zip(&lines).all(|(wanted, line)| fits(wanted, line));
             (matched && states).then_some(())
@@ -288,11 +291,15 @@ pub(crate) fn phase(phase: &'static str) -> impl Fn(&Value) -> bool {
 
 /// Whether a Pod's Ready condition is so.
 pub(crate) fn ready(status: &'static str) -> impl Fn(&Value) -> bool {
+    condition("Ready", status)
+}
+
+/// Whether a condition is so.
+pub(crate) fn condition(type_: &'static str, status: &'static str) -> impl Fn(&Value) -> bool {
     move |pod| {
         let conditions = pod["status"]["conditions"].as_array();
-        conditions.is_some_and(|all| {
-            all.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == status)
-        })
+        conditions
+            .is_some_and(|all| all.iter().any(|condition| condition["type"] == type_ && condition["status"] == status))
     }
 }
 
@@ -300,6 +307,14 @@ pub(crate) fn ready(status: &'static str) -> impl Fn(&Value) -> bool {
 pub(crate) fn running(restarts: u64) -> impl Fn(&Value) -> bool {
     move |pod| {
         let status = &pod["status"]["containerStatuses"][0];
+        status["state"]["running"].is_object() && status["restartCount"] == restarts
+    }
+}
+
+/// Whether the (first) init container runs, having been restarted so often.
+pub(crate) fn preparing(restarts: u64) -> impl Fn(&Value) -> bool {
+    move |pod| {
+        let status = &pod["status"]["initContainerStatuses"][0];
         status["state"]["running"].is_object() && status["restartCount"] == restarts
     }
 }

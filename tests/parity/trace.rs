@@ -16,7 +16,7 @@ pub(crate) fn pod(history: &[Seen], names: &Names) -> String {
     for type_ in ["PodScheduled", "PodReadyToStartContainers", "Initialized", "ContainersReady", "Ready"] {
         lines.push(line(type_, history.iter().filter_map(|seen| condition(&seen.pod, type_))));
     }
-    for list in ["initContainerStatuses", "containerStatuses"] {
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
         for container in containers(history, list) {
             let told = runs(history, list, &container);
             lines.push(line(&container, told.iter().map(|moment| moment.state.clone())));
@@ -48,7 +48,7 @@ pub(crate) fn events<'a>(all: impl Iterator<Item = &'a Value>, names: &Names) ->
             &format!("{} {}{field}: {}", text(&event["type"]), text(&event["reason"]), text(&event["message"])),
             names,
         );
-        let early = line.contains(":8080")
+        let early = [":8080", ":8081"].iter().any(|port| line.contains(port))
             && ["connection refused", "connection reset"].iter().any(|problem| line.contains(problem));
         if !early && event["source"]["component"] != "default-scheduler" && !lines.contains(&line) {
             lines.push(line);

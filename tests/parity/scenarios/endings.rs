@@ -23,20 +23,10 @@ pub(crate) fn all() -> Vec<Scenario> {
                 Ok(())
             },
             expected: "
-phase: Pending > Running > Succeeded
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True > True/PodCompleted
-ContainersReady: False/ContainersNotReady > True > False/PodCompleted
-Ready: False/ContainersNotReady > True > False/PodCompleted
-echo: ContainerCreating > Running > Completed 0
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
+<pod succeeded> > True > False/PodCompleted
+<echo ends> Completed 0
 deleted
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Normal Killing spec.containers{echo}: Stopping container echo",
         },
         Scenario {
@@ -54,20 +44,10 @@ Normal Killing spec.containers{echo}: Stopping container echo",
                 Ok(())
             },
             expected: "
-phase: Pending > Running > Failed
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/PodFailed
-Ready: False/ContainersNotReady > True > False/PodFailed
-echo: ContainerCreating > Running > Error 137
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
+<pod failed> > True > False/PodFailed
+<echo ends> Error 137
 deleted
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Normal Killing spec.containers{echo}: Stopping container echo",
         },
         Scenario {
@@ -86,19 +66,12 @@ Normal Killing spec.containers{echo}: Stopping container echo",
                 stage.until("runs after the back-off", running(2))
             },
             expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/ContainersNotReady > True > False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True > False/ContainersNotReady > True > False/ContainersNotReady > True
+<pod running> > True > False/ContainersNotReady > True > False/ContainersNotReady > True
 echo: ContainerCreating > Running > Error 1 > Running > Error 1 > CrashLoopBackOff (back-off 10s restarting failed container=echo pod=echo_NAMESPACE(UID)) > Running
 echo restarts: 0 > 1 > 2
 echo started: false > true > false > true > false > true
 echo ready: false > true > false > true > false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Warning BackOff spec.containers{echo}: Back-off restarting failed container echo in pod echo_NAMESPACE(UID)",
         },
         Scenario {
@@ -112,19 +85,12 @@ Warning BackOff spec.containers{echo}: Back-off restarting failed container echo
                 stage.until("has succeeded", phase("Succeeded"))
             },
             expected: "
-phase: Pending > Running > Succeeded
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True > True/PodCompleted
-ContainersReady: False/ContainersNotReady > True > False/ContainersNotReady > True > False/PodCompleted
-Ready: False/ContainersNotReady > True > False/ContainersNotReady > True > False/PodCompleted
+<pod succeeded> > True > False/ContainersNotReady > True > False/PodCompleted
 echo: ContainerCreating > Running > Error 1 > Running > Completed 0
 echo restarts: 0 > 1
 echo started: false > true > false > true > false
 echo ready: false > true > false > true > false
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
+<echo begins>",
         },
         Scenario {
             name: "failure",
@@ -135,19 +101,9 @@ Normal Started spec.containers{echo}: Container started",
                 stage.until("has failed", phase("Failed"))
             },
             expected: "
-phase: Pending > Running > Failed
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/PodFailed
-Ready: False/ContainersNotReady > True > False/PodFailed
-echo: ContainerCreating > Running > Error 1 (GET /\\nGET /crash\\ncrashing)
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
+<pod failed> > True > False/PodFailed
+<echo ends> Error 1 (GET /\\nGET /crash\\ncrashing)
+<echo begins>",
         },
         Scenario {
             name: "oom",
@@ -159,40 +115,20 @@ Normal Started spec.containers{echo}: Container started",
                 stage.until("has failed", phase("Failed"))
             },
             expected: "
-phase: Pending > Running > Failed
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/PodFailed
-Ready: False/ContainersNotReady > True > False/PodFailed
-echo: ContainerCreating > Running > OOMKilled 137 (out of memory: *the container's limit is 50331648 bytes)
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
+<pod failed> > True > False/PodFailed
+<echo ends> OOMKilled 137 (out of memory: *the container's limit is 50331648 bytes)
+<echo begins>",
         },
         Scenario {
             name: "deadline",
-            manifest: || pod("activeDeadlineSeconds: 4", ""),
+            manifest: || pod("activeDeadlineSeconds: 10", ""),
             play: |stage| stage.until("has failed", phase("Failed")),
             expected: "
-phase: Pending > Running > Failed
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/PodFailed
-Ready: False/ContainersNotReady > True > False/PodFailed
-echo: ContainerCreating > Running > Completed 0
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
+<pod failed> > True > False/PodFailed
+<echo ends> Completed 0
 reason: DeadlineExceeded
 message: Pod was active on the node longer than the specified deadline
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Normal DeadlineExceeded: Pod was active on the node longer than the specified deadline
 Normal Killing spec.containers{echo}: Stopping container echo",
         },
@@ -201,32 +137,14 @@ Normal Killing spec.containers{echo}: Stopping container echo",
             manifest: || DEPLOYMENT.to_owned(),
             play: rollout,
             expected: "
-phase: Pending > Running > Succeeded
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True > True/PodCompleted
-ContainersReady: False/ContainersNotReady > True > False/PodCompleted
-Ready: False/ContainersNotReady > True > False/PodCompleted
-echo: ContainerCreating > Running > Completed 0
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
+<pod succeeded> > True > False/PodCompleted
+<echo ends> Completed 0
 deleted
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
-echo: ContainerCreating > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
+<pod running> > True
+<echo runs>
 Normal ScalingReplicaSet: Scaled up replica set echo-HASH from 0 to 1
 Normal SuccessfulCreate: Created pod: POD
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Normal ScalingReplicaSet: Scaled down replica set echo-HASH from 1 to 0
 Normal SuccessfulDelete: Deleted pod: POD
 Normal Killing spec.containers{echo}: Stopping container echo",
@@ -243,6 +161,7 @@ spec:
   template:
     metadata: {labels: {app: echo}}
     spec:
+      COMPANION
       containers:
         - name: echo
           image: IMAGE

@@ -1,9 +1,13 @@
 //! The table: what is applied, what happens then, and what a kubelet tells of it.
 //!
-//! In expectations `*` stands for anything; IMAGE for the kind's image.
+//! A manifest names roles ([`crate::arrangement`]); an expectation is made of pieces ([`crate::told`]), in it `*` stands for anything.
 
+mod changes;
 mod endings;
+mod files;
+mod hooks;
 mod images;
+mod names;
 mod pods;
 mod probes;
 mod security;
@@ -22,8 +26,26 @@ pub(crate) struct Scenario {
 
 /// All rows.
 pub(crate) fn all() -> Vec<Scenario> {
-    [endings::all(), probes::all(), images::all(), pods::all(), security::all(), volumes::all()].concat()
+    [
+        endings::all(),
+        probes::all(),
+        hooks::all(),
+        images::all(),
+        pods::all(),
+        changes::all(),
+        names::all(),
+        files::all(),
+        security::all(),
+        volumes::all(),
+    ]
+    .concat()
 }
+
+/// What is told of a Pod that became ready, and is.
+const READY: &str = "
+<pod running> > True
+<echo runs>
+<echo begins>";
 
 /// The Pod `echo` with one container `echo`; both may have further fields (one a line).
 fn pod(fields: &str, container: &str) -> String {
@@ -34,6 +56,7 @@ fn pod(fields: &str, container: &str) -> String {
 kind: Pod
 metadata: {{name: echo, labels: {{app: echo}}}}
 spec:{}
+  COMPANION
   containers:
     - name: echo
       image: IMAGE

@@ -2,60 +2,40 @@
 
 use anyhow::ensure;
 
-use super::{Scenario, pod};
-use crate::stage::{Stage, phase, ready};
+use super::{READY, Scenario, pod};
+use crate::stage::{Stage, phase, preparing, ready};
 
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
-        Scenario {
-            name: "two-containers",
-            manifest: || two("IMAGE"),
-            play: together,
-            expected: TWO,
-        },
-        Scenario {
-            name: "mixed",
-            manifest: || two("OTHER"),
-            play: together,
-            expected: MIXED,
-        },
+        Scenario { name: "two-containers", manifest: two, play: together, expected: TWO },
         Scenario {
             name: "init",
-            manifest: || pod("initContainers: [{name: first, image: IMAGE, ports: [{containerPort: 8080}]}]", ""),
+            manifest: || pod("initContainers: [{name: first, image: OTHER, ports: [{containerPort: 8080}]}]", ""),
             play: |stage| {
-                let runs = |pod: &serde_json::Value| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object();
-                stage.until("the init container runs", runs)?;
+                stage.until("the init container runs", preparing(0))?;
                 stage.last("/exit")?;
                 stage.until("ready", ready("True"))
             },
             expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: False/ContainersNotInitialized > True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
+<pod running> > True
 first: PodInitializing > Running > Completed 0
 first restarts: 0
 first started: false > true > false
 first ready: false > true
-echo: PodInitializing > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
-Normal Pulled spec.initContainers{first}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.initContainers{first}: Container created
-Normal Started spec.initContainers{first}: Container started
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
+<echo runs>
+<first prepares>
+<echo begins>",
         },
         Scenario {
             name: "failed-init",
-            manifest: || pod("restartPolicy: Never\ninitContainers: [{name: first, image: IMAGE, ports: [{containerPort: 8080}]}]", ""),
+            manifest: || {
+                pod(
+                    "restartPolicy: Never\ninitContainers: [{name: first, image: OTHER, ports: [{containerPort: 8080}]}]",
+                    "",
+                )
+            },
             play: |stage| {
-                let runs = |pod: &serde_json::Value| pod["status"]["initContainerStatuses"][0]["state"]["running"].is_object();
-                stage.until("the init container runs", runs)?;
+                stage.until("the init container runs", preparing(0))?;
                 stage.last("/crash")?;
                 stage.until("has failed", phase("Failed"))
             },
@@ -74,32 +54,18 @@ echo: PodInitializing
 echo restarts: 0
 echo started: false
 echo ready: false
-Normal Pulled spec.initContainers{first}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.initContainers{first}: Container created
-Normal Started spec.initContainers{first}: Container started",
+<first prepares>",
         },
-        Scenario {
-            name: "logs",
-            manifest: || pod("", ""),
-            play: logs,
-            expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
-echo: ContainerCreating > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
-        },
+        Scenario { name: "logs", manifest: || pod("", ""), play: logs, expected: READY },
         Scenario {
             name: "cpu",
-            manifest: || two("IMAGE").replacen("image: IMAGE", "image: IMAGE\n      resources: {limits: {cpu: 50m}, requests: {cpu: 1m}}", 1),
+            manifest: || {
+                two().replacen(
+                    "image: IMAGE",
+                    "image: IMAGE\n      resources: {limits: {cpu: 50m}, requests: {cpu: 1m}}",
+                    1,
+                )
+            },
             play: throttled,
             expected: TWO,
         },
@@ -107,11 +73,11 @@ Normal Started spec.containers{echo}: Container started",
 }
 
 /// The Pod echo with a second container, `second`, on port 8081, and a volume that both mount.
-fn two(second: &str) -> String {
+fn two() -> String {
     let mount = "volumeMounts: [{name: data, mountPath: /data}]";
     format!(
         "{}    - name: second
-      image: {second}
+      image: OTHER
       env: [{{name: PORT, value: '8081'}}]
       ports: [{{containerPort: 8081}}]
       {mount}
@@ -180,45 +146,8 @@ fn logs(stage: &Stage<'_>) -> anyhow::Result<()> {
 }
 
 const TWO: &str = "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
-echo: ContainerCreating > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
-second: ContainerCreating > Running
-second restarts: 0
-second started: false > true
-second ready: false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
-Normal Pulled spec.containers{second}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{second}: Container created
-Normal Started spec.containers{second}: Container started";
-
-const MIXED: &str = "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
-echo: ContainerCreating > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
-second: ContainerCreating > Running
-second restarts: 0
-second started: false > true
-second ready: false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
-Normal Pulled spec.containers{second}: Container image \"OTHER\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{second}: Container created
-Normal Started spec.containers{second}: Container started";
+<pod running> > True
+<echo runs>
+<second runs>
+<echo begins>
+<second begins>";

@@ -1,7 +1,7 @@
-//! Startup, liveness and readiness probes. A probe asks for a file in a volume, so that the scenario decides when it passes.
+//! Startup, liveness and readiness probes (those by commands are in [`super::hooks`]). A probe asks for a file in a volume, so that the scenario decides when it passes.
 
-use super::{Scenario, pod};
-use crate::stage::{ready, running};
+use super::{READY, Scenario, pod};
+use crate::stage::{Stage, ready, running};
 
 /// Fields of a Pod with a volume.
 const VOLUME: &str = "volumes: [{name: data, emptyDir: {}}]";
@@ -29,19 +29,12 @@ pub(crate) fn all() -> Vec<Scenario> {
                 stage.until("ready again", ready("True"))
             },
             expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True > False/ContainersNotReady > True
+<pod running> > True > False/ContainersNotReady > True
 echo: ContainerCreating > Running
 echo restarts: 0
 echo started: false > true
 echo ready: false > true > false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Warning Unhealthy spec.containers{echo}: Readiness probe failed: HTTP probe failed with statuscode: 404",
         },
         Scenario {
@@ -66,19 +59,12 @@ Warning Unhealthy spec.containers{echo}: Readiness probe failed: HTTP probe fail
                 stage.until("started again", ready("True"))
             },
             expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True > False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True > False/ContainersNotReady > True
+<pod running> > True > False/ContainersNotReady > True
 echo: ContainerCreating > Running > Completed 0 > Running
 echo restarts: 0 > 1
 echo started: false > true > false > true
 echo ready: false > true > false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<echo begins>
 Warning Unhealthy spec.containers{echo}: Startup probe failed: HTTP probe failed with statuscode: 404
 Warning Unhealthy spec.containers{echo}: Liveness probe failed: HTTP probe failed with statuscode: 404
 Normal Killing spec.containers{echo}: Container echo failed liveness probe, will be restarted",
@@ -92,40 +78,18 @@ Normal Killing spec.containers{echo}: Container echo failed liveness probe, will
             },
             play: |stage| stage.until("ended", crate::stage::phase("Succeeded")),
             expected: "
-phase: Pending > Running > Succeeded
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True > True/PodCompleted
-ContainersReady: False/ContainersNotReady > False/PodCompleted
-Ready: False/ContainersNotReady > False/PodCompleted
-echo: ContainerCreating > Running > Completed 0
-echo restarts: 0
-echo started: false
-echo ready: false
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<pod succeeded> > False/PodCompleted
+<echo waits> Running > Completed 0
+<echo begins>
 Warning Unhealthy spec.containers{echo}: Startup probe failed: HTTP probe failed with statuscode: 404
 Normal Killing spec.containers{echo}: Stopping container echo",
         },
+        Scenario { name: "https", manifest: String::new, play: of_the_api, expected: READY },
         Scenario {
             name: "tcp-readiness",
             manifest: || pod("", "readinessProbe: {tcpSocket: {port: http}, periodSeconds: 1, timeoutSeconds: 20}"),
             play: |stage| stage.until("ready", ready("True")),
-            expected: "
-phase: Pending > Running
-PodScheduled: True
-PodReadyToStartContainers: False > True
-Initialized: True
-ContainersReady: False/ContainersNotReady > True
-Ready: False/ContainersNotReady > True
-echo: ContainerCreating > Running
-echo restarts: 0
-echo started: false > true
-echo ready: false > true
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started",
+            expected: READY,
         },
         Scenario {
             name: "tcp-liveness",
@@ -137,21 +101,24 @@ Normal Started spec.containers{echo}: Container started",
             },
             play: |stage| stage.until("ended", crate::stage::phase("Succeeded")),
             expected: "
-phase: Pending > Running > Succeeded
-PodScheduled: True
-PodReadyToStartContainers: False > True > False
-Initialized: True > True/PodCompleted
-ContainersReady: False/ContainersNotReady > True > False/PodCompleted
-Ready: False/ContainersNotReady > True > False/PodCompleted
-echo: ContainerCreating > Running > Completed 0
-echo restarts: 0
-echo started: false > true > false
-echo ready: false > true > false
-Normal Pulled spec.containers{echo}: Container image \"IMAGE\" already present on machine and can be accessed by the pod
-Normal Created spec.containers{echo}: Container created
-Normal Started spec.containers{echo}: Container started
+<pod succeeded> > True > False/PodCompleted
+<echo ends> Completed 0
+<echo begins>
 Warning Unhealthy spec.containers{echo}: Liveness probe failed: dial tcp IP:9: connect: connection refused
 Normal Killing spec.containers{echo}: Stopping container echo",
         },
     ]
+}
+
+/// Whom the API server answers: a request over TLS with a header. The server's certificate is not looked at.
+fn of_the_api(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let of_api = |path: &str| stage.kubectl(&format!("get endpoints kubernetes -n default -o jsonpath={path}"));
+    let host = of_api("{.subsets[0].addresses[0].ip}")?;
+    let port = of_api("{.subsets[0].ports[0].port}")?;
+    let token = stage.kubectl("create token default")?;
+    let header = format!("httpHeaders: [{{name: Authorization, value: 'Bearer {}'}}]", token.trim());
+    let asked = format!("httpGet: {{scheme: HTTPS, host: {host}, port: {port}, path: /api, {header}}}");
+    let probe = format!("readinessProbe: {{{asked}, periodSeconds: 1, timeoutSeconds: 20}}");
+    stage.apply(&pod("", &probe))?;
+    stage.until("ready", ready("True"))
 }
