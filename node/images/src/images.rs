@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use wherry_runtime::{Image, ImageKind};
 
+use crate::collect::Held;
 use crate::registries::Registries;
 use crate::registry::Client;
 use crate::share::Sharing;
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) blobs: pull::BlobLocks,
     pulls: Sharing<PullKey, Pulled>,
     kinds: Mutex<BTreeMap<Reference, (Instant, ImageKind)>>,
+    pub(crate) held: Mutex<Held>,
 }
 
 /// Fetches at one time.
@@ -120,16 +122,16 @@ impl Images {
             blobs: pull::BlobLocks::default(),
             pulls: Sharing::new(),
             kinds: Mutex::new(BTreeMap::new()),
+            held: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The image, if it is on this node. Reads a small file and looks at the blobs' sizes: never the network.
+    /// The image, if it is on this node. Reads a small file and looks at the blobs' sizes: never the network. As long as it is
+    /// held it is in use.
     pub fn get(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
         let reference: Reference = reference.parse()?;
-        let store = &self.inner.store;
-        let record = store.record(&reference.to_string()).filter(|record| record.is_complete(store));
-        Ok(record.map(|record| Arc::new(record.image(store))))
+        Ok(self.inner.find(&reference))
     }
 
     /// Asks the registry what `reference` is now and fetches what is missing. Concurrent calls for one image with the same
@@ -207,7 +209,7 @@ impl Images {
         Ok(images)
     }
 
-    /// Forgets a name. Whether there was one. The blobs stay for the images that share them.
+    /// Forgets a name. Whether there was one. Blobs that no other name needs go when images are [collected](Self::collect).
     pub fn remove(&self, reference: &str) -> Result<bool, ImageError> {
         let reference: Reference = reference.parse()?;
         self.inner.store.forget(&reference.to_string())

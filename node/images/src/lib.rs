@@ -14,11 +14,13 @@
 //! - No more is written than was announced, and nothing is announced that is over [`Limits`].
 //! - Several processes may use one directory (the CLI's `image load` writes while `wherry up` runs): names
 //!   appear by atomic rename, and no lock outlives a process.
+//! - What is in use is never collected; an image is in use as long as somebody holds what [`Images`] gave out.
 //! - Concurrent pulls of one image share the work; when every caller has gone, the work stops.
 
 mod archive;
 mod artifact;
 mod auth;
+mod collect;
 mod compat;
 mod error;
 mod images;

@@ -27,9 +27,9 @@ pub(crate) async fn load(
         });
     }
     let top = read(inner, file, reference).await?;
-    let record = pull::assemble(inner, reference, top, &Loaded::new(inner), progress).await?;
-    progress.step(Step::Done { reference: &record.reference, id: &record.id });
-    Ok(Arc::new(record.image(&inner.store)))
+    let image = pull::assemble(inner, reference, top, &Loaded::new(inner), progress).await?;
+    progress.step(Step::Done { reference: &image.reference, id: &image.id });
+    Ok(image)
 }
 
 /// Reads a file of any known form into the store; returns its manifest or index.
@@ -90,6 +90,10 @@ impl Loaded {
 
 #[async_trait]
 impl Source for Loaded {
+    fn is_file(&self) -> bool {
+        true
+    }
+
     async fn manifest(&self, descriptor: &Descriptor) -> Result<RawManifest, ImageError> {
         let bytes = self.store.read(&descriptor.digest, self.limits.manifest).map_err(|_| Self::missing(descriptor))?;
         Ok(RawManifest { digest: descriptor.digest.clone(), media_type: Some(descriptor.media_type.clone()), bytes })

@@ -20,6 +20,8 @@ use crate::{Auth, ImageError, Progress, Reference, Step, compat, media};
 
 /// Blobs of one image that are fetched at one time.
 const PARALLEL: usize = 3;
+/// How often an image is fetched of which blobs are collected meanwhile.
+const TRIES: usize = 3;
 
 /// A manifest as its source gave it, verified against its digest where one was asked for.
 #[derive(Clone, Debug)]
@@ -37,6 +39,11 @@ pub(crate) trait Source: Send + Sync {
 
     /// Brings a blob into the store, verified.
     async fn fetch(&self, blob: &Descriptor, progress: &dyn Progress) -> Result<(), ImageError>;
+
+    /// Whether it is a file, which need not be there again.
+    fn is_file(&self) -> bool {
+        false
+    }
 }
 
 /// One lock a blob that is being fetched.
@@ -66,19 +73,19 @@ pub(crate) async fn pull(
     let name = reference.to_string();
     progress.step(Step::Resolving { reference: &name });
     if reference.digest().is_some()
-        && let Some(record) = complete(inner, &name)
+        && let Some(image) = inner.find(reference)
     {
-        return Ok(done(inner, &record, &*progress));
+        return Ok(done(image, &*progress));
     }
     let session = inner.client.session(inner, reference, auth);
     let top = session.top().await?;
-    let record = assemble(inner, reference, top, &session, &*progress).await?;
-    Ok(done(inner, &record, &*progress))
+    let image = assemble(inner, reference, top, &session, &*progress).await?;
+    Ok(done(image, &*progress))
 }
 
-fn done(inner: &Inner, record: &Record, progress: &dyn Progress) -> Arc<Image> {
-    progress.step(Step::Done { reference: &record.reference, id: &record.id });
-    Arc::new(record.image(&inner.store))
+fn done(image: Arc<Image>, progress: &dyn Progress) -> Arc<Image> {
+    progress.step(Step::Done { reference: &image.reference, id: &image.id });
+    image
 }
 
 fn complete(inner: &Inner, name: &str) -> Option<Record> {
@@ -92,16 +99,49 @@ pub(crate) async fn assemble(
     top: RawManifest,
     source: &dyn Source,
     progress: &dyn Progress,
-) -> Result<Record, ImageError> {
+) -> Result<Arc<Image>, ImageError> {
     let name = reference.to_string();
     let by_digest = reference.with_digest(&top.digest).to_string();
-    if let Some(known) = complete(inner, &by_digest) {
-        let record = known.renamed(name);
-        inner.store.save(&record)?;
-        return Ok(record);
+    if let Some(known) = complete(inner, &by_digest)
+        && let Some(image) = commit(inner, known.renamed(name.clone()).loaded(source.is_file())).await?
+    {
+        return Ok(image);
     }
+    for _ in 0..TRIES {
+        if let Some(image) = fetch(inner, reference, &top, source, progress).await? {
+            return Ok(image);
+        }
+    }
+    Err(ImageError::malformed(name, "its blobs are removed while it is fetched; the disk may be too small for it"))
+}
+
+/// Keeps a record, under its name and its digest, and hands its image out, unless a blob of it has been collected meanwhile.
+async fn commit(inner: &Arc<Inner>, record: Record) -> Result<Option<Arc<Image>>, ImageError> {
+    let inner = Arc::clone(inner);
+    blocking(move || {
+        let _alone = inner.store.commit()?;
+        if !record.is_complete(&inner.store) {
+            return Ok(None);
+        }
+        inner.store.save(&record.renamed(record.id.clone()))?;
+        inner.store.save(&record)?;
+        Ok(Some(inner.hand_out(&record)))
+    })
+    .await
+}
+
+/// Fetches what is missing of an image. None where some of what was there has gone meanwhile.
+async fn fetch(
+    inner: &Arc<Inner>,
+    reference: &Reference,
+    top: &RawManifest,
+    source: &dyn Source,
+    progress: &dyn Progress,
+) -> Result<Option<Arc<Image>>, ImageError> {
+    let name = reference.to_string();
+    let by_digest = reference.with_digest(&top.digest).to_string();
     let Found { manifest, raw, config, plan } =
-        find(reference, &top, source, &inner.limits, &inner.store, progress).await?;
+        find(reference, top, source, &inner.limits, &inner.store, progress).await?;
     check_sizes(reference, &manifest, &plan, &inner.limits)?;
     if let (Config::Wasm(imports), Some(missing)) = (&config, inner.missing) {
         let missing = missing(imports);
@@ -141,10 +181,7 @@ pub(crate) async fn assemble(
         layers,
         exec,
     );
-    inner.store.save(&record)?;
-    let record = record.renamed(name);
-    inner.store.save(&record)?;
-    Ok(record)
+    commit(inner, record.renamed(name).loaded(source.is_file())).await
 }
 
 /// The kind of an image at its registry, from its manifest and config alone.

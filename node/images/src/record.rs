@@ -29,6 +29,9 @@ pub(crate) struct Record {
     user: Option<String>,
     /// Seconds since the epoch.
     pulled_at: u64,
+    /// It came from a file: no registry need have it.
+    #[serde(default)]
+    pub(crate) is_loaded: bool,
 }
 
 #[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -83,12 +86,18 @@ impl Record {
             working_dir: filled(exec.working_dir).map(PathBuf::from),
             user: filled(exec.user),
             pulled_at: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            is_loaded: false,
         }
     }
 
     /// The same image under another name.
     pub(crate) fn renamed(&self, reference: String) -> Self {
         Self { reference, ..self.clone() }
+    }
+
+    /// The same, from a file or not.
+    pub(crate) fn loaded(self, loaded: bool) -> Self {
+        Self { is_loaded: loaded, ..self }
     }
 
     pub(crate) fn kind(&self) -> ImageKind {
@@ -98,7 +107,8 @@ impl Record {
         }
     }
 
-    fn blobs(&self) -> impl Iterator<Item = &Blob> {
+    /// All that it is made of.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = &Blob> {
         [&self.manifest, &self.config].into_iter().chain(&self.layers)
     }
 

@@ -122,6 +122,45 @@ impl Store {
         }
     }
 
+    /// Held while a record is written together with a look at its blobs, and while blobs are removed: so that no blob goes that a
+    /// record begins to name, in whichever process.
+    pub(crate) fn commit(&self) -> Result<File, ImageError> {
+        let path = self.root.join("commit.lock");
+        let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+        locked.map_err(|e| ImageError::io("lock", &path, e))
+    }
+
+    /// When an image was used last under this name, as far as that was noted.
+    pub(crate) fn used_at(&self, reference: &str) -> Option<SystemTime> {
+        fs::metadata(self.record_path(reference)).ok()?.modified().ok()
+    }
+
+    /// Notes that it is used now. Best effort: it decides about an order only.
+    pub(crate) fn touch(&self, reference: &str) {
+        if let Ok(file) = File::open(self.record_path(reference)) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+    }
+
+    /// Removes the blobs of which `goes` says so, by digest and age; how many bytes that frees.
+    pub(crate) fn remove_blobs(&self, goes: impl Fn(&str, Duration) -> bool) -> Result<u64, ImageError> {
+        let (dir, now) = (self.blobs(), SystemTime::now());
+        let mut freed = 0;
+        for entry in fs::read_dir(&dir).map_err(|e| ImageError::io("list", &dir, e))?.flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let age = meta.modified().ok().and_then(|at| now.duration_since(at).ok()).unwrap_or_default();
+            if !goes(&format!("sha256:{}", entry.file_name().display()), age) {
+                continue;
+            }
+            match fs::remove_file(entry.path()) {
+                Ok(()) => freed += meta.len(),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(ImageError::io("remove", entry.path(), e)),
+            }
+        }
+        Ok(freed)
+    }
+
     fn record_path(&self, reference: &str) -> PathBuf {
         self.refs().join(format!("{}.json", hex::encode(Sha256::digest(reference))))
     }

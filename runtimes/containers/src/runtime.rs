@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, Exit, Image, Limits, Output, Runtime,
+    ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, Exit, Image, Kept, Limits, Output, Runtime,
     RuntimeError, RuntimeInfo, Signal, Stats, Streams, User,
 };
 
@@ -450,5 +450,9 @@ impl Runtime for ContainerRuntime {
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         self.entry(id)?;
         self.inner.rootfs_use(id).await
+    }
+
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        self.inner.unpacker.retain(kept).await
     }
 }

@@ -12,7 +12,8 @@ use containerd_client::services::v1::snapshots::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest, StatSnapshotRequest,
 };
 use containerd_client::services::v1::{
-    AddResourceRequest, ApplyRequest, CreateRequest, DeleteRequest, Resource, WriteAction, WriteContentRequest,
+    AddResourceRequest, ApplyRequest, CreateRequest, DeleteRequest, ListRequest, Resource, WriteAction,
+    WriteContentRequest,
 };
 use containerd_client::types;
 use futures::StreamExt;
@@ -22,7 +23,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
-use wherry_runtime::{Descriptor, Image, ImageKind, RuntimeError};
+use wherry_runtime::{Descriptor, Image, ImageKind, Kept, RuntimeError};
 
 use crate::client::{Client, failed, is_lost, unless_exists, unless_missing};
 
@@ -31,6 +32,8 @@ const QUEUE: usize = 4;
 const CHUNK: usize = 1 << 20;
 /// More than any unpacking takes; what an interrupted one left is collected after it.
 const LEASE_HOURS: i64 = 6;
+/// The lease of an image is named by this and its manifest's digest.
+const KEEP: &str = "wherry-image-";
 
 /// What a runtime needs of an image's config blob.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -123,7 +126,7 @@ impl Unpacker {
         };
         let lock = self.lock(&image.manifest.digest);
         let _alone = lock.lock().await;
-        let keep = format!("wherry-image-{}", image.manifest.digest);
+        let keep = format!("{KEEP}{}", image.manifest.digest);
         if self.exists(&top).await? {
             return self.keep(&keep, &top).await.map(|()| top);
         }
@@ -139,6 +142,27 @@ impl Unpacker {
             tracing::debug!(%error, "a lease stays until it expires");
         }
         result.map(|()| top)
+    }
+
+    /// Lets the snapshots go of images that are not kept; containers that run keep what they stand on.
+    pub(crate) async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        let request = self.client.call(ListRequest { filters: Vec::new() });
+        let leases = self.client.leases().list(request).await.map_err(failed("list leases"))?.into_inner().leases;
+        let of_images = leases.into_iter().filter_map(|lease| Some(lease.id.strip_prefix(KEEP)?.to_owned()));
+        let gone: Vec<String> = of_images.filter(|digest| !kept(digest)).collect();
+        for (n, digest) in gone.iter().enumerate() {
+            let lock = self.lock(digest);
+            let _alone = lock.lock().await;
+            // It may have come again.
+            if kept(digest) {
+                continue;
+            }
+            // The last one waits until what they all held is collected.
+            let request = DeleteRequest { id: format!("{KEEP}{digest}"), sync: n + 1 == gone.len() };
+            unless_missing(self.client.leases().delete(self.client.call(request)).await)
+                .map_err(failed("end an image's lease"))?;
+        }
+        Ok(())
     }
 
     fn lock(&self, digest: &str) -> Arc<tokio::sync::Mutex<()>> {

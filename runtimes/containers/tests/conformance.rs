@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use wherry_runtime::conformance::{Deed, Fixture, Program, Workload};
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, Descriptor, DiskUse, Exit, Image, Limits, Output, Runtime,
+    ContainerId, ContainerSpec, ContainerStatus, Descriptor, DiskUse, Exit, Image, Kept, Limits, Output, Runtime,
     RuntimeError, RuntimeInfo, Signal, Stats, Stream, Streams,
 };
 
@@ -185,6 +185,10 @@ impl Runtime for Patient {
 
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         self.inner.disk(id).await
+    }
+
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        self.inner.retain(kept).await
     }
 }
 

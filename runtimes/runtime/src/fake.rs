@@ -4,7 +4,7 @@
 //! next call of a kind fail, [`FakeRuntime::print`] writes to its output. It keeps the rules of
 //! [`Runtime`](crate::Runtime): states, idempotence, waiting for the exit.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::watch;
 
 use crate::{
-    Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, ExecOutput, Exit, Image, Limits,
-    Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats, Stream, Streams,
+    Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, DiskUse, ExecOutput, Exit, Image, Kept,
+    Limits, Output, Runtime, RuntimeError, RuntimeInfo, Signal, Stats, Stream, Streams,
 };
 
 /// Which call of a fake fails next.
@@ -49,6 +49,8 @@ pub struct FakeRuntime {
     ignores_term: Mutex<bool>,
     exec: Mutex<Option<ExecOutput>>,
     stats: Mutex<HashMap<ContainerId, Stats>>,
+    disks: Mutex<HashMap<ContainerId, DiskUse>>,
+    prepared: Mutex<BTreeSet<String>>,
     execs: Mutex<Vec<(Vec<String>, bool)>>,
     /// Counts changes, so that tests can wait for one.
     changed: watch::Sender<u64>,
@@ -65,6 +67,8 @@ impl FakeRuntime {
             ignores_term: Mutex::default(),
             exec: Mutex::default(),
             stats: Mutex::default(),
+            disks: Mutex::default(),
+            prepared: Mutex::default(),
             execs: Mutex::default(),
             changed: watch::Sender::new(0),
         })
@@ -88,6 +92,17 @@ impl FakeRuntime {
     /// What a container has used, from now on.
     pub fn use_up(&self, id: &ContainerId, stats: Stats) {
         self.stats.lock().insert(id.clone(), stats);
+    }
+
+    /// What a container has written into its root filesystem, from now on.
+    pub fn fill(&self, id: &ContainerId, disk: DiskUse) {
+        self.disks.lock().insert(id.clone(), disk);
+    }
+
+    /// The manifests of the images that are prepared.
+    #[must_use]
+    pub fn prepared(&self) -> BTreeSet<String> {
+        self.prepared.lock().clone()
     }
 
     /// The commands that were run, and whether with a terminal.
@@ -217,8 +232,12 @@ impl Runtime for FakeRuntime {
         RuntimeInfo { name: self.name.clone(), version: "0.0.0".to_owned() }
     }
 
-    async fn prepare(&self, _image: &Arc<Image>) -> Result<(), RuntimeError> {
-        self.take_failure(Call::Prepare).map_or(Ok(()), |message| Err(RuntimeError::InvalidImage(message)))
+    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
+        if let Some(message) = self.take_failure(Call::Prepare) {
+            return Err(RuntimeError::InvalidImage(message));
+        }
+        self.prepared.lock().insert(image.manifest.digest.clone());
+        Ok(())
     }
 
     async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError> {
@@ -382,10 +401,15 @@ impl Runtime for FakeRuntime {
 
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         if self.containers.lock().contains_key(id) {
-            Ok(DiskUse::default())
+            Ok(self.disks.lock().get(id).copied().unwrap_or_default())
         } else {
             Err(RuntimeError::NotFound(id.clone()))
         }
+    }
+
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        self.prepared.lock().retain(|digest| kept(digest));
+        Ok(())
     }
 }
 

@@ -22,7 +22,9 @@ pub use attach::{Attachers, Attachment};
 pub use image::{Descriptor, Image, ImageKind};
 pub use network::{PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind};
 pub use output::{Output, Stream};
-pub use runtime::{ContainerState, ContainerStatus, ExecOutput, Exit, Runtime, RuntimeError, RuntimeInfo, Signal};
+pub use runtime::{
+    ContainerState, ContainerStatus, ExecOutput, Exit, Kept, Runtime, RuntimeError, RuntimeInfo, Signal,
+};
 pub use scoped::Scoped;
 pub use spec::{ContainerId, ContainerSpec, Handle, Limits, Mount, PodRef, Propagation, Seccomp, Security, User};
 pub use stats::{Carried, DiskUse, MemoryUse, Stats, Throttling, Traffic};

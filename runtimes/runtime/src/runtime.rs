@@ -81,7 +81,14 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What a container has written into its own root filesystem; zero where the kind has none. May walk a tree of files.
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError>;
+
+    /// Frees what [`prepare`](Self::prepare) made of images that are gone. `kept` says of the digest of a manifest or layer whether
+    /// an image on the node has it; nobody may prepare or start one of which it says no. What runs goes on.
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError>;
 }
+
+/// Whether a blob, by its digest, is part of an image on the node.
+pub type Kept<'a> = dyn Fn(&str) -> bool + Send + Sync + 'a;
 
 /// Which runtime this is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Limits, Output, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Kept, Limits, Output, Runtime, RuntimeError,
     RuntimeInfo, Signal, Stats, Streams, User,
 };
 
@@ -103,5 +103,9 @@ impl Runtime for Scoped {
 
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         self.inner.disk(id).await
+    }
+
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        self.inner.retain(kept).await
     }
 }

@@ -5,6 +5,7 @@
 //! leaves the directory. A file without its right MAC does not exist for us and is written anew. Both are written to
 //! temporary names and renamed, the MAC first: a crash leaves at worst a MAC without its file.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Write};
@@ -72,6 +73,15 @@ impl Cache {
                 remove(&file.path);
             }
         }
+    }
+
+    /// Of what there is compiled code, for this or another engine.
+    pub(crate) fn digests(&self) -> BTreeSet<String> {
+        let digest = |file: Kept| {
+            let name = file.path.file_name()?.to_str()?.to_owned();
+            Some(format!("sha256:{}", name.split_once('-')?.0))
+        };
+        self.files().into_iter().filter_map(digest).collect()
     }
 
     /// Removes what was used least lately until the rest fits; `kept` stays. What is mapped stays usable: only its name goes.
@@ -228,6 +238,7 @@ mod tests {
         assert_eq!((cache.find(&digest('a')).is_some(), cache.find(&digest('b')).is_some()), (true, false));
         cache.keep(&digest('d'), &[0; 100]).unwrap();
         assert!(cache.find(&digest('d')).is_some(), "what was asked for last is kept, however large");
+        assert_eq!(cache.digests(), BTreeSet::from([digest('d')]));
         cache.forget(&digest('d'));
         cache.forget("sha256:");
         let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

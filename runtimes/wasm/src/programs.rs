@@ -1,6 +1,6 @@
 //! Programs by digest: compiled once, shared by all containers, whoever asks first pays.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +88,11 @@ impl Programs {
 
     pub(crate) fn offered(&self) -> Offered {
         Offered::new(&self.shared.linkers.preview_1)
+    }
+
+    /// The layers of which there is compiled code on disk.
+    pub(crate) fn compiled(&self) -> BTreeSet<String> {
+        self.shared.cache.digests()
     }
 
     /// Forgets a layer. What runs of it goes on.

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Limits, MemoryUse, Output, Runtime,
+    ContainerId, ContainerSpec, ContainerStatus, DiskUse, Exit, Image, Kept, Limits, MemoryUse, Output, Runtime,
     RuntimeError, RuntimeInfo, Signal, Stats, Streams,
 };
 
@@ -79,11 +79,6 @@ impl WasmRuntime {
     #[must_use]
     pub fn offered(&self) -> Offered {
         self.programs.offered()
-    }
-
-    /// Forgets what was compiled of an image's layer, on disk and in memory. Running containers keep theirs.
-    pub fn forget(&self, digest: &str) {
-        self.programs.forget(digest);
     }
 
     /// Ends every container at once and waits until all their output is handed over.
@@ -261,6 +256,15 @@ impl Runtime for WasmRuntime {
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         // A guest writes to its mounts alone, and they are volumes.
         self.find(id).map(|_| DiskUse::default())
+    }
+
+    async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
+        for digest in self.programs.compiled() {
+            if !kept(&digest) {
+                self.programs.forget(&digest);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -144,7 +144,9 @@ async fn an_image_that_is_forgotten_is_compiled_again() {
     };
     node.runtime.prepare(&image).await.unwrap();
     assert_eq!(compiled(), 1);
-    node.runtime.forget(&image.layers[0].digest);
+    node.runtime.retain(&|digest: &str| digest == image.layers[0].digest).await.unwrap();
+    assert_eq!(compiled(), 1);
+    node.runtime.retain(&|_: &str| false).await.unwrap();
     assert_eq!(compiled(), 0);
     node.runtime.prepare(&image).await.unwrap();
     assert_eq!(compiled(), 1);
