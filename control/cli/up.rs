@@ -55,6 +55,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "DIR")]
     pod_manifest_path: Option<PathBuf>,
     #[command(flatten)]
+    shortage: parts::ShortageArgs,
+    #[command(flatten)]
     audit: AuditArgs,
 }
 
@@ -148,6 +150,7 @@ impl Up {
         // First what a user may have got wrong, before anything is made.
         let images = Images::open(dir.images(), parts::images(dir))?;
         let images = Arc::new(images);
+        let shortage = self.shortage.options()?;
         let audit = self.audit.open()?;
         let manifests = self.manifests()?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.api_port))
@@ -192,6 +195,7 @@ impl Up {
                 images: &images,
                 wasm: &runtime,
                 containers: containers.as_mut(),
+                shortage: &shortage,
             };
             nodes.push(Node::start(index, dir.path(), parts, stop_nodes.clone()).await?);
         }

@@ -5,9 +5,11 @@ mod authority;
 mod connector;
 mod control_plane;
 mod node;
+mod shortage;
 
 pub(crate) use control_plane::{ControlPlane, addresses};
 pub(crate) use node::{Containers, Node, NodeParts};
+pub(crate) use shortage::ShortageArgs;
 
 use crate::data_dir::DataDir;
 

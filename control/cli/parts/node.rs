@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wherry_agent::{Agent, Capacity, ClusterNetwork};
+use wherry_agent::{Agent, Capacity, ClusterNetwork, ShortageOptions};
 use wherry_containers::{ContainerOptions, ContainerRuntime, Containerd, ContainerdOptions};
 use wherry_images::Images;
 use wherry_network::Cluster;
@@ -86,6 +86,8 @@ pub(crate) struct NodeParts<'a> {
     pub(crate) images: &'a Arc<Images>,
     pub(crate) wasm: &'a Arc<dyn Runtime>,
     pub(crate) containers: Option<&'a mut Containers>,
+    /// What is done when one runs short.
+    pub(crate) shortage: &'a ShortageOptions,
 }
 
 /// A running agent.
@@ -104,7 +106,7 @@ impl Node {
         parts: NodeParts<'_>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let NodeParts { nodes, manifests, control, cluster, images, wasm, containers } = parts;
+        let NodeParts { nodes, manifests, control, cluster, images, wasm, containers, shortage } = parts;
         let name = format!("wherry-{index}");
         let dir = root.join("nodes").join(&name);
         let containers = match containers {
@@ -124,6 +126,8 @@ impl Node {
             labels: Default::default(),
             manifests: manifests.map(Path::to_owned),
             capacity: Some(Capacity::detect(root).share(nodes)),
+            supply: None,
+            shortage: shortage.clone(),
             clock: Default::default(),
         })?;
         control.agents.add(&name, agent.connector());

@@ -1,10 +1,11 @@
 //! The real network and images behind the agent's [`ports`](crate::ports).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
@@ -141,6 +142,18 @@ impl ImageSource for Images {
             .collect();
         images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.names.cmp(&b.names)));
         images
+    }
+
+    fn note_uses(&self) {
+        Self::note_uses(self);
+    }
+
+    fn collect(&self, bytes: u64, min_age: Duration) -> Result<u64, String> {
+        Self::collect(self, bytes, min_age).map_err(|error| error.to_string())
+    }
+
+    fn blobs(&self) -> Result<HashSet<String>, String> {
+        self.named().map_err(|error| error.to_string())
     }
 }
 

@@ -21,11 +21,12 @@ use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
 use crate::manifests::Manifests;
-use crate::measure::{Machine, Meter};
+use crate::measure::{Machine, MachineSupply, Meter};
 use crate::node::heartbeat::Heartbeat;
 use crate::node::register::{Facts, NotReady, architecture};
 use crate::node::{Capacity, feed, local_path};
-use crate::ports::{ImageSource, NetworkStart, NodeNet};
+use crate::ports::{ImageSource, NetworkStart, NodeNet, Supply};
+use crate::shortage::{Pressure, ShortageOptions};
 use crate::streams::Sessions;
 
 /// What an agent is made of.
@@ -54,6 +55,10 @@ pub struct Config {
     pub manifests: Option<PathBuf>,
     /// What the node offers; what the machine has where none.
     pub capacity: Option<Capacity>,
+    /// What is left of it; what the machine tells where none.
+    pub supply: Option<Arc<dyn Supply>>,
+    /// What is done where that is too little.
+    pub shortage: ShortageOptions,
     /// The time; [`Clock::default`] outside tests.
     pub clock: Clock,
 }
@@ -85,6 +90,7 @@ pub struct Agent {
     meter: Arc<Meter>,
     sessions: Arc<Sessions>,
     not_ready: watch::Sender<NotReady>,
+    pressure: watch::Sender<Pressure>,
 }
 
 impl Agent {
@@ -123,6 +129,7 @@ impl Agent {
             meter,
             sessions: Arc::default(),
             not_ready,
+            pressure: watch::Sender::default(),
         })
     }
 
@@ -157,7 +164,7 @@ impl Agent {
             client: self.config.client.clone(),
             facts: self.facts(),
             images: self.config.images.clone(),
-            data_dir: self.config.data_dir.clone(),
+            pressure: self.pressure.subscribe(),
             not_ready: self.not_ready.subscribe(),
             nodes: self.config.informers.get(),
         };
@@ -184,14 +191,10 @@ impl Agent {
             };
             parts.spawn(volumes.run(cancel.clone()));
         }
-        shared.recorder.event(&self.node_reference(), EventType::Normal, "Starting", "Starting kubelet.");
+        shared.node_event(EventType::Normal, "Starting", "Starting kubelet.");
         self.not_ready.send_replace(None);
-        shared.recorder.event(
-            &self.node_reference(),
-            EventType::Normal,
-            "NodeReady",
-            format!("Node {} status is now: NodeReady", self.config.node_name),
-        );
+        let ready = format!("Node {} status is now: NodeReady", self.config.node_name);
+        shared.node_event(EventType::Normal, "NodeReady", ready);
         Driver::new(Arc::new(shared), self.manifests.take()).run(&informers, cancel.clone()).await;
         cancel.cancel();
         while parts.join_next().await.is_some() {}
@@ -257,6 +260,10 @@ impl Agent {
             seccomp_profiles: config.data_dir.join("seccomp"),
             clock: config.clock.clone(),
             capacity: self.capacity.clone(),
+            supply: config.supply.clone().unwrap_or_else(|| Arc::new(MachineSupply::new(&config.data_dir))),
+            meter: self.meter.clone(),
+            shortage: config.shortage.clone(),
+            pressure: self.pressure.clone(),
             view: self.view.clone(),
             limits: Limits::default(),
         }
@@ -266,16 +273,6 @@ impl Agent {
     fn local_path(&self) -> PathBuf {
         let dir = self.config.data_dir.join("volumes");
         std::path::absolute(&dir).unwrap_or(dir)
-    }
-
-    fn node_reference(&self) -> k8s_openapi::api::core::v1::ObjectReference {
-        k8s_openapi::api::core::v1::ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Node".to_owned()),
-            name: Some(self.config.node_name.clone()),
-            uid: Some(self.config.node_name.clone()),
-            ..k8s_openapi::api::core::v1::ObjectReference::default()
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 //!                         └─► status, events, DELETE       logs ◄── Output ◄── Runtime
 //!  streams: ports and commands of Pods ◄─► clients, over SPDY and WebSockets
 //!  node: Node object, Lease, Services → network            http: logs, metrics ◄── measure
+//!  shortage: who has outgrown what it may have (pure) ◄── measure
 //! ```
 //!
 //! # Guarantees
@@ -15,9 +16,6 @@
 //! - A field of a manifest that this node cannot honour is refused with its path and why, never ignored.
 //! - Nothing polls: informers, outcomes and one heap of timers drive everything. Every task is owned and ends with
 //!   [`Agent::run`].
-//!
-//! # Deliberately absent
-//! Eviction: later issues.
 
 mod adapters;
 mod agent;
@@ -33,6 +31,7 @@ mod measure;
 mod node;
 pub mod ports;
 mod probe;
+mod shortage;
 mod streams;
 mod timers;
 
@@ -42,3 +41,4 @@ pub use clock::Clock;
 pub use config::files::DnsConfig;
 pub use connector::Connector;
 pub use node::Capacity;
+pub use shortage::{ImageGc, ShortageOptions, ThresholdError, Thresholds};

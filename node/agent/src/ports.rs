@@ -1,11 +1,12 @@
 //! The agent's seams to the node: images and network, as much of them as it uses. The real ones are adapted in
 //! [`adapters`](crate::adapters); tests put simple ones in their place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
@@ -14,7 +15,8 @@ use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef, Traffic};
 
 use crate::config::files::DnsConfig;
 
-/// Images on this node and in registries.
+/// Images on this node and in registries. An image is in use, and stays, as long as what [`get`](Self::get) or [`pull`](Self::pull)
+/// gave out is held.
 #[async_trait]
 pub trait ImageSource: Send + Sync + 'static {
     /// The image, where it is on this node. Never the network.
@@ -31,6 +33,16 @@ pub trait ImageSource: Send + Sync + 'static {
 
     /// What `status.images` of the Node shows, largest first.
     fn list(&self) -> Vec<NodeImage>;
+
+    /// Notes that what is in use is used now: what was used least lately is collected first.
+    fn note_uses(&self);
+
+    /// Removes images that are not in use and came at least `min_age` ago, until `bytes` are free. How many bytes that were.
+    /// Blocking.
+    fn collect(&self, bytes: u64, min_age: Duration) -> Result<u64, String>;
+
+    /// The digests of the manifests, configs and layers of the images that are here. Blocking.
+    fn blobs(&self) -> Result<HashSet<String>, String>;
 }
 
 /// Why an image could not be had.
@@ -50,6 +62,34 @@ pub struct NodeImage {
     pub names: Vec<String>,
     /// Bytes.
     pub size: u64,
+}
+
+/// What a node has of what it may run short of.
+pub trait Supply: Send + Sync + 'static {
+    /// What is left of it now.
+    fn left(&self) -> Left;
+}
+
+/// What is left; none where that cannot be known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Bytes of memory.
+    pub memory: Option<Amount>,
+    /// Bytes of the filesystem of Pods, logs and images.
+    pub disk: Option<Amount>,
+    /// Files that can be made there.
+    pub inodes: Option<Amount>,
+    /// Processes.
+    pub pids: Option<Amount>,
+}
+
+/// Something limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// What is left.
+    pub available: u64,
+    /// What there is.
+    pub capacity: u64,
 }
 
 /// The node's network, started.

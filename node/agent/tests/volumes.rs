@@ -4,7 +4,6 @@
 mod world;
 
 use std::path::Path;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::Api;
@@ -101,23 +100,6 @@ async fn a_claim_is_mounted_once_it_is_bound_and_its_directory_goes_with_the_vol
     };
     soon("the end of the directory", await_condition(world.volumes(), "kept", freed)).await.unwrap();
     assert!(!dir.exists());
-}
-
-#[tokio::test]
-async fn a_pod_that_outgrows_its_volume_is_evicted() {
-    let world = World::new(42).await;
-    let volume = json!({"name": "v", "emptyDir": {"sizeLimit": "1Mi"}});
-    for image in IMAGES {
-        let name = &image[..3];
-        world.create(name, pod(image, &volume, &json!({"name": "v", "mountPath": "/data"}))).await;
-        let mount = world.mount(image, name).await;
-        std::fs::write(mount.source.join("much"), vec![1; 2 << 20]).unwrap();
-        world.clock.advance(Duration::from_secs(11));
-        let status = world.status(name, "eviction", |status| status["phase"] == "Failed").await;
-        let told = (status["reason"].as_str(), status["message"].as_str());
-        assert_eq!(told, (Some("Evicted"), Some("Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ")));
-        world.event(name, "Evicted", "Usage of EmptyDir volume").await;
-    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ mod untyped;
 mod visit;
 
 use context::Context;
-pub(crate) use scalar::duration_nanos;
+pub use scalar::duration_nanos;
 
 /// The largest body that is read: 3 MiB, as upstream.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;

@@ -66,7 +66,7 @@ pub(super) fn duration(text: &str) -> Result<String, String> {
 }
 
 /// The nanoseconds of a duration in Go's form.
-pub(crate) fn duration_nanos(text: &str) -> Option<i64> {
+pub fn duration_nanos(text: &str) -> Option<i64> {
     let (negative, mut rest) = match text.as_bytes().first()? {
         b'-' => (true, &text[1..]),
         b'+' => (false, &text[1..]),

@@ -126,6 +126,9 @@ impl Driver {
         }
         let handle = RunHandle { id: started.id.clone(), runtime: started.runtime.clone(), attempt, stop: None };
         record.runs.insert(slot, handle);
+        if let Some(image) = started.image {
+            record.images.insert(slot, image);
+        }
         if let Some(container) = record.state.container_mut(slot) {
             container.attempts = attempt + 1;
             container.run = Run::Running(Live {
@@ -275,9 +278,7 @@ impl Driver {
     /// Drops what is left of a Pod.
     fn forget(&mut self, uid: &Uid) {
         let Some(record) = self.take(uid) else { return };
-        for timer in
-            [Timer::Pod(uid.clone()), Timer::Write(uid.clone()), Timer::Tokens(uid.clone()), Timer::Usage(uid.clone())]
-        {
+        for timer in [Timer::Pod(uid.clone()), Timer::Write(uid.clone()), Timer::Tokens(uid.clone())] {
             self.timers.set(&timer, None);
         }
         let key = (record.reference.namespace.clone(), record.reference.name.clone());

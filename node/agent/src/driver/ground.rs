@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use wherry_reconcile::EventType;
-use wherry_runtime::{ImageKind, PodNetwork, PodRef};
+use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef};
 
 use super::image_volumes;
 use super::shared::Shared;
@@ -22,6 +22,8 @@ pub(super) struct Made {
     pub(super) network: Arc<dyn PodNetwork>,
     pub(super) volumes: Arc<Volumes>,
     pub(super) tokens: Arc<Tokens>,
+    /// Those of its image volumes.
+    pub(super) images: Vec<Arc<Image>>,
 }
 
 /// Why it could not be made.
@@ -86,17 +88,18 @@ pub(super) async fn set_up(
     };
     let (shared_, pod_, tokens_, dir) = (shared.clone(), pod.clone(), tokens.clone(), dir.to_owned());
     let ips = network.ips().to_vec();
-    let Some(images) = image_volumes::unpack(shared, pod).await else { return Err(GroundError::Failed) };
+    let Some(unpacked) = image_volumes::unpack(shared, pod).await else { return Err(GroundError::Failed) };
+    let (images, places) = (unpacked.images, unpacked.places);
     let made = tokio::task::spawn_blocking(move || {
         let facts = shared_.facts(&ips);
         std::fs::create_dir_all(&dir)
             .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
         files::write(&dir.join("etc"), &pod_, &name, &facts.pod_ips, &dns)
             .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
-        volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &images)
+        volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &places)
     });
     match made.await {
-        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes), tokens }),
+        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes), tokens, images }),
         Ok(Err(error @ ConfigError::Unsupported { .. })) => Err(refuse(shared, pod, &error)),
         Ok(Err(error)) => {
             shared.event(pod, EventType::Warning, "FailedMount", error.to_string());

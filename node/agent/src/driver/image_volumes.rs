@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ImageVolumeSource, Pod};
@@ -15,15 +15,25 @@ use super::shared::Shared;
 use super::start::{default_policy, go_millis};
 use crate::ports::PullError;
 
-/// Where each image volume's files lie, by its name; none where one cannot be had, which has been told.
-pub(super) async fn unpack(shared: &Arc<Shared>, pod: &Pod) -> Option<HashMap<String, PathBuf>> {
-    let mut places = HashMap::new();
+/// A Pod's image volumes.
+#[derive(Default)]
+pub(super) struct Unpacked {
+    /// Where the files of each lie, by its name.
+    pub(super) places: HashMap<String, PathBuf>,
+    /// The images, which are in use as long as they are held.
+    pub(super) images: Vec<Arc<Image>>,
+}
+
+/// Unpacks them; none where one cannot be had, which has been told.
+pub(super) async fn unpack(shared: &Arc<Shared>, pod: &Pod) -> Option<Unpacked> {
+    let mut unpacked = Unpacked::default();
     for volume in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
         let Some(source) = &volume.image else { continue };
         let image = image(shared, pod, source).await?;
         let digest = image.manifest.digest.replace(':', "-");
         let (images, root) = (shared.images.clone(), shared.image_volumes.clone());
         let dir = root.join(digest);
+        unpacked.images.push(image.clone());
         let done = tokio::task::spawn_blocking({
             let dir = dir.clone();
             move || {
@@ -38,12 +48,30 @@ pub(super) async fn unpack(shared: &Arc<Shared>, pod: &Pod) -> Option<HashMap<St
             shared.event(pod, EventType::Warning, "FailedMount", text);
             return None;
         }
-        places.insert(volume.name.clone(), dir);
+        unpacked.places.insert(volume.name.clone(), dir);
     }
-    Some(places)
+    Some(unpacked)
 }
 
-fn private(root: &std::path::Path) -> io::Result<()> {
+/// Removes the files of the images that are not kept. Blocking.
+pub(super) fn retain(root: &Path, kept: impl Fn(&str) -> bool) -> io::Result<()> {
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        // Others are on their way.
+        let digest =
+            entry.file_name().to_str().and_then(|name| Some(format!("sha256:{}", name.strip_prefix("sha256-")?)));
+        if digest.is_some_and(|digest| !kept(&digest)) {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn private(root: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root)
 }

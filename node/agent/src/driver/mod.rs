@@ -13,9 +13,11 @@
 //! - Every task belongs to the driver's `JoinSet` and ends with it.
 
 mod act;
+mod collect;
 mod ground;
 mod hook;
 mod image_volumes;
+mod look;
 mod outcome;
 mod record;
 mod recover;
@@ -26,7 +28,6 @@ mod statics;
 mod status;
 mod stop;
 pub(crate) mod tokens;
-mod usage;
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -44,6 +45,7 @@ use wherry_reconcile::{Change, Informers, Subscription};
 use crate::lifecycle::{self, NodeFacts, Run, Slot, add};
 use crate::manifests::{Key, Manifests};
 use crate::probe::ProbeKind;
+use crate::shortage::LocalLimits;
 use outcome::Outcome;
 use record::{Record, Refresh, Uid};
 use shared::{Seen, SeenContainer, Shared};
@@ -59,7 +61,7 @@ enum Timer {
     Write(Uid),
     Probe(Uid, Slot, u32, ProbeKind),
     Tokens(Uid),
-    Usage(Uid),
+    Look,
     Mirror(Key),
 }
 
@@ -70,6 +72,7 @@ pub(crate) struct Driver {
     /// Which Pods name a ConfigMap, Secret or claim: (kind, namespace, name).
     users: HashMap<(&'static str, String, String), HashSet<Uid>>,
     room: resize::Room,
+    looks: look::Looks,
     statics: statics::Statics,
     manifests: Option<Manifests>,
     timers: crate::timers::Timers<Timer>,
@@ -84,6 +87,7 @@ impl Driver {
             pods: HashMap::new(),
             users: HashMap::new(),
             room: resize::Room::default(),
+            looks: look::Looks::default(),
             statics: statics::Statics::default(),
             manifests,
             timers: crate::timers::Timers::new(),
@@ -107,6 +111,7 @@ impl Driver {
         existing.extend(self.take_up_statics(wanted, mirrors, informers.get()));
         self.recover(existing).await;
         self.settle_statics();
+        self.look_again();
         let (mut pods, mut maps, mut secrets) = (pods.subscribe(), maps.subscribe(), secrets.subscribe());
         let (mut claims, mut volumes) = (claims.subscribe(), informers.get::<PersistentVolume>().subscribe());
         loop {
@@ -188,6 +193,7 @@ impl Driver {
                 let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
                 let mut record = Record::new(pod, dir, state);
                 record.forget_lost_runs(self.shared.clock.now());
+                self.admit(&uid, &mut record);
                 self.insert(uid.clone(), record);
             }
         }
@@ -257,7 +263,7 @@ impl Driver {
                 Timer::Write(uid) => self.write_status(&uid, true),
                 Timer::Probe(uid, slot, attempt, kind) => self.probe(&uid, slot, attempt, kind),
                 Timer::Tokens(uid) => self.refresh(&uid),
-                Timer::Usage(uid) => self.measure(&uid),
+                Timer::Look => self.look(),
                 Timer::Mirror(key) => self.settle_mirror(&key),
             }
         }
@@ -286,6 +292,7 @@ impl Driver {
         self.end_resize(uid);
         self.compute_status(uid, now);
         self.account(uid);
+        self.release_images(uid);
         self.write_status(uid, false);
     }
 
@@ -395,6 +402,7 @@ impl Record {
         self.state.grow(&self.pod);
         if respecified {
             self.requests = resize::Held::of(&self.pod);
+            self.limits = LocalLimits::of(&self.pod);
             // Another manifest may be one that can be honoured.
             if matches!(self.state.ground, lifecycle::Ground::Failed { .. }) {
                 self.state.ground = lifecycle::Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };

@@ -9,6 +9,7 @@ use serde_json::Value;
 use wherry_reconcile::EventType;
 
 use super::ground::{GroundError, Made};
+use super::look::Found as Looked;
 use super::record::{Refresh, Uid};
 use super::start::{StartError, Started};
 use super::status::WriteError;
@@ -30,7 +31,7 @@ pub(super) enum Outcome {
     Written { uid: Uid, wanted: Value, result: Result<(), WriteError> },
     Deleted { uid: Uid, again: bool },
     Refreshed { uid: Uid, tokens: Option<Arc<Tokens>> },
-    Measured { uid: Uid, over: Option<String> },
+    Looked(Box<Looked>),
     Mirrored { key: Key, failed: bool },
     Nothing,
 }
@@ -47,7 +48,7 @@ impl std::fmt::Debug for Outcome {
             Self::Written { .. } => "Written",
             Self::Deleted { .. } => "Deleted",
             Self::Refreshed { .. } => "Refreshed",
-            Self::Measured { .. } => "Measured",
+            Self::Looked(_) => "Looked",
             Self::Mirrored { .. } => "Mirrored",
             Self::Nothing => "Nothing",
         })
@@ -106,10 +107,7 @@ impl Driver {
             }
             Outcome::Written { uid, wanted, result } => self.written(&uid, wanted, result, now),
             Outcome::Refreshed { uid, tokens } => self.refreshed(&uid, tokens, now),
-            Outcome::Measured { uid, over } => {
-                self.measured(&uid, over);
-                self.reconcile(&uid);
-            }
+            Outcome::Looked(found) => self.looked(*found),
             Outcome::Mirrored { key, failed } => self.mirrored(key, failed),
             Outcome::Deleted { uid, again } => {
                 let is_static = self.is_static(&uid);
@@ -134,10 +132,10 @@ impl Driver {
                 record.network = Some(made.network);
                 record.volumes = made.volumes;
                 record.tokens = made.tokens;
+                record.volume_images = made.images;
                 record.state.ground = Ground::Ready;
                 self.timers.set(&Timer::Tokens(uid.clone()), record.tokens.until());
                 let outdated = std::mem::take(&mut record.outdated);
-                self.watch_usage(uid);
                 if outdated {
                     self.refresh(uid);
                 }
@@ -147,7 +145,7 @@ impl Driver {
             }
             Err(GroundError::Rejected { reason, message }) => {
                 record.state.ground = Ground::Gone;
-                record.state.verdict = Some(Verdict { reason: reason.to_owned(), message });
+                record.state.verdict = Some(Verdict::new(reason, message));
             }
             Err(GroundError::Refused(message)) => {
                 record.state.ground = Ground::Failed { retry_at: Timestamp::MAX };

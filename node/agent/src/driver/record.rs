@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wherry_runtime::{ContainerId, PodNetwork, PodRef, Runtime};
+use wherry_runtime::{ContainerId, Image, PodNetwork, PodRef, Runtime};
 
 use super::resize::Held;
 use super::stop::Order;
@@ -17,6 +17,7 @@ use super::tokens::Tokens;
 use crate::config::volumes::Volumes;
 use crate::lifecycle::{Deletion, PodState, Slot, Want};
 use crate::probe::{ProbeKind, Tracker};
+use crate::shortage::LocalLimits;
 
 /// A Pod's uid.
 pub(crate) type Uid = Arc<str>;
@@ -29,6 +30,8 @@ pub(super) struct Record {
     pub(super) wanted: Option<Arc<Pod>>,
     /// What its containers request.
     pub(super) requests: Held,
+    /// What it may have on the node's disk.
+    pub(super) limits: LocalLimits,
     /// What is counted as the Pod's.
     pub(super) held: Held,
     /// It is noted in its directory that the API may not know what its containers have.
@@ -44,6 +47,9 @@ pub(super) struct Record {
     pub(super) tokens: Arc<Tokens>,
     pub(super) refresh: Refresh,
     pub(super) runs: HashMap<Slot, RunHandle>,
+    /// The image of each container that has started, and those of its image volumes: in use until the Pod is over.
+    pub(super) images: HashMap<Slot, Arc<Image>>,
+    pub(super) volume_images: Vec<Arc<Image>>,
     pub(super) starting: HashMap<Slot, CancellationToken>,
     pub(super) trackers: HashMap<(Slot, ProbeKind), Tracker>,
     pub(super) status: PodStatus,
@@ -95,6 +101,7 @@ impl Record {
         let named = named_objects(&pod);
         Self {
             requests: Held::of(&pod),
+            limits: LocalLimits::of(&pod),
             held: Held::default(),
             wanted: None,
             resize_noted: false,
@@ -109,6 +116,8 @@ impl Record {
             tokens: Arc::default(),
             refresh: Refresh::Idle,
             runs: HashMap::new(),
+            images: HashMap::new(),
+            volume_images: Vec::new(),
             starting: HashMap::new(),
             trackers: HashMap::new(),
             status,

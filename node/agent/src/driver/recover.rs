@@ -134,8 +134,9 @@ impl Driver {
             if identity.user.is_none() {
                 identity.user = runtime.user(&status.id).await.ok().flatten();
             }
-            let started =
-                Started { id: status.id.clone(), runtime, identity, asked: None, resources, at, hook_failed: false };
+            let image = self.shared.images.get(&identity.image_id).ok().flatten();
+            let (id, asked, hook_failed) = (status.id.clone(), None, false);
+            let started = Started { id, runtime, identity, image, asked, resources, at, hook_failed };
             adopted.push((slot, status.attempt, started, before.map(|live| live.probes)));
             container.run = Run::default();
         }

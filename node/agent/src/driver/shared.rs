@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use parking_lot::RwLock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use wherry_reconcile::{EventType, Recorder};
 use wherry_runtime::{ContainerId, ImageKind, PodNetwork, Runtime};
 
@@ -16,8 +16,10 @@ use crate::config::fields::PodFacts;
 use crate::config::volumes::Pins;
 use crate::lifecycle::{self, Slot};
 use crate::logs::Logs;
+use crate::measure::Meter;
 use crate::node::Capacity;
-use crate::ports::{ImageSource, NodeNet};
+use crate::ports::{ImageSource, NodeNet, Supply};
+use crate::shortage::{Pressure, ShortageOptions};
 
 /// Shared by the driver's tasks; nothing here changes but the view.
 pub(crate) struct Shared {
@@ -40,6 +42,12 @@ pub(crate) struct Shared {
     pub(crate) seccomp_profiles: PathBuf,
     pub(crate) clock: Clock,
     pub(crate) capacity: Capacity,
+    /// What the node has left of what it may run short of.
+    pub(crate) supply: Arc<dyn Supply>,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) shortage: ShortageOptions,
+    /// What the node is told to be short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
     pub(crate) view: Arc<View>,
     pub(crate) limits: Limits,
 }
@@ -106,6 +114,18 @@ impl Shared {
             let handler = self.objects.runtime_handler(class).unwrap_or_else(|| class.to_owned());
             wherry_api::runtime_class::is_wasm(&handler)
         })
+    }
+
+    /// An event about the node.
+    pub(crate) fn node_event(&self, kind: EventType, reason: &str, message: impl Into<String>) {
+        let node = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.node_name.clone()),
+            uid: Some(self.node_name.clone()),
+            ..ObjectReference::default()
+        };
+        self.recorder.event(&node, kind, reason, message);
     }
 
     /// An event about the Pod.

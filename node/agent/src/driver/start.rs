@@ -43,6 +43,8 @@ pub(super) struct Started {
     pub(super) id: ContainerId,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) identity: Identity,
+    /// The image that it runs; none where an earlier life of the agent started it and the image is gone.
+    pub(super) image: Option<Arc<Image>>,
     /// The image as the manifest names it; none where that is not known any more.
     pub(super) asked: Option<String>,
     /// The resources that it was given.
@@ -149,7 +151,7 @@ impl Job {
         let hook_failed = !self.post_start(&id, &runtime).await;
         let spec = self.spec()?;
         let (asked, resources) = (spec.image.clone(), Given::Known(spec.resources.clone()));
-        Ok(Started { id, runtime, identity, asked, resources, at, hook_failed })
+        Ok(Started { id, runtime, identity, image: Some(image), asked, resources, at, hook_failed })
     }
 
     /// The postStart hook, before anything is told of the container. One that ends in the meantime, or is to be ended, waits for

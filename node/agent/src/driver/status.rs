@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::{Map, Value, json};
 
 use super::shared::Shared;
-use crate::lifecycle::resize;
+use crate::lifecycle::{DISRUPTION_TARGET, TERMINATION_BY_KUBELET, resize};
 use wherry_reconcile::resources::RESIZE_PENDING;
 use wherry_runtime::PodRef;
 
@@ -38,12 +38,19 @@ const OWN_FIELDS: [&str; 13] = [
     "ephemeralContainerStatuses",
 ];
 
+/// Whether a condition is the agent's: one that others set as well is by its reason.
+fn is_own(type_: &str, reason: Option<&str>) -> bool {
+    OWN_CONDITIONS.contains(&type_) || (type_ == DISRUPTION_TARGET && reason == Some(TERMINATION_BY_KUBELET))
+}
+
 /// The part of a status that the agent writes.
 pub(super) fn own(status: &PodStatus) -> Value {
     let Ok(Value::Object(mut fields)) = serde_json::to_value(status) else { return Value::Null };
     fields.retain(|field, _| OWN_FIELDS.contains(&field.as_str()));
     if let Some(Value::Array(conditions)) = fields.get_mut("conditions") {
-        conditions.retain(|condition| condition["type"].as_str().is_some_and(|type_| OWN_CONDITIONS.contains(&type_)));
+        conditions.retain(|condition| {
+            condition["type"].as_str().is_some_and(|type_| is_own(type_, condition["reason"].as_str()))
+        });
     }
     Value::Object(fields)
 }
@@ -51,7 +58,8 @@ pub(super) fn own(status: &PodStatus) -> Value {
 /// What the next status is computed from: others' fields and conditions as the API has them, ours as last computed.
 pub(super) fn base(pod: &Pod, last: &PodStatus) -> PodStatus {
     let mut base = pod.status.clone().unwrap_or_default();
-    let ours = last.conditions.iter().flatten().filter(|condition| OWN_CONDITIONS.contains(&condition.type_.as_str()));
+    let ours = last.conditions.iter().flatten();
+    let ours = ours.filter(|condition| is_own(&condition.type_, condition.reason.as_deref()));
     let conditions = base.conditions.get_or_insert_default();
     for condition in ours {
         match conditions.iter_mut().find(|known| known.type_ == condition.type_) {

@@ -11,6 +11,11 @@ use super::spec::is_sidecar;
 use super::state::{Ground, Phase, PodState};
 use super::status::seconds;
 
+/// The condition of a Pod that has to go for what it did not do. Others set it, too.
+pub(crate) const DISRUPTION_TARGET: &str = "DisruptionTarget";
+/// Its reason where this node wanted it.
+pub(crate) const TERMINATION_BY_KUBELET: &str = "TerminationByKubelet";
+
 /// Writes the conditions that are the agent's into `status`.
 pub(super) fn conditions(
     pod: &Pod,
@@ -92,6 +97,9 @@ pub(super) fn conditions(
             Some((reason, message, generation)) => set_at(list, Some(generation), type_, (true, reason, message), now),
             None => list.retain(|condition| condition.type_ != type_),
         }
+    }
+    if let Some(verdict) = state.verdict.as_ref().filter(|verdict| verdict.disrupted) {
+        set(list, pod, DISRUPTION_TARGET, (true, TERMINATION_BY_KUBELET, verdict.message.clone()), now);
     }
     if may_restart_all(pod) {
         set(list, pod, "AllContainersRestarting", (state.renewing, "", String::new()), now);

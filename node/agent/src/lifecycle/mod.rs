@@ -33,6 +33,7 @@ mod tests;
 use k8s_openapi::api::core::v1::Pod;
 
 pub(crate) use apply::apply;
+pub(crate) use conditions::{DISRUPTION_TARGET, TERMINATION_BY_KUBELET};
 pub(crate) use plan::{Action, Deletion, Want, plan};
 pub(crate) use recover::recover_status;
 pub(crate) use spec::{container, field, in_known_order, name};

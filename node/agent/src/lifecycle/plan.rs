@@ -127,8 +127,11 @@ pub(crate) fn plan(pod: &Pod, want: &Want, state: &PodState, now: Timestamp) -> 
 /// Ends every container, then releases, reports, deletes and forgets, each when the one before is done.
 fn end(pod: &Pod, want: &Want, state: &PodState, now: Timestamp, plan: &mut Plan) {
     let deadline = match want.deletion {
-        // A Pod that fails by itself has the grace of its spec.
-        None => add(now, default_grace(pod)),
+        // A Pod that fails by itself has the grace of its spec, one that is ended what it is given.
+        None => {
+            let given = state.verdict.as_ref().and_then(|verdict| verdict.grace);
+            add(now, given.unwrap_or_else(|| default_grace(pod)))
+        }
         Some(deletion) => deletion.deadline.min(add(now, deletion.grace)),
     };
     stop_all(pod, state, deadline, want.deletion.is_some(), plan);
@@ -190,7 +193,7 @@ fn run(pod: &Pod, state: &PodState, now: Timestamp, plan: &mut Plan) {
         let until = add(started, Duration::from_secs(seconds.max(0).unsigned_abs()));
         if now >= until {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
-            plan.actions.push(Action::Fail(Verdict { reason: "DeadlineExceeded".to_owned(), message }));
+            plan.actions.push(Action::Fail(Verdict::new("DeadlineExceeded", message)));
             return;
         }
         plan.wake_at(until);

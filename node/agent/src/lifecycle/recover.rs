@@ -22,7 +22,7 @@ pub(crate) fn recover_status(pod: &Pod) -> PodState {
     if state.phase == Phase::Failed
         && let Some(reason) = &status.reason
     {
-        state.verdict = Some(Verdict { reason: reason.clone(), message: status.message.clone().unwrap_or_default() });
+        state.verdict = Some(Verdict::new(reason, status.message.clone().unwrap_or_default()));
     }
     (state.pending, state.resizing) = super::resize::told(status);
     let slots: Vec<Slot> = state.slots().map(|(slot, _)| slot).collect();

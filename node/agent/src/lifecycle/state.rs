@@ -104,6 +104,18 @@ pub(crate) struct Verdict {
     pub reason: String,
     /// For people.
     pub message: String,
+    /// How long its containers may take to end; as its manifest says where none.
+    pub grace: Option<Duration>,
+    /// Its node needed what it had: told by the condition DisruptionTarget.
+    pub disrupted: bool,
+}
+
+impl Verdict {
+    /// One that leaves the Pod the grace of its manifest.
+    #[must_use]
+    pub(crate) fn new(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { reason: reason.into(), message: message.into(), grace: None, disrupted: false }
+    }
 }
 
 /// What a Pod's containers stand on: its directory, volumes and network.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use wherry_runtime::MemoryUse;
 
 use crate::node::{Capacity, meminfo};
+use crate::ports::{Amount, Left, Supply};
 
 /// The kernel counts CPU time for user space in hundredths of a second, on every architecture.
 const NANOS_PER_TICK: u64 = 10_000_000;
@@ -67,6 +68,42 @@ impl Machine {
     }
 }
 
+/// What the machine of a node has left, as its kernel tells.
+pub(crate) struct MachineSupply {
+    data_dir: PathBuf,
+}
+
+impl MachineSupply {
+    /// The machine, with the filesystem of this directory.
+    pub(crate) fn new(data_dir: &Path) -> Self {
+        Self { data_dir: data_dir.to_owned() }
+    }
+}
+
+impl Supply for MachineSupply {
+    /// Of memory, what the kernel believes that new programs could have: caches can be given up.
+    fn left(&self) -> Left {
+        let bytes = |name: &str| meminfo(name).and_then(|bytes| u64::try_from(bytes).ok());
+        let memory = bytes("MemAvailable").zip(bytes("MemTotal"));
+        let fs = nix::sys::statvfs::statvfs(&self.data_dir).ok();
+        let disk = fs.map(|fs| {
+            let bytes = |blocks: u64| blocks.saturating_mul(fs.fragment_size());
+            (bytes(fs.blocks_available()), bytes(fs.blocks()))
+        });
+        let read = |path: &str| std::fs::read_to_string(path).ok();
+        let most = read("/proc/sys/kernel/pid_max").and_then(|text| text.trim().parse::<u64>().ok());
+        let load = read("/proc/loadavg");
+        let used = load.and_then(|text| text.split_whitespace().nth(3)?.split('/').nth(1)?.parse::<u64>().ok());
+        let amount = |(available, capacity): (u64, u64)| (capacity > 0).then_some(Amount { available, capacity });
+        Left {
+            memory: memory.and_then(amount),
+            disk: disk.and_then(amount),
+            inodes: fs.map(|fs| (fs.files_available(), fs.files())).and_then(amount),
+            pids: most.zip(used).and_then(|(most, used)| amount((most.saturating_sub(used), most))),
+        }
+    }
+}
+
 /// From `/proc/stat`: user, nice, system, irq, softirq and steal; guests' time is in user's.
 fn cpu_nanos(stat: &str) -> u64 {
     let Some(line) = stat.lines().find_map(|line| line.strip_prefix("cpu ")) else { return 0 };
@@ -83,5 +120,13 @@ mod tests {
         assert_eq!(cpu_nanos("cpu  100 20 30 9999 8888 4 5 6 77 0\ncpu0 1 1 1 1\n"), 165 * NANOS_PER_TICK);
         assert_eq!(cpu_nanos(""), 0);
         assert!(Machine::cpu_nanos() > 0 && Machine::memory().working_set > 0);
+    }
+
+    #[test]
+    fn the_machine_tells_what_it_has_left() {
+        let Left { memory, disk, inodes, pids } = MachineSupply::new(Path::new("/")).left();
+        for amount in [memory, disk, pids].into_iter().chain(inodes.map(Some)) {
+            assert!(amount.is_some_and(|amount| (1..=amount.capacity).contains(&amount.available)), "{amount:?}");
+        }
     }
 }

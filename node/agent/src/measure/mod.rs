@@ -1,4 +1,5 @@
-//! What the node, its Pods and their containers use: sampled when somebody asks, the same for both kinds.
+//! What the node, its Pods and their containers use: sampled when somebody asks, the same for both kinds. What a Pod has on the disk
+//! is walked ([`LocalFiles`]).
 //!
 //! ```text
 //!  GET /metrics, /metrics/resource, /metrics/cadvisor, /stats/summary, /usage
@@ -6,13 +7,14 @@
 //! ```
 //!
 //! # Guarantees
-//! - Nothing is measured while nobody asks: no timer, no task.
+//! - Nothing is measured while nobody asks: no timer, no task. (The driver asks when a node is short.)
 //! - Figures are at most half a second old; those who ask at once share one measurement.
 //! - A rate is over ten seconds or more where somebody asked within the last two minutes, else over the second that the first
 //!   asker waits.
 
 mod cadvisor;
 mod kubelet;
+mod local;
 mod machine;
 mod points;
 mod resource;
@@ -22,7 +24,8 @@ mod usage;
 
 pub(crate) use cadvisor::write as cadvisor;
 pub(crate) use kubelet::write as kubelet;
-pub(crate) use machine::Machine;
+pub(crate) use local::LocalFiles;
+pub(crate) use machine::{Machine, MachineSupply};
 pub(crate) use resource::write as resource;
 pub(crate) use sample::{ContainerSample, Meter, PodSample, Sample};
 pub(crate) use summary::document as summary;

@@ -157,6 +157,11 @@ impl Meter {
         self.fresh(&mut *self.past.lock().await).await
     }
 
+    /// What is used now, measured for this caller: nothing that began before the call is missing.
+    pub(crate) async fn sample_anew(&self) -> Arc<Sample> {
+        self.take(&mut *self.past.lock().await).await
+    }
+
     /// What is used now, with rates. Waits for a second where nobody has asked for long.
     pub(crate) async fn rated(&self) -> Rated {
         let mut past = self.past.lock().await;
@@ -173,6 +178,10 @@ impl Meter {
         if let Some(newest) = past.newest.as_ref().filter(|newest| newest.clock.elapsed() < FRESH) {
             return newest.clone();
         }
+        self.take(past).await
+    }
+
+    async fn take(&self, past: &mut Past) -> Arc<Sample> {
         let sample = Arc::new(self.measure().await);
         let containers = sample.pods.iter().flat_map(|pod| &pod.containers);
         let mut cpu_nanos: HashMap<_, _> =

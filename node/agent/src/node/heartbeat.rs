@@ -1,6 +1,5 @@
 //! Keeps the Node alive in the eyes of the control plane: a Lease every 10 s, its status when it changes and every 5 min.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{Informer, informer::revision_of};
 
 use super::extended;
-use super::register::{Facts, NotReady, Pressure, register, status};
+use super::register::{Facts, NotReady, register, status};
 use crate::ports::{ImageSource, NodeImage};
+use crate::shortage::Pressure;
 
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
@@ -31,7 +31,8 @@ pub(crate) struct Heartbeat {
     pub(crate) client: kube::Client,
     pub(crate) facts: Facts,
     pub(crate) images: Arc<dyn ImageSource>,
-    pub(crate) data_dir: PathBuf,
+    /// What it is short of.
+    pub(crate) pressure: watch::Receiver<Pressure>,
     /// Why the node is not ready.
     pub(crate) not_ready: watch::Receiver<NotReady>,
     /// The Nodes: what others write of this one.
@@ -74,6 +75,7 @@ impl Heartbeat {
                     false
                 }
                 moved = self.not_ready.changed() => moved.is_ok(),
+                moved = self.pressure.changed() => moved.is_ok(),
                 Some(change) = changes.next() => {
                     let new = change.new.filter(|new| new.metadata.name == node.metadata.name);
                     let Some(new) = new.filter(|new| revision_of(&**new) >= revision_of(&node)) else { continue };
@@ -89,7 +91,7 @@ impl Heartbeat {
             }
             let now = Reported {
                 not_ready: self.not_ready.borrow_and_update().clone(),
-                pressure: Pressure::measure(&self.data_dir),
+                pressure: *self.pressure.borrow_and_update(),
                 images: self.images.list(),
             };
             let due = last.as_ref().is_none_or(|(at, reported)| changed || at.elapsed() >= REPORT || *reported != now);

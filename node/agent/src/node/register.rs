@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use wherry_reconcile::storage::LOCAL_PATH_DIR;
 use wherry_runtime::RuntimeInfo;
 
-use super::{Capacity, extended, meminfo};
+use super::{Capacity, extended};
 use crate::ports::NodeImage;
+use crate::shortage::Pressure;
 
 /// The version of Kubernetes that this agent behaves as.
 pub(crate) const KUBELET_VERSION: &str = concat!("v1.36.3+wherry.", env!("CARGO_PKG_VERSION"));
@@ -180,27 +181,4 @@ fn quantity_millis(millis: i64) -> String {
 
 fn seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
-}
-
-/// What the machine runs short of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pressure {
-    pub(crate) memory: bool,
-    pub(crate) disk: bool,
-    pub(crate) pids: bool,
-}
-
-impl Pressure {
-    /// By kubelet's thresholds: 100 MiB of memory, a twentieth of the disk, a twentieth of the process ids.
-    pub(crate) fn measure(data_dir: &std::path::Path) -> Self {
-        let memory = meminfo("MemAvailable").is_some_and(|free| free < 100 << 20);
-        let disk = nix::sys::statvfs::statvfs(data_dir)
-            .is_ok_and(|fs| fs.blocks() > 0 && fs.blocks_available() < fs.blocks() / 20);
-        let number = |text: String| text.trim().parse::<u64>().ok();
-        let max = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok().and_then(number);
-        let load = std::fs::read_to_string("/proc/loadavg").ok();
-        let used = load.and_then(|text| text.split_whitespace().nth(3)?.split('/').nth(1)?.parse::<u64>().ok());
-        let pids = matches!((max, used), (Some(max), Some(used)) if used > max - max / 20);
-        Self { memory, disk, pids }
-    }
 }

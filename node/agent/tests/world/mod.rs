@@ -1,13 +1,13 @@
 //! A node without a machine: the real agent and API server, a fake runtime, images and network that do as told.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "tests, of which each uses a part")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Debug;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wherry_agent::ports::{ImageSource, NetworkStart, NodeImage, NodeNet, PullError};
-use wherry_agent::{Agent, Capacity, Clock, Config, DnsConfig};
+use wherry_agent::ports::{Amount, ImageSource, Left, NetworkStart, NodeImage, NodeNet, PullError, Supply};
+use wherry_agent::{Agent, Capacity, Clock, Config, DnsConfig, ShortageOptions};
 use wherry_network::{PodRequest, Service, ServiceKey};
 use wherry_reconcile::{Informers, Recorders};
 use wherry_runtime::fake::FakeRuntime;
@@ -39,20 +39,61 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
-/// Images by reference; what is not there cannot be pulled.
+/// A machine that has as much left as a test says; at first of everything more than enough.
+pub struct Machine(Mutex<Left>);
+
+impl Default for Machine {
+    fn default() -> Self {
+        let plenty = Some(Amount { available: 1 << 40, capacity: 1 << 40 });
+        Self(Mutex::new(Left { memory: plenty, disk: plenty, inodes: plenty, pids: plenty }))
+    }
+}
+
+impl Machine {
+    pub fn set(&self, change: impl FnOnce(&mut Left)) {
+        change(&mut self.0.lock());
+    }
+}
+
+impl Supply for Machine {
+    fn left(&self) -> Left {
+        *self.0.lock()
+    }
+}
+
+/// What collecting an image gives back.
+pub const IMAGE_BYTES: u64 = 1 << 20;
+
+/// Images by reference; what is not there cannot be pulled. Those that are collected give room to the machine's disk.
 #[derive(Default)]
-pub struct Images(Mutex<HashMap<String, (ImageKind, bool)>>);
+pub struct Images {
+    known: Mutex<HashMap<String, (ImageKind, bool)>>,
+    held: Mutex<Vec<Weak<Image>>>,
+    pub machine: Arc<Machine>,
+}
 
 impl Images {
     /// An image on the node (or, where not `local`, in the registry).
     pub fn add(&self, reference: &str, kind: ImageKind, local: bool) {
-        self.0.lock().insert(reference.to_owned(), (kind, local));
+        self.known.lock().insert(reference.to_owned(), (kind, local));
+    }
+
+    /// The digest of an image's manifest.
+    pub fn digest(reference: &str) -> String {
+        let hex: String = reference.bytes().map(|byte| format!("{byte:02x}")).collect();
+        format!("sha256:{hex:0>64}")
+    }
+
+    fn hand_out(&self, reference: &str, kind: ImageKind) -> Arc<Image> {
+        let image = Self::image(reference, kind);
+        self.held.lock().push(Arc::downgrade(&image));
+        image
     }
 
     fn image(reference: &str, kind: ImageKind) -> Arc<Image> {
         let blob = Descriptor {
             media_type: String::new(),
-            digest: format!("sha256:{:064}", 0),
+            digest: Self::digest(reference),
             size: 1,
             path: PathBuf::from("/dev/null"),
         };
@@ -78,15 +119,16 @@ impl ImageSource for Images {
         if reference.contains(' ') {
             return Err(PullError { reason: "InvalidImageName", message: "not a reference".to_owned() });
         }
-        Ok(self.0.lock().get(reference).filter(|(_, local)| *local).map(|(kind, _)| Self::image(reference, *kind)))
+        let known = self.known.lock();
+        Ok(known.get(reference).filter(|(_, local)| *local).map(|(kind, _)| self.hand_out(reference, *kind)))
     }
 
     async fn latest_kind(&self, reference: &str, _secrets: &[Vec<u8>]) -> Option<ImageKind> {
-        self.0.lock().get(reference).map(|(kind, _)| *kind)
+        self.known.lock().get(reference).map(|(kind, _)| *kind)
     }
 
     async fn pull(&self, reference: &str, _secrets: &[Vec<u8>]) -> Result<Arc<Image>, PullError> {
-        let mut images = self.0.lock();
+        let mut images = self.known.lock();
         let Some((kind, local)) = images.get_mut(reference) else {
             return Err(PullError {
                 reason: "ErrImagePull",
@@ -94,7 +136,7 @@ impl ImageSource for Images {
             });
         };
         *local = true;
-        Ok(Self::image(reference, *kind))
+        Ok(self.hand_out(reference, *kind))
     }
 
     fn unpack(&self, image: &Image, dir: &Path) -> Result<(), PullError> {
@@ -104,6 +146,28 @@ impl ImageSource for Images {
 
     fn list(&self) -> Vec<NodeImage> {
         Vec::new()
+    }
+
+    fn note_uses(&self) {}
+
+    fn collect(&self, bytes: u64, _min_age: Duration) -> Result<u64, String> {
+        let mut known = self.known.lock();
+        let held: Vec<_> =
+            self.held.lock().iter().filter_map(Weak::upgrade).map(|image| image.reference.clone()).collect();
+        let mut freed = 0;
+        for (reference, (_, local)) in known.iter_mut() {
+            if freed < bytes && *local && !held.contains(reference) {
+                *local = false;
+                freed += IMAGE_BYTES;
+            }
+        }
+        self.machine.set(|left| left.disk.as_mut().unwrap().available += freed);
+        Ok(freed)
+    }
+
+    fn blobs(&self) -> Result<HashSet<String>, String> {
+        let known = self.known.lock();
+        Ok(known.iter().filter(|(_, (_, local))| *local).map(|(reference, _)| Self::digest(reference)).collect())
     }
 }
 
@@ -165,6 +229,17 @@ impl Network {
             let changed = self.changed.notified();
             let key = ServiceKey { namespace: "default".to_owned(), name: name.to_owned() };
             if wanted(self.services.lock().get(&key)) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until so many Pods have an address.
+    pub async fn pods(&self, count: usize) {
+        loop {
+            let changed = self.changed.notified();
+            if self.pods.lock().len() == count {
                 return;
             }
             changed.await;
@@ -328,6 +403,8 @@ impl World {
             labels: BTreeMap::new(),
             manifests: self.manifests.as_ref().map(|dir| dir.path().to_owned()),
             capacity: Some(Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, storage_bytes: 1 << 30, pods: 100 }),
+            supply: Some(self.images.machine.clone()),
+            shortage: ShortageOptions::default(),
             clock: self.clock.clone(),
         })
         .unwrap();
@@ -356,6 +433,21 @@ impl World {
             agent.cancel.cancel();
             soon("the agent's end", agent.task).await.unwrap();
         }
+    }
+
+    /// What the node's machine has left.
+    pub fn machine(&self) -> &Machine {
+        &self.images.machine
+    }
+
+    /// Waits for a condition of the Node.
+    pub async fn node_condition(&self, type_: &str, status: &str) {
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let wanted = |node: Option<&Node>| {
+            let conditions = node.and_then(|node| node.status.as_ref()?.conditions.as_ref());
+            conditions.is_some_and(|all| all.iter().any(|one| one.type_ == type_ && one.status == status))
+        };
+        soon(&format!("{type_} {status}"), await_condition(nodes, NODE, wanted)).await.unwrap();
     }
 
     pub fn pods(&self) -> Api<Pod> {
