@@ -136,12 +136,23 @@ impl FakeRuntime {
 
     /// Waits until a container of this name and attempt runs; its spec.
     pub async fn running(&self, name: &str, attempt: u32) -> ContainerSpec {
+        self.running_with(name, attempt, |_| true).await
+    }
+
+    /// Waits until a container runs and has what `wanted` asks for; what it has then.
+    pub async fn running_with(
+        &self,
+        name: &str,
+        attempt: u32,
+        wanted: impl Fn(&ContainerSpec) -> bool,
+    ) -> ContainerSpec {
         let mut changed = self.changed.subscribe();
         loop {
             changed.mark_unchanged();
             let found = self.containers.lock().values().find_map(|fake| {
                 let runs = matches!(*fake.state.borrow(), ContainerState::Running { .. });
-                (runs && fake.spec.name == name && fake.spec.attempt == attempt).then(|| fake.spec.clone())
+                let asked = runs && fake.spec.name == name && fake.spec.attempt == attempt && wanted(&fake.spec);
+                asked.then(|| fake.spec.clone())
             });
             if let Some(spec) = found {
                 return spec;
@@ -388,6 +399,8 @@ impl Runtime for FakeRuntime {
         }
         let mut containers = self.containers.lock();
         containers.get_mut(id).ok_or_else(|| RuntimeError::NotFound(id.clone()))?.spec.limits = limits;
+        drop(containers);
+        self.changed.send_modify(|changes| *changes += 1);
         Ok(())
     }
 
