@@ -58,10 +58,16 @@ pub(crate) fn events<'a>(all: impl Iterator<Item = &'a Value>, names: &Names) ->
     lines
 }
 
-/// What an Event's line is about: containers are started side by side.
+/// What an Event's line is about: containers are started side by side, and each controller tells what it did in its own time.
 pub(crate) fn subject(line: &str) -> String {
     let head = line.split(": ").next().unwrap_or_default();
-    head.split(' ').nth(2).unwrap_or_default().to_owned()
+    let mut words = head.split(' ').skip(1);
+    match (words.next().unwrap_or_default(), words.next()) {
+        (_, Some(field)) => field.to_owned(),
+        ("ScalingReplicaSet", None) => "Deployment".to_owned(),
+        ("SuccessfulCreate" | "SuccessfulDelete", None) => "ReplicaSet".to_owned(),
+        (_, None) => String::new(),
+    }
 }
 
 struct Moment {
