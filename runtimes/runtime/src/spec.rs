@@ -90,6 +90,16 @@ pub struct Limits {
     pub memory_bytes: Option<u64>,
 }
 
+impl Limits {
+    /// The weight among neighbours in the kernel's CPU shares: 1024 a core requested, from 2 to 262,144. As the kubelet has it, a limit
+    /// without a request is a request too; without either, the weight is the least.
+    #[must_use]
+    pub fn shares(&self) -> u64 {
+        let millis = self.cpu_request_millis.or(self.cpu_millis).unwrap_or(0);
+        (millis.saturating_mul(1024) / 1000).clamp(2, 262_144)
+    }
+}
+
 /// Who a container's first process is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct User {

@@ -2,31 +2,43 @@
 //!
 //! A guest runs inside polls of a future. [`Metered`] wraps that future: it charges each poll with the CPU time that the
 //! thread spent in it, and where the container has spent its budget it does not poll again until a new period has
-//! refilled it. Because a guest yields at every tick of the epoch, a poll is never much longer than a tick, so the
-//! budget is kept to within one tick per instance and period, as the kernel's CFS bandwidth control keeps it to within a slice.
+//! refilled it. Because a guest yields after its slice, a poll is never much longer than one, so the
+//! budget is kept to within one slice per instance and period, as is the kernel's CFS bandwidth control. A guest that used its whole slice
+//! waits for its turn ([`turns`](crate::turns)) before it is polled again.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use wherry_runtime::Throttling;
+use wherry_runtime::{Limits, Throttling};
 
 use crate::engine::Pulse;
+use crate::turns::{self, Ticket, Turns};
 
 /// The period over which `limits.cpu` holds, as the kubelet sets it for containers.
 const PERIOD: Duration = Duration::from_millis(100);
 
+/// CPU time by which a preempted poll is known for a guest that wants more, and not for one that the tick happened to meet.
+const GREED: Duration = Duration::from_millis(1);
+
+/// The weight that has one core's shares: time of a container of another weight is counted in its proportion.
+const CORE_SHARES: u64 = 1024;
+
 /// One container's CPU time.
 pub(crate) struct Cpu {
     used_nanos: AtomicU64,
+    /// The same by the container's weight, and what it missed while it did not want any: its place among those who wait for a turn.
+    weighted_nanos: AtomicU64,
+    shares: AtomicU64,
     budget: Mutex<Option<Budget>>,
+    turns: Arc<Turns>,
 }
 
 /// CPU time that may be spent in each period. What is overspent is taken from the periods that follow.
@@ -84,15 +96,22 @@ impl Budget {
 }
 
 impl Cpu {
-    pub(crate) fn new(limit_millis: Option<u64>) -> Self {
-        let budget = limit_millis.map(|millis| Budget::new(millis, Instant::now()));
-        Self { used_nanos: AtomicU64::new(0), budget: Mutex::new(budget) }
+    pub(crate) fn new(limits: &Limits, turns: Arc<Turns>) -> Self {
+        let budget = limits.cpu_millis.map(|millis| Budget::new(millis, Instant::now()));
+        Self {
+            used_nanos: AtomicU64::new(0),
+            weighted_nanos: AtomicU64::new(0),
+            shares: AtomicU64::new(limits.shares()),
+            budget: Mutex::new(budget),
+            turns,
+        }
     }
 
-    /// Another limit, from the next period on; what was counted goes on.
-    pub(crate) fn limit(&self, limit_millis: Option<u64>) {
+    /// Other limits, from the next period on; what was counted goes on.
+    pub(crate) fn limit(&self, limits: &Limits) {
+        self.shares.store(limits.shares(), Ordering::Relaxed);
         let mut budget = self.budget.lock();
-        let new = limit_millis.map(|millis| Budget::new(millis, Instant::now()));
+        let new = limits.cpu_millis.map(|millis| Budget::new(millis, Instant::now()));
         *budget = new.map(|new| match &*budget {
             Some(old) => Budget { counted: old.counted, waited_until: old.waited_until, ..new },
             None => new,
@@ -119,9 +138,18 @@ impl Cpu {
 
     fn charge(&self, nanos: u64) {
         self.used_nanos.fetch_add(nanos, Ordering::Relaxed);
+        let weighted = nanos.saturating_mul(CORE_SHARES) / self.shares.load(Ordering::Relaxed);
+        self.weighted_nanos.fetch_add(weighted, Ordering::Relaxed);
         if let Some(budget) = &mut *self.budget.lock() {
             budget.charge(nanos);
         }
+    }
+
+    /// Waits for a turn.
+    fn line_up(&self) -> Ticket {
+        let ticket = self.turns.join(self.weighted_nanos.load(Ordering::Relaxed));
+        self.weighted_nanos.fetch_max(ticket.time(), Ordering::Relaxed);
+        ticket
     }
 
     fn blocked_until(&self) -> Option<Instant> {
@@ -140,12 +168,28 @@ pub(crate) struct Metered<F> {
     cpu: Arc<Cpu>,
     pulse: Arc<Pulse>,
     blocked: Option<Pin<Box<Sleep>>>,
+    /// Where its last slice was not enough: what it needs for the next.
+    ticket: Option<Ticket>,
     work: Pin<Box<F>>,
 }
 
 impl<F: Future> Metered<F> {
     pub(crate) fn new(cpu: Arc<Cpu>, pulse: Arc<Pulse>, work: F) -> Self {
-        Self { cpu, pulse, blocked: None, work: Box::pin(work) }
+        Self { cpu, pulse, blocked: None, ticket: None, work: Box::pin(work) }
+    }
+
+    /// Polls the work on this thread, and charges it. Where it wants more than it may have at once, it is in line for a turn afterwards.
+    fn slice(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        turns::take_preempted();
+        let begun = thread_nanos();
+        let beat = self.pulse.beat();
+        let outcome = self.work.as_mut().poll(cx);
+        drop(beat);
+        let spent = thread_nanos().saturating_sub(begun);
+        self.cpu.charge(spent);
+        let greedy = turns::take_preempted() && u128::from(spent) >= GREED.as_nanos() && outcome.is_pending();
+        self.ticket = greedy.then(|| self.cpu.line_up());
+        outcome
     }
 }
 
@@ -164,12 +208,13 @@ impl<F: Future> Future for Metered<F> {
             let Some(until) = this.cpu.blocked_until() else { break };
             this.blocked = Some(Box::pin(sleep_until(until)));
         }
-        let begun = thread_nanos();
-        let beat = this.pulse.beat();
-        let outcome = this.work.as_mut().poll(cx);
-        drop(beat);
-        this.cpu.charge(thread_nanos().saturating_sub(begun));
-        outcome
+        match &mut this.ticket {
+            None => this.slice(cx),
+            Some(ticket) => {
+                let turn = ready!(Pin::new(ticket).poll(cx));
+                turn.run(|| this.slice(cx))
+            }
+        }
     }
 }
 
@@ -220,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_charged() {
-        let cpu = Arc::new(Cpu::new(None));
+        let cpu = Arc::new(Cpu::new(&Limits::default(), Arc::new(Turns::new(1))));
         let spin = async { (0..1_000_000u64).fold(0u64, |sum, n| std::hint::black_box(sum.wrapping_add(n))) };
         Metered::new(Arc::clone(&cpu), Arc::default(), spin).await;
         assert!(cpu.used_nanos() > 0);

@@ -1,8 +1,8 @@
 //! The engine, the threads that guests run on, and the ticker that takes the threads back.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -10,14 +10,20 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConf
 
 use crate::Options;
 
-/// The longest that a guest keeps its thread.
-pub(crate) const TICK: Duration = Duration::from_millis(5);
+/// How often the epoch advances while guests run.
+pub(crate) const TICK: Duration = Duration::from_millis(2);
+
+/// Ticks after which a guest gives its thread back. Since the first of them has begun already, it has had at least one less.
+pub(crate) const SLICE: u64 = 2;
 
 /// Elements of one table; a `table.grow` beyond is refused, a module that starts beyond is invalid.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
 /// Added to the niceness of guests' and compilers' threads, so that the control plane's come first.
 const NICE: i32 = 5;
+
+/// Added once more to the niceness of a guest that spins, while it does.
+const NICE_BEHIND: i32 = 5;
 
 /// Makes the engine: pooled where the machine has the address space for it, on demand otherwise.
 pub(crate) fn new(options: &Options) -> wasmtime::Result<Engine> {
@@ -87,11 +93,39 @@ pub(crate) fn compiler_threads(options: &Options) -> Result<rayon::ThreadPool, r
         .build()
 }
 
-/// Lowers the calling thread's priority. Refused where the process may not: the threads then compete as equals.
+/// Lowers the calling thread's priority.
 fn step_back() {
-    if let Ok(nice) = rustix::process::getpriority_process(None) {
-        let _ = rustix::process::setpriority_process(None, (nice + NICE).min(19));
+    let _ = change_nice(NICE);
+}
+
+/// Does `work` at a lower priority than the guests' other threads have. Where the process may not raise it again afterwards (without
+/// `CAP_SYS_NICE`), they compete as equals.
+pub(crate) fn behind_others<T>(work: impl FnOnce() -> T) -> T {
+    static MAY: LazyLock<bool> = LazyLock::new(may_raise);
+    if !*MAY {
+        return work();
     }
+    let lowered = change_nice(NICE_BEHIND);
+    let outcome = work();
+    if let Some(by) = lowered {
+        let _ = change_nice(-by);
+    }
+    outcome
+}
+
+/// Changes the calling thread's niceness (in Linux each thread has its own) by `by`, as far as there is room. By how much it changed; none
+/// where it was refused.
+fn change_nice(by: i32) -> Option<i32> {
+    let nice = rustix::process::getpriority_process(None).ok()?;
+    let wanted = (nice + by).clamp(-20, 19);
+    rustix::process::setpriority_process(None, wanted).ok()?;
+    Some(wanted - nice)
+}
+
+/// Whether a thread of this process may take a lowered priority back, tried by one that ends with it.
+fn may_raise() -> bool {
+    let tried = thread::spawn(|| change_nice(1).is_some_and(|by| change_nice(-by).is_some()));
+    tried.join().unwrap_or(false)
 }
 
 /// Advances the engine's epoch every [`TICK`] while guests run; sleeps while none does.

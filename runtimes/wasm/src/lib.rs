@@ -10,8 +10,9 @@
 //! the Pod's [`PodNetwork`](wherry_runtime::PodNetwork) (`net`, `outgoing`), never through the process's own network.
 //!
 //! # What is promised
-//! * A guest cannot keep a thread: every [`TICK`](engine::TICK) it yields; beyond `limits.cpu` it is not polled until its
+//! * A guest cannot keep a thread: after a slice of a few milliseconds it yields; beyond `limits.cpu` it is not polled until its
 //!   budget has refilled. The caller's runtime shares no thread with guests.
+//! * A guest that spins delays none that doesn't: it runs by turns, given out by `requests.cpu` (`turns`).
 //! * A guest cannot keep memory beyond `limits.memory`, nor all guests together beyond
 //!   [`Options::memory_bytes`]: the container that asks for more ends as OOMKilled.
 //! * A guest cannot keep a thread of the host's by opening a file, nor have more files and sockets than its container may.
@@ -53,6 +54,7 @@ mod stdio;
 mod streams;
 mod terminal;
 mod traffic;
+mod turns;
 mod wave;
 
 pub use imports::{Offered, missing as missing_imports};

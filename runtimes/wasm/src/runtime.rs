@@ -33,6 +33,7 @@ use crate::state::Environment;
 use crate::stdio::Stdio;
 use crate::streams::Wiring;
 use crate::traffic::Counter;
+use crate::turns::Turns;
 
 /// Version of wasmtime that this crate is built with; the workspace's manifest pins the major.
 /// The major version of the engine, which decides what code its cache can hold.
@@ -45,6 +46,7 @@ pub struct WasmRuntime {
     copies: Copies,
     node_memory: Arc<NodeMemory>,
     ticker: Ticker,
+    turns: Arc<Turns>,
     /// Mounted files are staged here; this runtime's alone.
     staging: PathBuf,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
@@ -65,6 +67,7 @@ impl WasmRuntime {
         let staging = mounts::staging(&options.cache_dir).map_err(|error| failed("mounts", &error))?;
         Ok(Arc::new(Self {
             node_memory: NodeMemory::new(options.memory_bytes),
+            turns: Arc::new(Turns::new(options.threads)),
             options: Arc::new(options),
             programs,
             copies: Copies::new(),
@@ -112,7 +115,7 @@ impl WasmRuntime {
             own_bytes: own_bytes(spec),
             account: Account {
                 memory: Memory::new(spec.limits.memory_bytes, Arc::clone(&self.node_memory)),
-                cpu: Arc::new(Cpu::new(spec.limits.cpu_millis)),
+                cpu: Arc::new(Cpu::new(&spec.limits, Arc::clone(&self.turns))),
                 stdio,
                 traffic: Arc::clone(&traffic),
                 pulse: self.ticker.pulse(),
@@ -232,7 +235,7 @@ impl Runtime for WasmRuntime {
         let container = self.find(id)?;
         let account = &container.environment().account;
         account.memory.limit(limits.memory_bytes).map_err(RuntimeError::InvalidSpec)?;
-        account.cpu.limit(limits.cpu_millis);
+        account.cpu.limit(&limits);
         Ok(())
     }
 

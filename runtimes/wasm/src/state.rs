@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use wasmtime::component::{HasData, Resource, ResourceTable};
-use wasmtime::{Engine, Store, component};
+use wasmtime::{Engine, Store, UpdateDeadline, component};
 use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p3;
@@ -14,6 +14,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use wherry_runtime::{PodNetwork, Stream};
 
 use crate::account::Account;
+use crate::engine::SLICE;
 use crate::files::{self, Directories, OpenFiles};
 use crate::invocation::Invocation;
 use crate::memory::{Claim, Memory, NodeMemory};
@@ -24,6 +25,7 @@ use crate::program::PREVIEW_1;
 use crate::settings;
 use crate::stdio::Stdio;
 use crate::traffic::Counter;
+use crate::turns;
 
 /// Host memory that one host call may copy out of a guest.
 const HOSTCALL_BYTES: usize = 8 << 20;
@@ -110,7 +112,7 @@ impl Environment {
         store.limiter(|state| &mut state.claim);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(self.handles);
-        yield_every_tick(&mut store);
+        yield_after_a_slice(&mut store);
         Ok(store)
     }
 
@@ -127,7 +129,7 @@ impl Environment {
         store.data_mut().wasi.ctx().table.set_max_capacity(self.handles);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.limiter(|state| &mut state.claim);
-        yield_every_tick(&mut store);
+        yield_after_a_slice(&mut store);
         Ok(store)
     }
 
@@ -150,9 +152,13 @@ impl Environment {
     }
 }
 
-fn yield_every_tick<T: 'static>(store: &mut Store<T>) {
-    store.set_epoch_deadline(1);
-    store.epoch_deadline_async_yield_and_update(1);
+/// Has the guest give its thread back when it has run for [`SLICE`] ticks, begun ones counted.
+fn yield_after_a_slice<T: 'static>(store: &mut Store<T>) {
+    store.set_epoch_deadline(SLICE);
+    store.epoch_deadline_callback(|_| {
+        turns::preempted();
+        Ok(UpdateDeadline::Yield(SLICE))
+    });
 }
 
 impl WasiView for ComponentState {

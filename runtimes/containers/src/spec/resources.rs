@@ -9,15 +9,11 @@ use crate::cgroup::Cgroups;
 const PERIOD: u64 = 100_000;
 /// The kernel refuses less.
 const MIN_QUOTA: u64 = 1_000;
-const MIN_SHARES: u64 = 2;
-const MAX_SHARES: u64 = 262_144;
 
 pub(super) fn build(limits: &Limits, cgroups: &Cgroups, privileged: bool) -> Value {
     let mut resources = Map::new();
     let mut cpu = Map::new();
-    // As in Kubernetes: a limit without a request is a request too; without either, the least weight.
-    let weight = limits.cpu_request_millis.or(limits.cpu_millis).unwrap_or(0);
-    cpu.insert("shares".into(), json!((weight.saturating_mul(1024) / 1000).clamp(MIN_SHARES, MAX_SHARES)));
+    cpu.insert("shares".into(), json!(limits.shares()));
     if let Some(millis) = limits.cpu_millis.filter(|millis| *millis > 0) {
         cpu.insert("period".into(), json!(PERIOD));
         cpu.insert("quota".into(), json!((millis.saturating_mul(PERIOD) / 1000).clamp(MIN_QUOTA, i64::MAX as u64)));
