@@ -3,6 +3,9 @@
 //! Figures are printed as a table and kept as lines of JSON. On a small machine client and cluster share the processors: each
 //! figure therefore comes with the processor time that the cluster spent on one operation.
 
+mod density;
+mod inside;
+mod neighbours;
 mod pod_start;
 mod report;
 mod requests;
@@ -15,7 +18,7 @@ use wherry_test::{Cluster, Options};
 pub use report::Report;
 
 /// The names of all benchmarks.
-pub const BENCHMARKS: [&str; 2] = ["pod-start", "requests"];
+pub const BENCHMARKS: [&str; 4] = ["pod-start", "requests", "neighbours", "density"];
 
 /// What to measure, and how much.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct Setup {
     pub out: PathBuf,
     /// Pods to start.
     pub pods: usize,
+    /// Replicas of the one Deployment that `density` makes.
+    pub replicas: u32,
     /// How long requests are sent.
     pub seconds: u64,
 }
@@ -42,6 +47,8 @@ pub async fn run(name: &str, setup: &Setup) -> anyhow::Result<Vec<Report>> {
     let reports = match name {
         "pod-start" => pod_start::run(setup).await?,
         "requests" => requests::run(setup).await?,
+        "neighbours" => neighbours::run(setup).await?,
+        "density" => density::run(setup).await?,
         other => bail!("no benchmark is named {other}: there are {}", BENCHMARKS.join(", ")),
     };
     report::publish(name, setup, &reports)?;

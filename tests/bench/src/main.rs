@@ -20,6 +20,9 @@ struct Arguments {
     /// How many Pods are started, one after the other
     #[arg(long, value_name = "N", default_value_t = 200)]
     pods: usize,
+    /// How many replicas the Deployment of `density` has
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    replicas: u32,
     /// How long requests are sent
     #[arg(long, value_name = "N", default_value_t = 10)]
     seconds: u64,
@@ -27,10 +30,9 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    let setup =
-        Setup { wherry: arguments.wherry, out: arguments.out, pods: arguments.pods, seconds: arguments.seconds };
-    let names = if arguments.names.is_empty() { BENCHMARKS.map(str::to_owned).to_vec() } else { arguments.names };
+    let Arguments { names, wherry, out, pods, replicas, seconds } = Arguments::parse();
+    let setup = Setup { wherry, out, pods, replicas, seconds };
+    let names = if names.is_empty() { BENCHMARKS.map(str::to_owned).to_vec() } else { names };
     for name in names {
         wherry_bench::run(&name, &setup).await?;
     }

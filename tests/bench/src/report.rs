@@ -70,21 +70,34 @@ pub(crate) fn cpu_time(cluster: &Cluster) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Memory that the cluster's process has for itself, bytes: anonymous pages, not the binary's own or those of mapped files.
+pub(crate) fn memory(cluster: &Cluster) -> anyhow::Result<f64> {
+    let id = cluster.process().context("the cluster does not run")?.id();
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("/proc/PID/status")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? * 1024.0)
+}
+
 /// Prints the table and appends the lines.
 pub(crate) fn publish(benchmark: &str, setup: &Setup, reports: &[Report]) -> anyhow::Result<()> {
-    let Some(first) = reports.first() else { return Ok(()) };
-    print!("{benchmark:<32}");
-    for (name, _) in &first.figures {
-        print!("{name:>12}");
-    }
-    println!();
+    let mut columns = Vec::new();
     for report in reports {
+        let names: Vec<&str> = report.figures.iter().map(|(name, _)| *name).collect();
+        if names != columns {
+            print!("{benchmark:<32}");
+            names.iter().for_each(|name| print!("{name:>12}"));
+            println!();
+            columns = names;
+        }
         print!("{:<32}", report.what);
         for (_, figure) in &report.figures {
             let digits = if figure.fract() == 0.0 { 0 } else { 2 };
             print!("{figure:>12.digits$}");
         }
         println!();
+    }
+    if reports.is_empty() {
+        return Ok(());
     }
     std::fs::create_dir_all(&setup.out)?;
     let path = setup.out.join(format!("{benchmark}.jsonl"));

@@ -1,51 +1,52 @@
 //! How many requests hello answers through its Service's address, sent by wrk from inside the node's network.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use wherry_test::{Cluster, PATIENCE, is_root, root, sample};
 
 use crate::Setup;
+use crate::inside::{CONNECTIONS, wrk};
 use crate::report::{Report, cpu_time};
-
-/// wrk's connections.
-const CONNECTIONS: u32 = 32;
 
 pub(crate) async fn run(setup: &Setup) -> anyhow::Result<Vec<Report>> {
     if !is_root("entering the node's network") {
         return Ok(Vec::new());
     }
     let cluster = setup.cluster()?;
+    let ip = serve_hello(&cluster)?;
+    let report = measure(&cluster, &format!("hello, {CONNECTIONS} connections"), &ip, setup.seconds).await?;
+    Ok(vec![report])
+}
+
+/// Deploys the sample and waits until it answers; its Service's address.
+pub(crate) fn serve_hello(cluster: &Cluster) -> anyhow::Result<String> {
     cluster.load(&sample("hello"), "samples.wherry.dev/hello:1")?;
     let manifest = std::fs::read_to_string(root().join("samples/hello/manifest.yaml"))?;
     // What the node can do is asked for, not what the sample's limit allows.
     cluster.kubectl().apply(&manifest.replace("cpu: 100m, ", ""))?;
     cluster.kubectl().wait("--for=condition=Available deployment/hello", PATIENCE)?;
-    let service = cluster.kubectl().json("get service hello")?;
-    let ip = service["spec"]["clusterIP"].as_str().context("the Service has no address")?.to_owned();
     // Any request shows that the Service's rules are there; the node port has the same.
     wherry_test::get(&cluster.url("hello")?, "/").context("hello does not answer")?;
-    let before = cpu_time(&cluster)?;
-    let output = wrk(&cluster, &ip, setup.seconds)?;
-    let cpu = cpu_time(&cluster)?.saturating_sub(before);
-    Ok(vec![read(&output, cpu).with_context(|| format!("wrk: {output}"))?])
+    address(cluster, "hello")
 }
 
-fn wrk(cluster: &Cluster, ip: &str, seconds: u64) -> anyhow::Result<String> {
-    let namespace = cluster.data_dir().join("network/nodes/wherry-0");
-    let output = Command::new("nsenter")
-        .arg(format!("--net={}", namespace.display()))
-        .args(["wrk", "--latency", "-t1"])
-        .args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s"), format!("http://{ip}/")])
-        .output()
-        .context("start nsenter")?;
-    ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+/// A Service's address.
+pub(crate) fn address(cluster: &Cluster, service: &str) -> anyhow::Result<String> {
+    let service = cluster.kubectl().json(&format!("get service {service}"))?;
+    Ok(service["spec"]["clusterIP"].as_str().context("the Service has no address")?.to_owned())
+}
+
+/// Requests to `http://ip/` for some seconds.
+pub(crate) async fn measure(cluster: &Cluster, what: &str, ip: &str, seconds: u64) -> anyhow::Result<Report> {
+    let before = cpu_time(cluster)?;
+    let output = wrk(cluster, &format!("http://{ip}/"), seconds).await?;
+    let cpu = cpu_time(cluster)?.saturating_sub(before);
+    read(what, &output, cpu).with_context(|| format!("wrk: {output}"))
 }
 
 /// The figures of wrk's report. An answer that is not 200, or none, makes it worthless.
-fn read(text: &str, cpu: Duration) -> anyhow::Result<Report> {
+fn read(what: &str, text: &str, cpu: Duration) -> anyhow::Result<Report> {
     let field = |start: &str, place: usize| {
         let line = text.lines().map(str::trim).find(|line| line.starts_with(start))?;
         line.split_whitespace().nth(place).map(str::to_owned)
@@ -66,7 +67,7 @@ fn read(text: &str, cpu: Duration) -> anyhow::Result<Report> {
         ("requests", total),
         ("cpu us/op", cpu.as_secs_f64() * 1e6 / total),
     ];
-    Ok(Report { what: format!("hello, {CONNECTIONS} connections"), figures })
+    Ok(Report { what: what.to_owned(), figures })
 }
 
 /// wrk's `812.00us`, `3.21ms`, `1.02s`.
@@ -86,11 +87,12 @@ mod tests {
 
     #[test]
     fn wrk_is_understood() {
-        let report = read(TEXT, Duration::from_secs(1)).unwrap();
+        let report = read("x", TEXT, Duration::from_secs(1)).unwrap();
         let figures = ["requests/s", "p50 ms", "p99 ms", "cpu us/op"].map(|name| report.figure(name).unwrap());
         assert_eq!(figures, [5000.0, 0.812, 3.21, 200.0]);
         assert!(
-            read(&TEXT.replace("Requests/sec", "Non-2xx or 3xx responses: 3\nRequests/sec"), Duration::ZERO).is_err()
+            read("x", &TEXT.replace("Requests/sec", "Non-2xx or 3xx responses: 3\nRequests/sec"), Duration::ZERO)
+                .is_err()
         );
     }
 }

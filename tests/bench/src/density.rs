@@ -1,0 +1,169 @@
+//! One Deployment of many replicas of a `wasi:http` component on one node, each with an address, a readiness probe and limits: how long
+//! it takes until all are Ready, what they take while nobody asks, whether each answers, and how long until they are gone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use serde_json::json;
+use wherry_test::{is_root, sample};
+
+use crate::Setup;
+use crate::inside::inside;
+use crate::report::{Report, cpu_time, memory};
+use crate::requests::{address, measure};
+
+const IMAGE: &str = "samples.wherry.dev/hello:1";
+const PORT: u16 = 8080;
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: many}\nspec: {selector: {app: many}, ports: [{port: 80, targetPort: 8080}]}\n";
+/// Beyond this and its share for each replica, a benchmark is given up.
+const LEAST: Duration = Duration::from_secs(60);
+const EACH: Duration = Duration::from_millis(60);
+
+pub(crate) async fn run(setup: &Setup) -> anyhow::Result<Vec<Report>> {
+    if !is_root("entering the node's network") {
+        return Ok(Vec::new());
+    }
+    let cluster = setup.cluster()?;
+    cluster.load(&sample("hello"), IMAGE)?;
+    cluster.kubectl().apply(SERVICE)?;
+    let client = cluster.client().await?;
+    let (deployments, pods) = (Api::default_namespaced(client.clone()), Api::<Pod>::default_namespaced(client));
+    let limit = LEAST + EACH * setup.replicas;
+    let count = f64::from(setup.replicas);
+
+    let (empty, before) = (memory(&cluster)?, cpu_time(&cluster)?);
+    let took =
+        tokio::time::timeout(limit, start(&deployments, setup.replicas)).await.context("not all are Ready")??;
+    let (full, cpu) = (memory(&cluster)?, cpu_time(&cluster)?.saturating_sub(before));
+    let mut reports = vec![Report {
+        what: format!("{} Pods, apply to Ready", setup.replicas),
+        figures: vec![
+            ("seconds", took.as_secs_f64()),
+            ("Pods/s", count / took.as_secs_f64()),
+            ("cpu ms/Pod", cpu.as_secs_f64() * 1e3 / count),
+            ("MiB in all", full / 1048576.0),
+            ("KiB/Pod", (full - empty) / 1024.0 / count),
+        ],
+    }];
+
+    let (before, begun) = (cpu_time(&cluster)?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(setup.seconds)).await;
+    let cores = cpu_time(&cluster)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    reports.push(Report { what: "idle".into(), figures: vec![("% of a core", cores * 100.0)] });
+
+    let addresses = addresses(&pods).await?;
+    ensure!(addresses.len() == setup.replicas as usize, "{} of {count} Pods have addresses", addresses.len());
+    let before = cpu_time(&cluster)?;
+    let times = inside(&cluster, move || ask_each(&addresses)).await?;
+    let cpu = cpu_time(&cluster)?.saturating_sub(before);
+    reports.push(Report::times("each asked once, by its address", times, cpu));
+    let ip = address(&cluster, "many")?;
+    reports.push(measure(&cluster, "all, by their Service", &ip, setup.seconds).await?);
+
+    let before = cpu_time(&cluster)?;
+    let took = tokio::time::timeout(limit, delete(&deployments, &pods)).await.context("not all are gone")??;
+    let cpu = cpu_time(&cluster)?.saturating_sub(before);
+    reports.push(Report {
+        what: "delete to none left".into(),
+        figures: vec![
+            ("seconds", took.as_secs_f64()),
+            ("Pods/s", count / took.as_secs_f64()),
+            ("cpu ms/Pod", cpu.as_secs_f64() * 1e3 / count),
+            ("MiB in all", memory(&cluster)? / 1048576.0),
+        ],
+    });
+    Ok(reports)
+}
+
+fn deployment(replicas: u32) -> serde_json::Value {
+    json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "many"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "many"}},
+            "progressDeadlineSeconds": 3600,
+            "template": {
+                "metadata": {"labels": {"app": "many"}},
+                "spec": {"containers": [{
+                    "name": "hello",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "ports": [{"containerPort": PORT}],
+                    "readinessProbe": {"httpGet": {"path": "/", "port": PORT}},
+                    // Requests that a small node has room for by the thousand.
+                    "resources": {"requests": {"cpu": "0", "memory": "256Ki"}, "limits": {"cpu": "100m", "memory": "16Mi"}},
+                }]},
+            },
+        },
+    })
+}
+
+/// Creates the Deployment; how long until all its replicas are Ready.
+async fn start(deployments: &Api<Deployment>, replicas: u32) -> anyhow::Result<Duration> {
+    let wanted = i32::try_from(replicas)?;
+    let deployment: Deployment = serde_json::from_value(deployment(replicas))?;
+    let begun = Instant::now();
+    let made = deployments.create(&PostParams::default(), &deployment).await?;
+    let version = made.metadata.resource_version.context("no resourceVersion")?;
+    let mut changes = deployments.watch(&WatchParams::default().fields("metadata.name=many"), &version).await?.boxed();
+    loop {
+        match next(&mut changes).await? {
+            WatchEvent::Modified(deployment) if ready(&deployment) == wanted => return Ok(begun.elapsed()),
+            _ => {}
+        }
+    }
+}
+
+fn ready(deployment: &Deployment) -> i32 {
+    deployment.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or(0)
+}
+
+async fn next<K>(
+    changes: &mut (impl Stream<Item = kube::Result<WatchEvent<K>>> + Unpin),
+) -> anyhow::Result<WatchEvent<K>> {
+    match changes.try_next().await? {
+        Some(WatchEvent::Error(status)) => bail!("the watch ended: {status:?}"),
+        Some(event) => Ok(event),
+        None => bail!("the watch ended"),
+    }
+}
+
+async fn addresses(pods: &Api<Pod>) -> anyhow::Result<Vec<String>> {
+    let all = pods.list(&ListParams::default().labels("app=many")).await?;
+    Ok(all.items.into_iter().filter_map(|pod| pod.status?.pod_ip).collect())
+}
+
+/// The first request that each Pod has but its probe's, by a new connection.
+fn ask_each(addresses: &[String]) -> anyhow::Result<Vec<Duration>> {
+    let ask = |address: &String| {
+        let begun = Instant::now();
+        let answer = wherry_test::get(&format!("{address}:{PORT}"), "/").with_context(|| address.clone())?;
+        ensure!(answer.status == 200, "{address}: {answer:?}");
+        Ok(begun.elapsed())
+    };
+    addresses.iter().map(ask).collect()
+}
+
+/// Deletes the Deployment; how long until its last Pod is gone.
+async fn delete(deployments: &Api<Deployment>, pods: &Api<Pod>) -> anyhow::Result<Duration> {
+    let known = pods.list_metadata(&ListParams::default().labels("app=many")).await?;
+    let (mut left, version) = (known.items.len(), known.metadata.resource_version.context("no resourceVersion")?);
+    let mut changes =
+        pods.watch_metadata(&WatchParams::default().labels("app=many").timeout(290), &version).await?.boxed();
+    let begun = Instant::now();
+    deployments.delete("many", &DeleteParams::background()).await?;
+    while left > 0 {
+        match next(&mut changes).await? {
+            WatchEvent::Deleted(_) => left -= 1,
+            WatchEvent::Added(_) => left += 1,
+            _ => {}
+        }
+    }
+    Ok(begun.elapsed())
+}
