@@ -12,7 +12,7 @@
 //! - [`Queue`] holds keys, not objects: a reconciler reads the current state, so work that is queued twice is done once.
 //! - [`ownership`], [`placement`], [`status`], [`expectations`] and [`hash`] are the small shared conventions of Kubernetes' own
 //!   controllers, as pure functions with the I/O beside them.
-//! - [`storage`] says which volume is for which claim, [`resources`] what a Pod takes of its node.
+//! - [`storage`] says which volume is for which claim, [`resources`] and [`host_ports`] what a Pod takes of its node.
 //! - [`Recorders`] write Events the way `kubectl describe` shows them.
 //!
 //! Nothing here polls: watches, notifications and one timer heap a queue drive everything. Every task is owned by what
@@ -23,6 +23,7 @@ pub mod events;
 pub mod expectations;
 mod feeds;
 pub mod hash;
+pub mod host_ports;
 pub mod informer;
 mod key;
 pub mod leader;

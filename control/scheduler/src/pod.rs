@@ -9,29 +9,12 @@ use k8s_openapi::{
 use wherry_api::selector::LabelSelector;
 use wherry_reconcile::{
     ObjectKey,
+    host_ports::{self, HostPort},
     ownership::controller_of,
     resources::{self, Resources},
 };
 
 use crate::matching::{Labels, NodeTerm, PodTerm, selector_with};
-
-/// A port of the node that a Pod occupies.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct HostPort {
-    pub(crate) port: i32,
-    pub(crate) protocol: String,
-    /// Empty for all addresses.
-    pub(crate) ip: String,
-}
-
-impl HostPort {
-    /// Whether both cannot be had at once.
-    pub(crate) fn conflicts(&self, other: &Self) -> bool {
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip.is_empty() || other.ip.is_empty() || self.ip == other.ip)
-    }
-}
 
 /// A constraint on how Pods spread over domains.
 #[derive(Debug, Clone)]
@@ -121,7 +104,7 @@ impl PodInfo {
             node_name: spec.node_name.clone().filter(|name| !name.is_empty()),
             requests: resources::held(&pod),
             weights: resources::weights(&spec),
-            ports: ports(&spec),
+            ports: host_ports::of(&spec),
             tolerations: spec.tolerations.clone().unwrap_or_default(),
             node_selector: spec.node_selector.clone().unwrap_or_default(),
             node_required: node
@@ -177,19 +160,6 @@ fn is_preemption(condition: &PodCondition) -> bool {
     condition.type_ == DISRUPTION_TARGET
         && condition.status == "True"
         && condition.reason.as_deref() == Some(PREEMPTION)
-}
-
-fn ports(spec: &k8s_openapi::api::core::v1::PodSpec) -> Vec<HostPort> {
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.iter().chain(sidecars).flat_map(|container| container.ports.iter().flatten());
-    ports
-        .filter_map(|port| {
-            // Validation sets the host's port to the container's where the Pod shares the host's network.
-            let number = port.host_port.filter(|number| *number > 0)?;
-            let ip = port.host_ip.clone().filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
-            Some(HostPort { port: number, protocol: port.protocol.clone().unwrap_or_else(|| "TCP".into()), ip })
-        })
-        .collect()
 }
 
 fn claims(spec: &k8s_openapi::api::core::v1::PodSpec, pod: &str) -> Vec<ClaimUse> {

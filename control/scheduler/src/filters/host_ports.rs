@@ -1,5 +1,7 @@
 //! A port of the node belongs to one Pod.
 
+use wherry_reconcile::host_ports::NO_FREE_PORTS;
+
 use super::{Cycle, Rejection, Wake};
 use crate::cluster::NodeInfo;
 
@@ -10,10 +12,7 @@ pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection>
     }
     let taken = node.pods.values().flat_map(|pod| &pod.ports).any(|port| wanted.iter().any(|w| w.conflicts(port)));
     if taken {
-        return Err(Rejection::of_pods(
-            "node(s) didn't have free ports for the requested pod ports",
-            &[Wake::PodGone, Wake::Node],
-        ));
+        return Err(Rejection::of_pods(NO_FREE_PORTS, &[Wake::PodGone, Wake::Node]));
     }
     Ok(())
 }

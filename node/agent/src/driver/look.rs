@@ -161,16 +161,6 @@ impl Driver {
         record.state.verdict = Some(Verdict { grace: Some(GRACE), disrupted, ..Verdict::new(EVICTED, message) });
         self.reconcile(uid);
     }
-
-    /// Refuses a Pod that comes while its node is short, if it is one that waits for better days.
-    pub(super) fn admit(&self, uid: &Uid, record: &mut Record) {
-        let new = record.state.started_at.is_none() && record.is_evictable() && !self.is_static(uid);
-        let refusal = self.shared.pressure.borrow().refusal(&record.pod).filter(|_| new);
-        if let Some(message) = refusal {
-            self.shared.event(&record.pod, EventType::Warning, EVICTED, message.clone());
-            record.state.verdict = Some(Verdict::new(EVICTED, format!("Pod was rejected: {message}")));
-        }
-    }
 }
 
 /// Measures these Pods' files, makes room where the disk is too full, and finds what is still missing of what was `left`.

@@ -13,6 +13,7 @@
 //! - Every task belongs to the driver's `JoinSet` and ends with it.
 
 mod act;
+mod admission;
 mod collect;
 mod ground;
 mod hook;

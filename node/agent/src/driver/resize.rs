@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use wherry_reconcile::EventType;
-use wherry_reconcile::resources::{self, DEFERRED, INFEASIBLE};
+use wherry_reconcile::resources::{self, DEFERRED, INFEASIBLE, Resources};
 
 use super::outcome::Outcome;
 use super::record::{Record, Uid};
@@ -62,6 +62,12 @@ impl Room {
     pub(super) fn leave(&mut self, uid: &Uid, held: Held) {
         self.change(held, Held::default());
         self.deferred.remove(uid);
+    }
+
+    /// Whether a Pod that holds nothing yet can have this much of CPU and memory. Pods that are gone and not forgotten are counted.
+    pub(super) fn surely_has(&self, wanted: &Resources, node: &Capacity) -> bool {
+        self.used.milli_cpu + wanted.milli_cpu <= node.cpu_millis
+            && self.used.memory + wanted.memory <= node.memory_bytes
     }
 
     /// Why a Pod that holds `now` cannot have `wanted`. Memory is told of before CPU. What does not grow is never refused.

@@ -56,16 +56,23 @@ impl Machine {
 
     /// The filesystem of the node's data: Pods' files, logs and images.
     pub(crate) fn filesystem(&self) -> Option<Filesystem> {
-        let fs = nix::sys::statvfs::statvfs(&self.data_dir).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(fs.fragment_size());
-        Some(Filesystem {
-            capacity: bytes(fs.blocks()),
-            available: bytes(fs.blocks_available()),
-            used: bytes(fs.blocks().saturating_sub(fs.blocks_free())),
-            inodes: fs.files(),
-            inodes_free: fs.files_available(),
-        })
+        filesystem(&self.data_dir)
     }
+}
+
+/// The filesystem of a directory. Its capacity is what is used and what can still be had, as `df` counts it: of a filesystem's size much
+/// may be reserved, or beyond a quota.
+pub(crate) fn filesystem(dir: &Path) -> Option<Filesystem> {
+    let fs = nix::sys::statvfs::statvfs(dir).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(fs.fragment_size());
+    let (used, available) = (bytes(fs.blocks().saturating_sub(fs.blocks_free())), bytes(fs.blocks_available()));
+    Some(Filesystem {
+        capacity: used + available,
+        available,
+        used,
+        inodes: fs.files(),
+        inodes_free: fs.files_available(),
+    })
 }
 
 /// What the machine of a node has left, as its kernel tells.
@@ -85,11 +92,7 @@ impl Supply for MachineSupply {
     fn left(&self) -> Left {
         let bytes = |name: &str| meminfo(name).and_then(|bytes| u64::try_from(bytes).ok());
         let memory = bytes("MemAvailable").zip(bytes("MemTotal"));
-        let fs = nix::sys::statvfs::statvfs(&self.data_dir).ok();
-        let disk = fs.map(|fs| {
-            let bytes = |blocks: u64| blocks.saturating_mul(fs.fragment_size());
-            (bytes(fs.blocks_available()), bytes(fs.blocks()))
-        });
+        let fs = filesystem(&self.data_dir);
         let read = |path: &str| std::fs::read_to_string(path).ok();
         let most = read("/proc/sys/kernel/pid_max").and_then(|text| text.trim().parse::<u64>().ok());
         let load = read("/proc/loadavg");
@@ -97,8 +100,8 @@ impl Supply for MachineSupply {
         let amount = |(available, capacity): (u64, u64)| (capacity > 0).then_some(Amount { available, capacity });
         Left {
             memory: memory.and_then(amount),
-            disk: disk.and_then(amount),
-            inodes: fs.map(|fs| (fs.files_available(), fs.files())).and_then(amount),
+            disk: fs.map(|fs| (fs.available, fs.capacity)).and_then(amount),
+            inodes: fs.map(|fs| (fs.inodes_free, fs.inodes)).and_then(amount),
             pids: most.zip(used).and_then(|(most, used)| amount((most.saturating_sub(used), most))),
         }
     }

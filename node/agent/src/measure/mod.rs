@@ -25,7 +25,7 @@ mod usage;
 pub(crate) use cadvisor::write as cadvisor;
 pub(crate) use kubelet::write as kubelet;
 pub(crate) use local::LocalFiles;
-pub(crate) use machine::{Machine, MachineSupply};
+pub(crate) use machine::{Machine, MachineSupply, filesystem};
 pub(crate) use resource::write as resource;
 pub(crate) use sample::{ContainerSample, Meter, PodSample, Sample};
 pub(crate) use summary::document as summary;

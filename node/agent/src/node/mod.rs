@@ -9,6 +9,8 @@ pub(crate) mod register;
 
 use std::path::Path;
 
+use crate::measure::filesystem;
+
 /// What a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capacity {
@@ -30,8 +32,7 @@ impl Capacity {
     #[must_use]
     pub fn detect(data_dir: &Path) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let storage =
-            nix::sys::statvfs::statvfs(data_dir).map_or(0, |fs| fs.blocks().saturating_mul(fs.fragment_size()));
+        let storage = filesystem(data_dir).map_or(0, |fs| fs.capacity);
         Self {
             cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
             memory_bytes: meminfo("MemTotal").unwrap_or(0),

@@ -99,12 +99,16 @@ impl Least {
 pub struct Thresholds(BTreeMap<Signal, Least>);
 
 impl Default for Thresholds {
-    /// kubelet's, but for the disk: of a small machine's, much may be taken by others.
+    /// kubelet's, but for the disk: a tenth of a large one is more than a node needs, and of a small machine's much may be taken by others.
     fn default() -> Self {
+        let amount = |bytes| Least::Amount(Quantity::new(bytes, Format::BinarySi));
         let twentieth = Least::Percent(5.0);
-        let memory = Least::Amount(Quantity::new(100 << 20, Format::BinarySi));
-        let rest = [Signal::Disk, Signal::Inodes, Signal::Pids].map(|signal| (signal, twentieth));
-        Self([(Signal::Memory, memory)].into_iter().chain(rest).collect())
+        Self(BTreeMap::from([
+            (Signal::Memory, amount(100 << 20)),
+            (Signal::Disk, amount(1 << 30)),
+            (Signal::Inodes, twentieth),
+            (Signal::Pids, twentieth),
+        ]))
     }
 }
 
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn what_kubelet_reads_is_read_and_nothing_else() {
-        let defaults = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,pid.available<5%";
+        let defaults = "memory.available<100Mi,nodefs.available<1Gi,nodefs.inodesFree<5%,pid.available<5%";
         assert_eq!(Thresholds::default(), thresholds(defaults));
         assert_eq!(Thresholds::default().to_string(), defaults);
         assert_eq!(
