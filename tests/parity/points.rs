@@ -16,9 +16,17 @@ use By::{Scenario, Test};
 
 const STREAMS: &str = "tests/kubectl/streaming.rs";
 const HOOKS: &str = "node/agent/tests/hooks.rs";
+const SHORTAGE: &str = "node/agent/tests/shortage.rs";
+const MEMORY: &str = "a_node_short_of_memory_evicts_one_pod_and_takes_none_that_says_not_what_it_needs";
+const REFUSED: &str = "what_the_node_cannot_have_is_refused_by_its_reason";
 
 const POINTS: &[(&str, By)] = &[
     // Lifecycle.
+    ("limits.ephemeral-storage", Test("tests/shortage/limits.rs", "who_outgrows_a_limit_is_evicted_and_nobody_else")),
+    ("eviction by memory pressure", Test(SHORTAGE, MEMORY)),
+    ("eviction by disk pressure", Test(SHORTAGE, "a_node_short_of_disk_gives_up_images_before_pods")),
+    ("image garbage collection", Test("tests/shortage/images.rs", "unused_images_go_and_used_ones_stay")),
+    ("refusal by a node that has no room", Test("node/agent/tests/admission.rs", REFUSED)),
     ("several containers in one network", Scenario("two-containers")),
     ("init containers", Scenario("init")),
     ("init containers that fail", Scenario("failed-init")),
@@ -93,7 +101,7 @@ const POINTS: &[(&str, By)] = &[
     ("images that have no name", Scenario("bad-name")),
     // Volumes.
     ("emptyDir, on disk and in memory", Scenario("sub-path")),
-    ("sizeLimit", Test("node/agent/tests/volumes.rs", "a_pod_that_outgrows_its_volume_is_evicted")),
+    ("sizeLimit", Test("tests/shortage/limits.rs", "who_outgrows_a_limit_is_evicted_and_nobody_else")),
     ("configMap", Scenario("sub-path")),
     ("secret", Scenario("modes")),
     ("downwardAPI", Scenario("modes")),
