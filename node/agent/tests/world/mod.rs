@@ -404,7 +404,11 @@ impl World {
             manifests: self.manifests.as_ref().map(|dir| dir.path().to_owned()),
             capacity: Some(Capacity { cpu_millis: 4000, memory_bytes: 8 << 30, storage_bytes: 1 << 30, pods: 100 }),
             supply: Some(self.images.machine.clone()),
-            shortage: ShortageOptions::default(),
+            // Disks in worlds are small.
+            shortage: ShortageOptions {
+                eviction_hard: "memory.available<100Mi,nodefs.available<5%".parse().unwrap(),
+                ..ShortageOptions::default()
+            },
             clock: self.clock.clone(),
         })
         .unwrap();
