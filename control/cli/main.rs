@@ -46,12 +46,13 @@ fn say(text: &str) -> io::Result<()> {
 }
 
 fn run() -> anyhow::Result<()> {
-    // Not for users, so not among the commands: the agent starts them. They stay a single thread.
+    // Not for users, so not among the commands: the agent starts them. They begin as a single thread.
     let mut words = std::env::args().skip(1);
     match words.next().as_deref() {
         Some(wherry_network::HELPER_COMMAND) => {
             return Ok(wherry_network::helper_main(&words.next().unwrap_or_default())?);
         }
+        Some(wherry_host::HOST_COMMAND) => return Ok(wherry_host::host_main(words)?),
         Some(wherry_network::POD_INIT_COMMAND) => return Ok(wherry_network::pod_init_main()?),
         _ => {}
     }

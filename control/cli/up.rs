@@ -18,13 +18,11 @@ use tokio_util::sync::CancellationToken;
 use wherry_images::Images;
 use wherry_network::{Cluster, ClusterConfig};
 use wherry_reconcile::Informer;
-use wherry_runtime::Runtime;
 use wherry_server::audit::{Audit, Policy, Rotation};
 use wherry_server::pki;
-use wherry_wasm::WasmRuntime;
 
 use crate::data_dir::DataDir;
-use crate::parts::{self, Containers, ControlPlane, Node, addresses};
+use crate::parts::{self, Containers, ControlPlane, Isolate, Node, Wasm, addresses};
 
 /// Start a cluster: API server and nodes, in the foreground, until Ctrl-C.
 ///
@@ -54,6 +52,10 @@ pub(crate) struct Up {
     /// Run the Pods whose manifests lie in DIR on every node, whatever the API says (static Pods)
     #[arg(long, value_name = "DIR")]
     pod_manifest_path: Option<PathBuf>,
+    /// Run WebAssembly in processes of its own that can do nothing else: unprivileged users, locked in by Landlock and seccomp. As
+    /// root only
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Isolate::None)]
+    isolate: Isolate,
     #[command(flatten)]
     shortage: parts::ShortageArgs,
     #[command(flatten)]
@@ -92,7 +94,7 @@ impl AuditArgs {
 struct Running {
     nodes: Vec<Node>,
     stop_nodes: CancellationToken,
-    wasm: Arc<WasmRuntime>,
+    wasm: Wasm,
     containers: Option<Containers>,
     control: ControlPlane,
     cluster: Arc<Cluster>,
@@ -181,19 +183,18 @@ impl Up {
         control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;
 
         progress.set_message("starting the runtimes");
-        let wasm = WasmRuntime::new(wherry_wasm::Options::new(dir.path().join("wasm")))?;
+        let mut wasm = Wasm::new(dir.path(), self.isolate)?;
         let mut containers = self.containers(dir).await?;
         let stop_nodes = CancellationToken::new();
         let mut nodes = Vec::new();
         for index in 0..self.nodes {
-            let runtime: Arc<dyn Runtime> = wasm.clone();
             let parts = parts::NodeParts {
                 nodes: self.nodes,
                 manifests: manifests.as_deref(),
                 control: &control,
                 cluster: &cluster,
                 images: &images,
-                wasm: &runtime,
+                wasm: &mut wasm,
                 containers: containers.as_mut(),
                 shortage: &shortage,
             };

@@ -6,10 +6,12 @@ mod connector;
 mod control_plane;
 mod node;
 mod shortage;
+mod wasm;
 
 pub(crate) use control_plane::{ControlPlane, addresses};
 pub(crate) use node::{Containers, Node, NodeParts};
 pub(crate) use shortage::ShortageArgs;
+pub(crate) use wasm::{Isolate, Wasm};
 
 use crate::data_dir::DataDir;
 

@@ -14,7 +14,7 @@ use wherry_network::Cluster;
 use wherry_runtime::{ContainerState, Runtime, Scoped, Signal};
 use wherry_server::User;
 
-use super::ControlPlane;
+use super::{ControlPlane, Wasm};
 
 /// containerd, ours or the machine's, and what the nodes run with it.
 pub(crate) struct Containers {
@@ -84,7 +84,7 @@ pub(crate) struct NodeParts<'a> {
     pub(crate) control: &'a ControlPlane,
     pub(crate) cluster: &'a Arc<Cluster>,
     pub(crate) images: &'a Arc<Images>,
-    pub(crate) wasm: &'a Arc<dyn Runtime>,
+    pub(crate) wasm: &'a mut Wasm,
     pub(crate) containers: Option<&'a mut Containers>,
     /// What is done when one runs short.
     pub(crate) shortage: &'a ShortageOptions,
@@ -118,7 +118,7 @@ impl Node {
             client: control.server.client(User::node(&name)),
             informers: control.informers.clone(),
             recorder: control.recorders.component_on("kubelet", &name),
-            wasm: Scoped::new(wasm.clone()),
+            wasm: Scoped::new(wasm.of_node(&name, &dir)?),
             containers,
             images: images.clone(),
             network: ClusterNetwork::new(cluster.clone(), &*name, index),

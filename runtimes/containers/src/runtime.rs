@@ -334,7 +334,7 @@ impl Runtime for ContainerRuntime {
         RuntimeInfo { name: "containerd".to_owned(), version: self.inner.version.clone() }
     }
 
-    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
+    async fn prepare(&self, image: &Arc<Image>, _: &str) -> Result<(), RuntimeError> {
         let (inner, image) = (Arc::clone(&self.inner), Arc::clone(image));
         let work = async move {
             let facts = ImageFacts::read(&image).await?;

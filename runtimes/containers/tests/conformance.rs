@@ -118,8 +118,8 @@ impl Runtime for Patient {
         self.inner.info()
     }
 
-    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
-        self.inner.prepare(image).await
+    async fn prepare(&self, image: &Arc<Image>, namespace: &str) -> Result<(), RuntimeError> {
+        self.inner.prepare(image, namespace).await
     }
 
     async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError> {

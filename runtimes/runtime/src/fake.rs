@@ -243,7 +243,7 @@ impl Runtime for FakeRuntime {
         RuntimeInfo { name: self.name.clone(), version: "0.0.0".to_owned() }
     }
 
-    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
+    async fn prepare(&self, image: &Arc<Image>, _namespace: &str) -> Result<(), RuntimeError> {
         if let Some(message) = self.take_failure(Call::Prepare) {
             return Err(RuntimeError::InvalidImage(message));
         }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// Which runtime can run an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ImageKind {
     /// A Wasm artifact or a `wasi/wasm` compat image: a module or component.
     Wasm,
@@ -12,7 +14,7 @@ pub enum ImageKind {
 }
 
 /// A blob in the node's content store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
     /// OCI media type, as the manifest gives it.
     pub media_type: String,
@@ -25,7 +27,7 @@ pub struct Descriptor {
 }
 
 /// A pulled image of one platform, every blob of it verified and on disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The reference it was asked for by, normalised (`docker.io/library/busybox:latest`).
     pub reference: String,

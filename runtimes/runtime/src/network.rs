@@ -2,13 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use socket2::SockRef;
 
 /// The transport of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketKind {
     /// `SOCK_STREAM`.
     Tcp,
@@ -20,8 +23,9 @@ pub enum SocketKind {
 ///
 /// A Pod of Wasm alone has an address but no namespace of its own (AnyIP); a Pod with any container has a
 /// network namespace, and its Wasm containers make their sockets inside it. A runtime need not know which:
-/// it asks for sockets here, maps every address a guest names through [`map_bind`](Self::map_bind) and
-/// [`map_connect`](Self::map_connect), and looks names up here.
+/// it asks for sockets here, names addresses to them through this trait alone ([`bind`](Self::bind),
+/// [`connect`](Self::connect), [`send_to`](Self::send_to)), and looks names up here. So whoever runs guests needs no right to name
+/// any address to the kernel itself.
 #[async_trait]
 pub trait PodNetwork: Send + Sync + 'static {
     /// The Pod's addresses, the primary one first.
@@ -52,6 +56,32 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// `PermissionDenied` where the Pod may not reach it (the node's loopback, link-local, multicast).
     fn map_connect(&self, addr: SocketAddr) -> io::Result<SocketAddr>;
 
+    /// Binds a socket of this network to what a guest means by `addr`, as [`map_bind`](Self::map_bind) has it.
+    fn bind(&self, socket: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
+        SockRef::from(&socket).bind(&self.map_bind(addr)?.into())
+    }
+
+    /// Has a bound socket accept connections, of which `backlog` may wait.
+    fn listen(&self, socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+        SockRef::from(&socket).listen(backlog)
+    }
+
+    /// Connects a socket to what a guest means by `addr`, as [`map_connect`](Self::map_connect) has it; with none, a datagram
+    /// socket is connected to nobody any more. A TCP connection has only begun: it is there, or has failed, when the socket can be
+    /// written to.
+    fn connect(&self, socket: BorrowedFd<'_>, addr: Option<SocketAddr>) -> io::Result<()> {
+        let Some(addr) = addr else { return Ok(rustix::net::connect_unspec(socket)?) };
+        match SockRef::from(&socket).connect(&self.map_connect(addr)?.into()) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Sends a datagram to what a guest means by `addr`, as [`map_connect`](Self::map_connect) has it. Returns its length.
+    fn send_to(&self, socket: BorrowedFd<'_>, datagram: &[u8], addr: SocketAddr) -> io::Result<usize> {
+        SockRef::from(&socket).send_to(datagram, &self.map_connect(addr)?.into())
+    }
+
     /// The addresses of `name`, by the Pod's search path and the cluster's records.
     /// `NotFound` where there is no such name.
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
@@ -78,7 +108,7 @@ pub enum Processes {
 }
 
 /// The address family of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketFamily {
     /// `AF_INET`.
     V4,

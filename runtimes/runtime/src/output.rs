@@ -1,9 +1,10 @@
 //! Where a container's output goes.
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 /// Which of a container's two output streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Stream {
     /// Standard output.
     Stdout,

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::User;
 use crate::{ContainerId, ContainerSpec, DiskUse, Image, Limits, Output, PodRef, Stats, Streams};
@@ -21,9 +22,9 @@ pub trait Runtime: Send + Sync + 'static {
     fn info(&self) -> RuntimeInfo;
 
     /// Makes an image ready to start from (compiles it, unpacks its layers), so that [`create`](Self::create)
-    /// is fast. Idempotent; concurrent calls for one image share the work. Fails with
-    /// [`RuntimeError::InvalidImage`] for what this runtime can never run, saying what was wrong with it.
-    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError>;
+    /// is fast for Pods of `namespace`, whose hosts may share nothing with others. Idempotent; concurrent calls for one image share
+    /// the work. Fails with [`RuntimeError::InvalidImage`] for what this runtime can never run, saying what was wrong with it.
+    async fn prepare(&self, image: &Arc<Image>, namespace: &str) -> Result<(), RuntimeError>;
 
     /// Makes a container without starting it. Everything it writes goes to `output`.
     async fn create(&self, spec: ContainerSpec, output: Arc<dyn Output>) -> Result<(), RuntimeError>;
@@ -100,7 +101,7 @@ pub struct RuntimeInfo {
 }
 
 /// How to end a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Signal {
     /// Ask (SIGTERM).
     Term,
@@ -109,7 +110,7 @@ pub enum Signal {
 }
 
 /// How a container ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// The exit code as Kubernetes reports it: 128 + n for a signal n; a trap is 134 (as an abort), OOM 137.
     pub code: i32,
@@ -124,7 +125,7 @@ pub struct Exit {
 }
 
 /// Where a container is in its life.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ContainerState {
     /// Made, not started.
     Created,
@@ -138,7 +139,7 @@ pub enum ContainerState {
 }
 
 /// A container as its runtime knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerStatus {
     /// Its identity.
     pub id: ContainerId,

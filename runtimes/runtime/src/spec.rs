@@ -6,10 +6,12 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Image, PodNetwork};
 
 /// A container's identity on its node: 64 lower-case hex digits, chosen by the agent.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ContainerId(pub String);
 
 impl fmt::Display for ContainerId {
@@ -19,7 +21,7 @@ impl fmt::Display for ContainerId {
 }
 
 /// The Pod that a container belongs to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PodRef {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -80,7 +82,7 @@ impl PartialEq for Handle {
 impl Eq for Handle {}
 
 /// What a container may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// `limits.cpu` in millicores; unlimited where none.
     pub cpu_millis: Option<u64>,

@@ -2,8 +2,10 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
+
 /// Use of resources by one container, its own: never its runtime's or its agent's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// When it started; none where that is not known.
     pub started_at: Option<SystemTime>,
@@ -18,7 +20,7 @@ pub struct Stats {
 }
 
 /// Memory held by one container, bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryUse {
     /// All that is charged to it, caches of files included.
     pub usage: u64,
@@ -37,7 +39,7 @@ pub struct MemoryUse {
 }
 
 /// How often a container had used up its CPU time, since it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Throttling {
     /// Periods in which it ran.
     pub periods: u64,
@@ -48,7 +50,7 @@ pub struct Throttling {
 }
 
 /// What a network has carried, in both directions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
     /// Received.
     pub received: Carried,
@@ -57,7 +59,7 @@ pub struct Traffic {
 }
 
 /// What was carried in one direction. Sockets count bytes alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// Bytes.
     pub bytes: u64,
@@ -70,7 +72,7 @@ pub struct Carried {
 }
 
 /// Use of a filesystem.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUse {
     /// Bytes.
     pub bytes: u64,

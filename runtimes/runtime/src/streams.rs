@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -19,7 +20,7 @@ pub type Input = Box<dyn AsyncRead + Send + Unpin>;
 pub type Sink = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// The size of a terminal, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminalSize {
     /// Columns.
     pub width: u16,

@@ -110,6 +110,7 @@ fn wasi_family(family: SocketFamily) -> IpAddressFamily {
     }
 }
 
+/// No address, which means the Pod's own.
 fn unspecified(family: SocketFamily) -> SocketAddr {
     match family {
         SocketFamily::V4 => (Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -134,11 +135,6 @@ fn is_remote(address: SocketAddr) -> bool {
 
 fn is_unicast(address: IpAddr) -> bool {
     !address.is_multicast() && address != IpAddr::V4(Ipv4Addr::BROADCAST)
-}
-
-/// The Pod's address for a socket that names none.
-fn own_address(network: &dyn PodNetwork, family: SocketFamily) -> io::Result<SocketAddr> {
-    network.map_bind(unspecified(family))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! [`WasmRuntime`]: the [`Runtime`] trait over all of this crate.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -84,6 +84,17 @@ impl WasmRuntime {
         self.programs.offered()
     }
 
+    /// The layers of which there is compiled code on disk, by their digests.
+    #[must_use]
+    pub fn compiled(&self) -> BTreeSet<String> {
+        self.programs.compiled()
+    }
+
+    /// Drops what was compiled of a layer, on disk and in memory. Running containers keep theirs.
+    pub fn forget(&self, layer: &str) {
+        self.programs.forget(layer);
+    }
+
     /// Ends every container at once and waits until all their output is handed over.
     pub async fn shutdown(&self) {
         let all: Vec<Arc<Container>> = self.containers.lock().values().cloned().collect();
@@ -150,7 +161,7 @@ impl Runtime for WasmRuntime {
         RuntimeInfo { name: "wasmtime".into(), version: WASMTIME_VERSION.into() }
     }
 
-    async fn prepare(&self, image: &Arc<Image>) -> Result<(), RuntimeError> {
+    async fn prepare(&self, image: &Arc<Image>, _: &str) -> Result<(), RuntimeError> {
         let entry = image.entrypoint.first().and_then(|program| invocation::entry_of(program));
         self.programs.get(image, entry).await.map(drop)
     }
@@ -262,11 +273,7 @@ impl Runtime for WasmRuntime {
     }
 
     async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
-        for digest in self.programs.compiled() {
-            if !kept(&digest) {
-                self.programs.forget(&digest);
-            }
-        }
+        self.compiled().iter().filter(|layer| !kept(layer)).for_each(|layer| self.forget(layer));
         Ok(())
     }
 }

@@ -14,6 +14,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsFd as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -91,8 +92,8 @@ fn listen_on(network: &dyn PodNetwork, address: SocketAddr) -> Result<TcpListene
     let listener = network.socket(family, SocketKind::Tcp).and_then(|socket| {
         let socket = socket2::Socket::from(socket);
         socket.set_reuse_address(true)?;
-        socket.bind(&network.map_bind(address)?.into())?;
-        socket.listen(BACKLOG)?;
+        network.bind(socket.as_fd(), address)?;
+        network.listen(socket.as_fd(), BACKLOG)?;
         TcpListener::from_std(StdTcpListener::from(socket))
     });
     listener.map_err(|error| RuntimeError::Failed(format!("can't listen on {address}: {error}")))

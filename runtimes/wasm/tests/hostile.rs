@@ -185,7 +185,7 @@ async fn what_cannot_run_is_refused_by_name() {
 async fn changed_compiled_code_is_not_run() {
     let node = Node::new();
     let image = node.wat(SPIN);
-    node.runtime.prepare(&image).await.unwrap();
+    node.runtime.prepare(&image, "default").await.unwrap();
     let cache = node.path().join("cache");
     let code: Vec<_> = std::fs::read_dir(&cache)
         .unwrap()
@@ -199,7 +199,7 @@ async fn changed_compiled_code_is_not_run() {
     let mut options = wherry_wasm::Options::new(&cache);
     options.instances = 64;
     let again = wherry_wasm::WasmRuntime::new(options).unwrap();
-    again.prepare(&image).await.unwrap();
+    again.prepare(&image, "default").await.unwrap();
     assert!(std::fs::metadata(&code[0]).unwrap().len() > 1000, "it was not compiled again");
 }
 

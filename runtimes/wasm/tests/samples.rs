@@ -54,5 +54,8 @@ async fn hello_and_echo_answer() {
 #[tokio::test]
 async fn guestbook_is_accepted() {
     let node = Node::new();
-    node.runtime.prepare(&node.image(include_bytes!("../../../samples/guestbook/guestbook.wasm"))).await.unwrap();
+    node.runtime
+        .prepare(&node.image(include_bytes!("../../../samples/guestbook/guestbook.wasm")), "default")
+        .await
+        .unwrap();
 }

@@ -3,96 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "support/cases.rs"]
+mod cases;
 #[path = "support/guests.rs"]
 mod guests;
 mod support;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
+use cases::{COMMAND, Case, PREVIEW_1};
 use guests::guests;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use support::{Node, Running, own_ip};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use wherry_runtime::conformance::Loopback;
-use wherry_runtime::{ContainerSpec, Image, Mount, Runtime, Streams};
-
-/// What a case needs beside the mounts, and how it ends.
-#[derive(Clone, Copy)]
-enum Case {
-    /// Nothing.
-    Plain,
-    /// Arguments of its own.
-    Arguments,
-    /// To end with this code.
-    Ends(i32),
-    /// Something typed; it writes to both of its outputs.
-    Typed,
-    /// A terminal.
-    Terminal,
-    /// A named pipe in `/data`.
-    Fifo,
-}
-
-use Case::{Arguments, Ends, Fifo, Plain, Terminal, Typed};
-
-const PREVIEW_1: &[(&str, Case)] = &[
-    ("arguments", Arguments),
-    ("environment", Plain),
-    ("clocks", Plain),
-    ("random", Plain),
-    ("yield", Plain),
-    ("exit", Ends(200)),
-    ("signals", Plain),
-    ("stdio", Typed),
-    ("poll", Plain),
-    ("sockets", Plain),
-    ("preopens", Plain),
-    ("content", Plain),
-    ("descriptor", Plain),
-    ("times", Plain),
-    ("renumber", Plain),
-    ("directory", Plain),
-    ("open", Plain),
-    ("tree", Plain),
-    ("links", Plain),
-    ("fixed", Plain),
-    ("fifo", Fifo),
-];
-
-const COMMAND: &[(&str, Case)] = &[
-    ("environment", Arguments),
-    ("clocks", Plain),
-    ("random", Plain),
-    ("exit", Ends(1)),
-    ("exit-with-code", Ends(200)),
-    ("no-terminals", Plain),
-    ("terminals", Terminal),
-    ("stdio", Typed),
-    ("poll", Plain),
-    ("input", Plain),
-    ("output", Plain),
-    ("splice", Plain),
-    ("content", Plain),
-    ("descriptor", Plain),
-    ("times", Plain),
-    ("same", Plain),
-    ("directory", Plain),
-    ("open", Plain),
-    ("tree", Plain),
-    ("links", Plain),
-    ("fixed", Plain),
-    ("fifo", Fifo),
-    ("names", Plain),
-    ("udp", Plain),
-    ("udp-options", Plain),
-    ("tcp", Plain),
-    ("tcp-errors", Plain),
-    ("tcp-options", Plain),
-];
+use wherry_runtime::{Runtime, Streams};
 
 #[tokio::test]
 async fn every_case_of_preview_1_holds() {
@@ -107,64 +31,7 @@ async fn every_case_of_a_command_of_0_2_holds() {
 async fn all(guest: &[u8], cases: &[(&str, Case)]) {
     let node = Node::new();
     let image = node.image(guest);
-    let listed = node.start(node.spec(&image)).await;
-    assert_eq!(listed.wait().await.code, 0);
-    let (known, listed) = (cases.iter().map(|(name, _)| *name), listed.output.stdout());
-    assert_eq!(known.collect::<BTreeSet<_>>(), listed.lines().collect(), "the cases of the guest");
-    let outcomes = cases.iter().map(|(name, case)| outcome(&node, &image, name, *case));
-    let failed: Vec<String> = futures::future::join_all(outcomes).await.into_iter().flatten().collect();
-    assert!(failed.is_empty(), "{}", failed.join("\n"));
-}
-
-fn spec(node: &Node, image: &Arc<Image>, name: &str, case: Case) -> ContainerSpec {
-    let mut spec = node.spec(image);
-    spec.command = vec!["guest.wasm".into(), name.into()];
-    if let Arguments = case {
-        spec.command.extend(["", "two words", "ünï"].map(str::to_owned));
-    }
-    spec.env = vec![("COLOUR".into(), "green=blue".into()), ("EMPTY".into(), String::new())];
-    spec.working_dir = Some("/data".into());
-    let own = node.path().join("mounts").join(name);
-    let mount = |target: &str, read_only| {
-        let source = own.join(target);
-        std::fs::create_dir_all(&source).unwrap();
-        Mount { source, target: format!("/{target}").into(), read_only, ..Mount::default() }
-    };
-    spec.mounts = vec![mount("data", false), mount("fixed", true)];
-    std::fs::write(own.join("fixed/kept"), "kept").unwrap();
-    if let Fifo = case {
-        mkfifo(&own.join("data/fifo"), Mode::S_IRWXU).unwrap();
-    }
-    spec.network = Arc::new(Loopback::new(own_ip()).with_name("known.test", IpAddr::from([127, 0, 0, 9])));
-    (spec.stdin, spec.stdin_once) = (matches!(case, Typed | Terminal), true);
-    spec.tty = matches!(case, Terminal);
-    spec
-}
-
-/// What is wrong, if anything.
-async fn outcome(node: &Node, image: &Arc<Image>, name: &str, case: Case) -> Option<String> {
-    let spec = spec(node, image, name, case);
-    let data = spec.mounts[0].source.clone();
-    let running = node.start(spec).await;
-    if let Typed = case {
-        let streams = Streams { stdin: Some(Box::new(&b"typed"[..])), ..Streams::default() };
-        node.runtime.attach(&running.id, streams).await.unwrap();
-    }
-    let (exit, output) = (running.wait().await, Arc::clone(&running.output));
-    let (stdout, stderr) = (output.stdout(), output.stderr());
-    let expected = match case {
-        Typed => exit.code == 0 && stdout == "to stdout\n" && stderr == "to stderr\n",
-        Ends(code) => exit.code == code,
-        _ => exit.code == 0,
-    };
-    let left = std::fs::read_dir(data).unwrap().filter(|entry| entry.as_ref().unwrap().file_name() != "fifo").count();
-    (!expected || left > 0).then(|| {
-        format!(
-            "{name}: code {}, {left} files left, {:?}\n{stdout}{stderr}",
-            exit.code,
-            exit.message.unwrap_or_default()
-        )
-    })
+    cases::all(&*node.runtime, node.path(), cases, || node.spec(&image), own_ip).await;
 }
 
 /// A request to a served component: the status, and the body.
@@ -238,7 +105,8 @@ async fn what_a_container_has_open_is_counted_over_all_its_instances() {
     ] {
         let image = node.image(guest);
         let hoard = || {
-            let spec = spec(&node, &image, "hoard", Plain);
+            let mut spec = node.spec(&image);
+            cases::equip(&mut spec, &node.path().join("mounts/hoard"), "hoard", Case::Plain);
             std::fs::write(spec.mounts[0].source.join("hoarded"), "text").unwrap();
             spec
         };

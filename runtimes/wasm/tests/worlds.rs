@@ -142,12 +142,12 @@ async fn an_image_that_is_forgotten_is_compiled_again() {
         let files = std::fs::read_dir(node.path().join("cache")).unwrap();
         files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "cwasm")).count()
     };
-    node.runtime.prepare(&image).await.unwrap();
+    node.runtime.prepare(&image, "default").await.unwrap();
     assert_eq!(compiled(), 1);
     node.runtime.retain(&|digest: &str| digest == image.layers[0].digest).await.unwrap();
     assert_eq!(compiled(), 1);
     node.runtime.retain(&|_: &str| false).await.unwrap();
     assert_eq!(compiled(), 0);
-    node.runtime.prepare(&image).await.unwrap();
+    node.runtime.prepare(&image, "default").await.unwrap();
     assert_eq!(compiled(), 1);
 }

@@ -103,7 +103,7 @@ impl Job {
         let prepared = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(StartError::Cancelled),
-            prepared = runtime.prepare(&image) => prepared,
+            prepared = runtime.prepare(&image, &self.reference.namespace) => prepared,
         };
         match prepared {
             Ok(()) => {}

@@ -13,6 +13,9 @@ use crate::{
     ContainerId, ContainerSpec, ContainerState, Exit, Limits, Output, PodRef, Runtime, RuntimeError, Security, Signal,
 };
 
+/// Where the suite's Pods are.
+const NAMESPACE: &str = "conformance";
+
 /// A container of the suite and the runtime it is in.
 pub(super) struct Container {
     pub(super) runtime: Arc<dyn Runtime>,
@@ -32,7 +35,7 @@ fn spec(fixture: &dyn Fixture, program: Program, limits: Limits) -> ContainerSpe
     let id = fresh_id();
     let uid = format!("conformance-{}", &id.0[24..]);
     ContainerSpec {
-        pod: PodRef { namespace: "conformance".into(), name: uid.clone(), uid: uid.clone() },
+        pod: PodRef { namespace: NAMESPACE.into(), name: uid.clone(), uid: uid.clone() },
         cgroup_parent: format!("/wherry/pod{uid}"),
         id,
         name: "main".into(),
@@ -73,7 +76,7 @@ pub(super) async fn created_by(
 ) -> Option<Container> {
     let program = fixture.program(workload).await?;
     let runtime = fixture.runtime();
-    in_time("prepare", runtime.prepare(&program.image)).await.unwrap();
+    in_time("prepare", runtime.prepare(&program.image, NAMESPACE)).await.unwrap();
     let mut spec = spec(fixture, program, Limits::default());
     change(&mut spec);
     let (id, output) = (spec.id.clone(), Captured::new());
@@ -255,7 +258,7 @@ pub async fn limits_change(fixture: &dyn Fixture) {
 /// What can never run is refused by `prepare`, for good and with a reason.
 pub async fn broken_image(fixture: &dyn Fixture) {
     let Some(program) = fixture.program(Workload::Broken).await else { return };
-    let error = in_time("prepare", fixture.runtime().prepare(&program.image)).await.unwrap_err();
+    let error = in_time("prepare", fixture.runtime().prepare(&program.image, NAMESPACE)).await.unwrap_err();
     assert!(matches!(error, RuntimeError::InvalidImage(_)), "{error:?}");
     assert!(!error.is_retryable() && !error.to_string().is_empty());
 }

@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream as StdTcpStream};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use socket2::Socket;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wherry_runtime::{PodNetwork, SocketFamily, SocketKind};
 
-use super::own_address;
+use super::unspecified;
 
 /// The longest look-up.
 const LOOKUP: Duration = Duration::from_secs(30);
@@ -38,13 +40,24 @@ async fn connect_one(network: &dyn PodNetwork, address: SocketAddr) -> io::Resul
     let target = network.map_connect(address)?;
     let family = if target.is_ipv4() { SocketFamily::V4 } else { SocketFamily::V6 };
     let socket = tcp_socket(network, family)?;
-    socket.bind(own_address(network, family)?)?;
-    let stream = socket.connect(target).await?;
+    network.bind(socket.as_fd(), unspecified(family))?;
+    network.connect(socket.as_fd(), Some(address))?;
+    let stream = connected(socket).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// A TCP socket in the Pod's network, for this thread's tokio runtime.
-pub(crate) fn tcp_socket(network: &dyn PodNetwork, family: SocketFamily) -> io::Result<TcpSocket> {
-    Ok(TcpSocket::from_std_stream(StdTcpStream::from(network.socket(family, SocketKind::Tcp)?)))
+/// A TCP socket in the Pod's network.
+pub(crate) fn tcp_socket(network: &dyn PodNetwork, family: SocketFamily) -> io::Result<Socket> {
+    network.socket(family, SocketKind::Tcp).map(Socket::from)
+}
+
+/// The connection that was begun on `socket`, once it is there.
+pub(crate) async fn connected(socket: Socket) -> io::Result<TcpStream> {
+    let stream = TcpStream::from_std(StdTcpStream::from(socket))?;
+    stream.writable().await?;
+    match stream.take_error()? {
+        Some(error) => Err(error),
+        None => Ok(stream),
+    }
 }

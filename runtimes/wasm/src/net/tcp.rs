@@ -1,12 +1,13 @@
 //! `wasi:sockets/tcp`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener as StdTcpListener};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use socket2::{SockRef, Socket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
 use wasmtime_wasi::async_trait;
@@ -14,13 +15,13 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, 
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType, TcpSocket as Handle};
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, SocketResult, subscribe};
-use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn, with_ambient_tokio_runtime};
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wherry_runtime::SocketFamily;
 
-use super::connect::tcp_socket;
+use super::connect::{connected as established, tcp_socket};
 use super::stream::{Reader, Writer};
 use super::{
-    SocketsView, belongs, family, is_remote, is_unicast, options, ours, ours_owned, own_address, theirs, wasi_family,
+    SocketsView, belongs, family, is_remote, is_unicast, options, ours, ours_owned, theirs, unspecified, wasi_family,
 };
 use crate::traffic::Counter;
 
@@ -38,10 +39,10 @@ struct Tcp {
 /// Where a socket is in its life. `Binding` and `ListenStarted` are over at the guest's `finish-*`.
 enum State {
     /// Fresh; left by `start-bind` or `start-connect`.
-    Fresh(TcpSocket),
-    Binding(TcpSocket),
+    Fresh(Socket),
+    Binding(Socket),
     /// Left by `start-listen` or `start-connect`.
-    Bound(TcpSocket),
+    Bound(Socket),
     ListenStarted(TcpListener),
     /// Left by dropping it alone. A connection that arrived while the guest waited is kept here.
     Listening {
@@ -85,7 +86,7 @@ fn connected(stream: TcpStream, traffic: &Arc<Counter>) -> (State, Reader, Write
 impl tcp_create_socket::Host for SocketsView<'_> {
     fn create_tcp_socket(&mut self, address_family: IpAddressFamily) -> SocketResult<Resource<Handle>> {
         let (family, permit) = (family(address_family), self.permit()?);
-        let socket = with_ambient_tokio_runtime(|| tcp_socket(self.network.as_ref(), family))?;
+        let socket = tcp_socket(self.network.as_ref(), family)?;
         if family == SocketFamily::V6 {
             SockRef::from(&socket).set_only_v6(true)?;
         }
@@ -127,8 +128,8 @@ impl HostTcpSocket for SocketsView<'_> {
             return Err(ErrorCode::InvalidArgument.into());
         }
         // So that a restarted server finds its port free, as every native server arranges for itself.
-        socket.set_reuseaddr(true)?;
-        socket.bind(pod.map_bind(local)?)?;
+        socket.set_reuse_address(true)?;
+        pod.bind(socket.as_fd(), local)?;
         if let State::Fresh(socket) = tcp.take() {
             tcp.state = State::Binding(socket);
         }
@@ -164,10 +165,11 @@ impl HostTcpSocket for SocketsView<'_> {
         if !belongs(remote.ip(), tcp.family) || !is_remote(remote) || !is_unicast(remote.ip()) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        let target = pod.map_connect(remote)?;
+        // What it may not reach it is told at once, and the socket is as it was.
+        pod.map_connect(remote)?;
         let socket = match tcp.take() {
             State::Fresh(socket) => {
-                socket.bind(own_address(pod.as_ref(), tcp.family)?)?;
+                pod.bind(socket.as_fd(), unspecified(tcp.family))?;
                 socket
             }
             State::Bound(socket) => socket,
@@ -176,7 +178,11 @@ impl HostTcpSocket for SocketsView<'_> {
                 return Err(ErrorCode::InvalidState.into());
             }
         };
-        tcp.state = State::Connecting(spawn(async move { socket.connect(target).await }));
+        let begun = pod.connect(socket.as_fd(), Some(remote));
+        tcp.state = State::Connecting(spawn(async move {
+            begun?;
+            established(socket).await
+        }));
         Ok(())
     }
 
@@ -206,10 +212,12 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     async fn start_listen(&mut self, this: Resource<Handle>) -> SocketResult<()> {
+        let pod = Arc::clone(self.network);
         let tcp = self.tcp(&this)?;
         match tcp.take() {
             State::Bound(socket) => {
-                tcp.state = State::ListenStarted(socket.listen(tcp.backlog)?);
+                pod.listen(socket.as_fd(), i32::try_from(tcp.backlog).unwrap_or(i32::MAX))?;
+                tcp.state = State::ListenStarted(TcpListener::from_std(StdTcpListener::from(socket))?);
                 Ok(())
             }
             other => {
@@ -258,7 +266,7 @@ impl HostTcpSocket for SocketsView<'_> {
 
     fn local_address(&mut self, this: Resource<Handle>) -> SocketResult<IpSocketAddress> {
         let address = match &self.tcp(&this)?.state {
-            State::Bound(socket) => socket.local_addr()?,
+            State::Bound(socket) => socket.local_addr()?.as_socket().ok_or(ErrorCode::Unknown)?,
             State::ListenStarted(listener) | State::Listening { listener, .. } => listener.local_addr()?,
             State::Connected { stream, .. } => stream.local_addr()?,
             _ => return Err(ErrorCode::InvalidState.into()),

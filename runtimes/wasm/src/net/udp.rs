@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::component::Resource;
@@ -99,7 +101,7 @@ impl HostUdpSocket for SocketsView<'_> {
         if !belongs(local.ip(), udp.family) {
             return Err(ErrorCode::InvalidArgument.into());
         }
-        SockRef::from(&*udp.socket).bind(&pod.map_bind(local)?.into())?;
+        pod.bind(udp.socket.as_fd(), local)?;
         udp.state = State::Binding;
         Ok(())
     }
@@ -135,8 +137,8 @@ impl HostUdpSocket for SocketsView<'_> {
             None => None,
         };
         match remote {
-            Some((_, target)) => SockRef::from(&*udp.socket).connect(&target.into())?,
-            None if udp.remote.is_some() => rustix::net::connect_unspec(&*udp.socket).map_err(io::Error::from)?,
+            Some((named, _)) => pod.connect(udp.socket.as_fd(), Some(named))?,
+            None if udp.remote.is_some() => pod.connect(udp.socket.as_fd(), None)?,
             None => {}
         }
         udp.remote = remote.map(|(_, target)| target);
@@ -231,14 +233,12 @@ impl HostIncomingDatagramStream for SocketsView<'_> {
 }
 
 impl Outgoing {
-    /// Where one datagram goes; none where the socket is connected.
+    /// Where one datagram goes, as the guest names it; none where the socket is connected.
     fn target(&self, named: Option<SocketAddr>) -> SocketResult<Option<SocketAddr>> {
         match (named, self.remote) {
             (None, Some(_)) => Ok(None),
             (Some(named), Some((remote, _))) if named == remote => Ok(None),
-            (Some(named), None) if belongs(named.ip(), self.family) && is_remote(named) => {
-                Ok(Some(self.network.map_connect(named)?))
-            }
+            (Some(named), None) if belongs(named.ip(), self.family) && is_remote(named) => Ok(Some(named)),
             _ => Err(ErrorCode::InvalidArgument.into()),
         }
     }
@@ -248,7 +248,9 @@ impl Outgoing {
             return Err(ErrorCode::DatagramTooLarge.into());
         }
         match self.target(datagram.remote_address.map(SocketAddr::from))? {
-            Some(target) => self.socket.try_send_to(&datagram.data, target)?,
+            Some(target) => self
+                .socket
+                .try_io(Interest::WRITABLE, || self.network.send_to(self.socket.as_fd(), &datagram.data, target))?,
             None => self.socket.try_send(&datagram.data)?,
         };
         Ok(())

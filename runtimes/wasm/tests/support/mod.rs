@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, reason = "tests, each of which uses a part of it")]
 
+mod images;
+
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,8 +15,8 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use wherry_runtime::conformance::{Captured, Loopback};
 use wherry_runtime::{
-    ContainerId, ContainerSpec, Descriptor, Exit, Image, ImageKind, Limits, Output, PodNetwork, PodRef, Runtime,
-    RuntimeError, Security, Signal, Stats,
+    ContainerId, ContainerSpec, Exit, Image, Limits, Output, PodNetwork, PodRef, Runtime, RuntimeError, Security,
+    Signal, Stats,
 };
 use wherry_wasm::{Options, WasmRuntime};
 
@@ -49,31 +51,9 @@ impl Node {
 
     /// The image of these bytes, whatever they are.
     pub(crate) fn image(&self, bytes: &[u8]) -> Arc<Image> {
-        let digest = format!("sha256:{}", hex::encode(Sha256::digest(bytes)));
+        let digest = hex::encode(Sha256::digest(bytes));
         let mut images = self.images.lock();
-        let image = images.entry(digest.clone()).or_insert_with(|| {
-            let path = self.dir.path().join(hex::encode(Sha256::digest(bytes)));
-            std::fs::write(&path, bytes).unwrap();
-            let layer = Descriptor {
-                media_type: "application/wasm".into(),
-                digest: digest.clone(),
-                size: bytes.len() as u64,
-                path,
-            };
-            Arc::new(Image {
-                reference: "test.local/image:latest".into(),
-                id: format!("test.local/image@{digest}"),
-                kind: ImageKind::Wasm,
-                manifest: layer.clone(),
-                config: layer.clone(),
-                layers: vec![layer],
-                entrypoint: Vec::new(),
-                cmd: Vec::new(),
-                env: Vec::new(),
-                working_dir: None,
-                user: None,
-            })
-        });
+        let image = images.entry(digest).or_insert_with(|| images::image(self.dir.path(), bytes));
         Arc::clone(image)
     }
 
@@ -120,7 +100,7 @@ impl Node {
 
     /// Why an image is refused.
     pub(crate) async fn refusal(&self, image: &Arc<Image>) -> String {
-        match self.runtime.prepare(image).await.unwrap_err() {
+        match self.runtime.prepare(image, "default").await.unwrap_err() {
             RuntimeError::InvalidImage(text) => text,
             other => panic!("refused for another reason: {other:?}"),
         }

@@ -1,0 +1,71 @@
+//! Where guests run: in this process, or in hosts.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::bail;
+use clap::ValueEnum;
+use wherry_host::{HostOptions, HostRuntime, Isolation};
+use wherry_runtime::Runtime;
+use wherry_wasm::{Options, WasmRuntime};
+
+/// What keeps WebAssembly apart from the node's agent, and from other WebAssembly, beside its sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolate {
+    /// Nothing: it runs in the agent's process
+    None,
+    /// A process for each node
+    Node,
+    /// A process for each namespace of a node
+    Namespace,
+}
+
+/// The Wasm runtimes of this process' nodes.
+pub(crate) enum Wasm {
+    /// One for all.
+    Inside(Arc<WasmRuntime>),
+    /// Each node's own.
+    Hosts { isolation: Isolation, runtimes: Vec<Arc<HostRuntime>> },
+}
+
+impl Wasm {
+    /// With its files below `dir`.
+    pub(crate) fn new(dir: &Path, isolate: Isolate) -> anyhow::Result<Self> {
+        let isolation = match isolate {
+            Isolate::None => return Ok(Self::Inside(WasmRuntime::new(Options::new(dir.join("wasm")))?)),
+            Isolate::Node => Isolation::Node,
+            Isolate::Namespace => Isolation::Namespace,
+        };
+        if !nix::unistd::Uid::effective().is_root() {
+            bail!("--isolate: only root can make processes that are less than this one");
+        }
+        Ok(Self::Hosts { isolation, runtimes: Vec::new() })
+    }
+
+    /// The runtime of a node, whose files are below `dir`.
+    pub(crate) fn of_node(&mut self, node: &str, dir: &Path) -> anyhow::Result<Arc<dyn Runtime>> {
+        match self {
+            Self::Inside(runtime) => Ok(runtime.clone()),
+            Self::Hosts { isolation, runtimes } => {
+                let runtime = HostRuntime::new(HostOptions {
+                    dir: dir.join("hosts"),
+                    node: node.to_owned(),
+                    isolation: *isolation,
+                    program: std::env::current_exe()?,
+                });
+                runtimes.push(runtime.clone());
+                Ok(runtime)
+            }
+        }
+    }
+
+    /// Ends every container.
+    pub(crate) async fn shutdown(&self) {
+        match self {
+            Self::Inside(runtime) => runtime.shutdown().await,
+            Self::Hosts { runtimes, .. } => {
+                futures::future::join_all(runtimes.iter().map(|runtime| runtime.shutdown())).await;
+            }
+        }
+    }
+}
