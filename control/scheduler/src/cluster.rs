@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::api::core::v1::{Node, Taint};
 use wherry_reconcile::resources::Resources;
 
-use crate::{matching::Labels, nominations::Nominations, pod::PodInfo, storage::Storage};
+use crate::{alike::Alike, matching::Labels, nominations::Nominations, pod::PodInfo, storage::Storage};
 
 /// The label with which a node says whether it runs containers.
 const CONTAINERS: &str = "wherry.dev/containers";
@@ -86,8 +86,8 @@ pub struct Cluster {
     leaving: HashSet<String>,
     /// The node of each Pod, by UID.
     places: HashMap<String, String>,
-    /// How many placed Pods keep others away.
-    pub(crate) repelling: usize,
+    /// The placed Pods by kind.
+    pub(crate) alike: Alike,
 }
 
 impl Cluster {
@@ -126,7 +126,7 @@ impl Cluster {
         self.take_off(&pod.uid);
         self.nominations.remove(&pod.uid);
         self.places.insert(pod.uid.clone(), node.to_owned());
-        self.repelling += usize::from(!pod.anti_affinity.is_empty());
+        self.alike.add(&pod, node);
         let info = self.nodes.entry(node.to_owned()).or_default();
         info.name = node.to_owned();
         info.add(pod);
@@ -145,8 +145,8 @@ impl Cluster {
         let Some(info) = self.nodes.get_mut(&node) else {
             return false;
         };
-        if info.pods.get(uid).is_some_and(|pod| !pod.anti_affinity.is_empty()) {
-            self.repelling -= 1;
+        if let Some(pod) = info.pods.get(uid) {
+            self.alike.remove(pod, &node);
         }
         info.remove(uid);
         if info.node.is_none() && info.pods.is_empty() {
@@ -180,6 +180,11 @@ impl Cluster {
     /// The nodes that exist.
     pub(crate) fn known(&self) -> impl Iterator<Item = &NodeInfo> {
         self.nodes.values().filter(|info| info.node.is_some())
+    }
+
+    /// A node that exists.
+    pub(crate) fn known_node(&self, name: &str) -> Option<&NodeInfo> {
+        self.nodes.get(name).filter(|info| info.node.is_some())
     }
 
     pub(crate) fn namespace_labels(&self, name: &str) -> Labels {

@@ -14,6 +14,7 @@
 //! - Pods of lower priority may have to leave for it (`preemption`, pure as well); until it has its node it is awaited there
 //!   (`nominations`), and Pods of no higher priority leave it that room.
 
+mod alike;
 mod bind;
 mod cluster;
 mod decide;

@@ -46,7 +46,7 @@ pub(crate) fn selector_with(
 }
 
 /// A Pod affinity or anti-affinity term, ready to match.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct PodTerm {
     pub(crate) topology_key: String,
     selector: LabelSelector,

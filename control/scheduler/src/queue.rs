@@ -62,6 +62,8 @@ pub(crate) struct Queue {
     pods: HashMap<ObjectKey, Waiting>,
     active: BTreeSet<Turn>,
     backoff: BTreeSet<(Instant, ObjectKey)>,
+    /// Those that wait for events: few where many wait for their turn.
+    unschedulable: BTreeSet<ObjectKey>,
     arrivals: u64,
 }
 
@@ -112,7 +114,10 @@ impl Queue {
             Place::Backoff(until) => {
                 self.backoff.remove(&(until, key.clone()));
             }
-            Place::InFlight | Place::Unschedulable(_) | Place::Gated => {}
+            Place::Unschedulable(_) => {
+                self.unschedulable.remove(key);
+            }
+            Place::InFlight | Place::Gated => {}
         }
     }
 
@@ -140,6 +145,7 @@ impl Queue {
         };
         waiting.failed(now);
         waiting.place = Place::Unschedulable(wake);
+        self.unschedulable.insert(key.clone());
     }
 
     /// A Pod in flight could not be bound: it is tried again after a while. False where it waits no more.
@@ -167,12 +173,11 @@ impl Queue {
 
     /// Something happened that may help.
     pub(crate) fn wake(&mut self, event: Wake, now: Instant) {
-        let helped = self
-            .pods
-            .iter()
-            .filter(|(_, waiting)| matches!(&waiting.place, Place::Unschedulable(wake) if wake.contains(&event)))
-            .map(|(key, _)| key.clone());
-        for key in helped.collect::<Vec<_>>() {
+        let helps = |key: &&ObjectKey| {
+            let place = self.pods.get(*key).map(|waiting| &waiting.place);
+            matches!(place, Some(Place::Unschedulable(wake)) if wake.contains(&event))
+        };
+        for key in self.unschedulable.iter().filter(helps).cloned().collect::<Vec<_>>() {
             self.ready(&key, now);
         }
     }
@@ -182,6 +187,7 @@ impl Queue {
         let Some(waiting) = self.pods.get_mut(key) else {
             return;
         };
+        self.unschedulable.remove(key);
         match waiting.not_before {
             Some(until) if until > now => {
                 waiting.place = Place::Backoff(until);

@@ -11,11 +11,9 @@ use crate::{
 
 const WAKE: &[Wake] = &[Wake::Node, Wake::PodGone, Wake::PodPlaced, Wake::Namespace];
 
-/// A topology key and value.
-type Domain = (String, String);
-
-/// How many Pods (of a kind, for a term) live in which domains.
-type Domains = HashMap<Domain, i64>;
+/// How many Pods (of a kind, for a term) live in which domains: by topology key and value.
+#[derive(Debug, Clone, Default)]
+struct Domains(HashMap<String, HashMap<String, i64>>);
 
 /// The domains that matter to a Pod.
 #[derive(Debug, Clone, Default)]
@@ -32,17 +30,28 @@ pub(crate) struct Affinity {
     matches_itself: bool,
 }
 
+/// The topology keys of the terms by which another Pod concerns this one, whichever node it is on.
+#[derive(Debug, Default)]
+struct Concern<'a> {
+    repelling: Vec<&'a str>,
+    attracting: Vec<&'a str>,
+    avoided: Vec<&'a str>,
+}
+
 impl Affinity {
     pub(crate) fn new(cluster: &Cluster, pod: &PodInfo) -> Self {
         let own = cluster.namespace_labels(&pod.key.namespace);
         let matches_itself = pod.affinity.iter().all(|term| term.matches(&pod.key.namespace, &own, &pod.labels));
         let mut affinity = Self { own, matches_itself, ..Self::default() };
-        if pod.affinity.is_empty() && pod.anti_affinity.is_empty() && cluster.repelling == 0 {
-            return affinity;
-        }
-        for node in cluster.known() {
-            for other in node.pods.values() {
-                affinity.count(cluster, pod, node, other, 1);
+        for (other, nodes) in cluster.alike.kinds() {
+            let concern = affinity.concern(cluster, pod, other);
+            if concern.is_none() {
+                continue;
+            }
+            for (name, count) in nodes {
+                if let Some(node) = cluster.known_node(name) {
+                    affinity.take_in(&concern, node, count.all);
+                }
             }
         }
         affinity
@@ -50,51 +59,82 @@ impl Affinity {
 
     /// Counts another Pod on a node `by` times.
     pub(super) fn count(&mut self, cluster: &Cluster, pod: &PodInfo, node: &NodeInfo, other: &PodInfo, by: i64) {
-        let domain = |term: &PodTerm| domain(node, term);
+        self.take_in(&self.concern(cluster, pod, other), node, by);
+    }
+
+    fn concern<'a>(&self, cluster: &Cluster, pod: &'a PodInfo, other: &'a PodInfo) -> Concern<'a> {
         let own = &self.own;
+        let key = |term: &'a PodTerm| term.topology_key.as_str();
         let repelling = other.anti_affinity.iter().filter(|t| t.matches(&pod.key.namespace, own, &pod.labels));
-        count(&mut self.repelling, repelling.filter_map(domain), by);
+        let mut concern = Concern { repelling: repelling.map(key).collect(), ..Concern::default() };
         if pod.affinity.is_empty() && pod.anti_affinity.is_empty() {
-            return;
+            return concern;
         }
         let theirs = cluster.namespace_labels(&other.key.namespace);
         let matches = |term: &&PodTerm| term.matches(&other.key.namespace, &theirs, &other.labels);
-        if !pod.affinity.is_empty() && pod.affinity.iter().all(|term| matches(&term)) {
-            count(&mut self.attracting, pod.affinity.iter().filter_map(domain), by);
+        if pod.affinity.iter().all(|term| matches(&term)) {
+            concern.attracting = pod.affinity.iter().map(key).collect();
         }
-        count(&mut self.avoided, pod.anti_affinity.iter().filter(matches).filter_map(domain), by);
+        concern.avoided = pod.anti_affinity.iter().filter(matches).map(key).collect();
+        concern
+    }
+
+    fn take_in(&mut self, concern: &Concern<'_>, node: &NodeInfo, by: i64) {
+        self.repelling.count(&concern.repelling, node, by);
+        self.attracting.count(&concern.attracting, node, by);
+        self.avoided.count(&concern.avoided, node, by);
     }
 }
 
-fn domain(node: &NodeInfo, term: &PodTerm) -> Option<Domain> {
-    node.labels.get(&term.topology_key).map(|value| (term.topology_key.clone(), value.clone()))
+impl Concern<'_> {
+    fn is_none(&self) -> bool {
+        self.repelling.is_empty() && self.attracting.is_empty() && self.avoided.is_empty()
+    }
 }
 
-fn count(domains: &mut Domains, which: impl Iterator<Item = Domain>, by: i64) {
-    for domain in which {
-        let pods = domains.entry(domain.clone()).or_default();
-        *pods += by;
-        if *pods == 0 {
-            domains.remove(&domain);
+impl Domains {
+    /// Counts in the domains of these keys that a node is in.
+    fn count(&mut self, keys: &[&str], node: &NodeInfo, by: i64) {
+        for key in keys {
+            let Some(value) = node.labels.get(*key) else { continue };
+            if !self.0.contains_key(*key) {
+                self.0.insert((*key).to_owned(), HashMap::new());
+            }
+            let Some(values) = self.0.get_mut(*key) else { continue };
+            match values.get_mut(value) {
+                Some(count) => *count += by,
+                None => drop(values.insert(value.clone(), by)),
+            }
+            if values.get(value) == Some(&0) {
+                values.remove(value);
+            }
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.values().all(HashMap::is_empty)
+    }
+
+    /// Whether a node is in one of the domains of a key.
+    fn have(&self, key: &str, node: &NodeInfo) -> bool {
+        let values = self.0.get(key).filter(|values| !values.is_empty());
+        values.is_some_and(|values| node.labels.get(key).is_some_and(|value| values.contains_key(value)))
     }
 }
 
 pub(super) fn check(cycle: &Cycle<'_>, node: &NodeInfo) -> Result<(), Rejection> {
     let Affinity { repelling, attracting, avoided, matches_itself, .. } = &cycle.affinity;
     let first_of_its_kind = attracting.is_empty() && *matches_itself;
-    let near = cycle.pod.affinity.iter().all(|term| match domain(node, term) {
-        Some(domain) => attracting.contains_key(&domain) || first_of_its_kind,
-        None => false,
+    let near = cycle.pod.affinity.iter().all(|term| {
+        node.labels.contains_key(&term.topology_key) && (attracting.have(&term.topology_key, node) || first_of_its_kind)
     });
     if !near {
         return Err(Rejection::of_node("node(s) didn't match pod affinity rules", WAKE));
     }
-    let own = cycle.pod.anti_affinity.iter();
-    if own.filter_map(|term| domain(node, term)).any(|domain| avoided.contains_key(&domain)) {
+    if cycle.pod.anti_affinity.iter().any(|term| avoided.have(&term.topology_key, node)) {
         return Err(Rejection::of_pods("node(s) didn't match pod anti-affinity rules", WAKE));
     }
-    if repelling.keys().any(|(key, value)| node.labels.get(key) == Some(value)) {
+    if repelling.0.keys().any(|key| repelling.have(key, node)) {
         return Err(Rejection::of_pods("node(s) didn't satisfy existing pods anti-affinity rules", WAKE));
     }
     Ok(())

@@ -17,35 +17,57 @@ const WAKE: &[Wake] = &[Wake::Node, Wake::PodGone, Wake::PodPlaced];
 pub(crate) struct Counts {
     pub(crate) spread: Spread,
     pub(crate) domains: HashMap<String, i64>,
+    /// How many the emptiest domain holds; 0 where there are too few domains.
+    least: i64,
     /// Whether the Pod itself will count.
     counts_itself: bool,
 }
 
 impl Counts {
     pub(crate) fn new(cluster: &Cluster, pod: &PodInfo, spread: &Spread) -> Self {
-        let mut domains = HashMap::new();
+        let counts_itself = spread.selector.matches(&pod.labels);
+        let mut counts = Self { spread: spread.clone(), domains: HashMap::new(), least: 0, counts_itself };
         for node in cluster.known() {
-            let Some(domain) = domain(pod, node, spread) else { continue };
-            let matching = node.pods.values().filter(|other| is_counted(pod, other, spread)).count();
-            *domains.entry(domain.clone()).or_default() += i64::try_from(matching).unwrap_or(i64::MAX);
+            if let Some(domain) = domain(pod, node, spread) {
+                counts.add(domain, 0);
+            }
         }
-        Self { spread: spread.clone(), domains, counts_itself: spread.selector.matches(&pod.labels) }
+        let counted = cluster.alike.kinds().filter(|(other, _)| matches(pod, other, spread));
+        for (name, count) in counted.flat_map(|(_, nodes)| nodes).filter(|(_, count)| count.staying > 0) {
+            if let Some(domain) = cluster.known_node(name).and_then(|node| domain(pod, node, spread)) {
+                counts.add(domain, count.staying);
+            }
+        }
+        counts.find_least();
+        counts
     }
 
     /// Counts another Pod on a node `by` times.
     pub(super) fn count(&mut self, pod: &PodInfo, node: &NodeInfo, other: &PodInfo, by: i64) {
-        if is_counted(pod, other, &self.spread)
+        if !other.terminating
+            && matches(pod, other, &self.spread)
             && let Some(domain) = domain(pod, node, &self.spread)
         {
-            *self.domains.entry(domain.clone()).or_default() += by;
+            self.add(domain, by);
+            self.find_least();
         }
+    }
+
+    fn add(&mut self, domain: &str, by: i64) {
+        match self.domains.get_mut(domain) {
+            Some(count) => *count += by,
+            None => drop(self.domains.insert(domain.to_owned(), by)),
+        }
+    }
+
+    fn find_least(&mut self) {
+        let few = i64::try_from(self.domains.len()).unwrap_or(i64::MAX) < self.spread.min_domains;
+        self.least = if few { 0 } else { self.domains.values().copied().min().unwrap_or_default() };
     }
 
     /// How far ahead a domain would be with the Pod in it.
     fn skew(&self, domain: &str) -> i64 {
-        let few = i64::try_from(self.domains.len()).unwrap_or(i64::MAX) < self.spread.min_domains;
-        let least = if few { 0 } else { self.domains.values().copied().min().unwrap_or_default() };
-        self.domains.get(domain).copied().unwrap_or_default() + i64::from(self.counts_itself) - least
+        self.domains.get(domain).copied().unwrap_or_default() + i64::from(self.counts_itself) - self.least
     }
 }
 
@@ -57,8 +79,8 @@ fn domain<'n>(pod: &PodInfo, node: &'n NodeInfo, spread: &Spread) -> Option<&'n 
     node.labels.get(&spread.topology_key).filter(|_| complete && eligible(pod, node, spread))
 }
 
-fn is_counted(pod: &PodInfo, other: &PodInfo, spread: &Spread) -> bool {
-    other.key.namespace == pod.key.namespace && !other.terminating && spread.selector.matches(&other.labels)
+fn matches(pod: &PodInfo, other: &PodInfo, spread: &Spread) -> bool {
+    other.key.namespace == pod.key.namespace && spread.selector.matches(&other.labels)
 }
 
 fn eligible(pod: &PodInfo, node: &NodeInfo, spread: &Spread) -> bool {

@@ -8,15 +8,18 @@ use crate::{cluster::NodeInfo, filters::Cycle};
 pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
     let mut weights: HashMap<(&str, &str), i64> = HashMap::new();
     if !cycle.pod.preferred.is_empty() {
-        for node in cycle.cluster.known() {
-            for other in node.pods.values() {
-                let labels = cycle.cluster.namespace_labels(&other.key.namespace);
-                for (weight, term) in &cycle.pod.preferred {
-                    let Some(domain) = node.labels.get(&term.topology_key) else {
-                        continue;
-                    };
-                    if term.matches(&other.key.namespace, &labels, &other.labels) {
-                        *weights.entry((&term.topology_key, domain)).or_default() += weight;
+        for (other, nodes) in cycle.cluster.alike.kinds() {
+            let (namespace, labels) = (&other.key.namespace, cycle.cluster.namespace_labels(&other.key.namespace));
+            let terms = cycle.pod.preferred.iter().filter(|(_, term)| term.matches(namespace, &labels, &other.labels));
+            let terms: Vec<_> = terms.map(|(weight, term)| (*weight, term.topology_key.as_str())).collect();
+            if terms.is_empty() {
+                continue;
+            }
+            for (name, count) in nodes {
+                let Some(node) = cycle.cluster.known_node(name) else { continue };
+                for (weight, key) in &terms {
+                    if let Some(domain) = node.labels.get(*key) {
+                        *weights.entry((*key, domain.as_str())).or_default() += weight * count.all;
                     }
                 }
             }

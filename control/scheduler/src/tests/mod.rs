@@ -205,7 +205,7 @@ fn pods_that_are_there_keep_others_away() {
     assert_eq!(taken_by(&cluster, &pod("db")), ["a1", "a2"]);
     assert_eq!(reasons(&cluster, &pod("db"), "b1"), ["node(s) didn't satisfy existing pods anti-affinity rules"]);
     assert!(cluster.remove("uid-y"));
-    assert_eq!((taken_by(&cluster, &pod("db")).len(), cluster.repelling), (3, 0));
+    assert_eq!((taken_by(&cluster, &pod("db")).len(), cluster.alike.kinds().count()), (3, 0));
 }
 
 #[test]
