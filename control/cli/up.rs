@@ -40,8 +40,8 @@ pub(crate) struct Up {
     /// Port of the API server on 127.0.0.1; 0 takes a free one
     #[arg(long, value_name = "N", default_value_t = 6443)]
     api_port: u16,
-    /// How many nodes, each in a network of its own
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
+    /// How many nodes, each in a network of its own; none with 0: API, controllers and scheduler alone
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=250))]
     nodes: u16,
     /// Accept the bearer tokens in FILE: lines of `token,user,uid`, and optionally a quoted list of groups
     #[arg(long, value_name = "FILE")]
@@ -213,6 +213,9 @@ impl Up {
 
     /// containerd, where there may and can be one. What is asked for by name must be there.
     async fn containers(&self, dir: &DataDir) -> anyhow::Result<Option<Containers>> {
+        if self.nodes == 0 {
+            return Ok(None);
+        }
         if let Some(socket) = &self.containerd {
             let context = || format!("containerd at {}", socket.display());
             return Containers::start(dir.path(), Some(socket)).await.with_context(context).map(Some);
@@ -249,6 +252,9 @@ impl Up {
         let names: Vec<String> = running.nodes.iter().map(|node| node.name.clone()).collect();
         let mut agents_ready: Vec<_> = running.nodes.iter().map(Node::not_ready).collect();
         let agents = async {
+            if running.nodes.is_empty() {
+                return std::future::pending().await;
+            }
             let (ended, _, _) = select_all(running.nodes.iter_mut().map(|node| Box::pin(node.ended()))).await;
             ended.and_then(|()| bail!("a node's agent ended"))
         };
@@ -260,9 +266,13 @@ impl Up {
             nodes_ready(&informer, &names).await;
             progress.finish_and_clear();
             let kinds = if running.containers.is_some() { "WebAssembly and containers" } else { "WebAssembly" };
-            let nodes = if names.len() == 1 { "1 node".to_owned() } else { format!("{} nodes", names.len()) };
+            let nodes = match names.len() {
+                0 => "no nodes".to_owned(),
+                1 => format!("1 node, {kinds}"),
+                many => format!("{many} nodes, {kinds}"),
+            };
             // Nobody need be reading.
-            drop(crate::say(&format!("ready: https://127.0.0.1:{port} ({nodes}, {kinds}), {shown}\n")));
+            drop(crate::say(&format!("ready: https://127.0.0.1:{port} ({nodes}), {shown}\n")));
             std::future::pending::<anyhow::Result<()>>().await
         };
         tokio::select! {
