@@ -8,11 +8,7 @@ set -euo pipefail
 wherry=$(realpath "$1") out=$(realpath -m "$2")
 shift 2
 cd "$(dirname "$0")"
-command -v go >/dev/null || { echo "Go is missing: the API benchmark builds its client and the peer from Go modules (go.dev/dl)" >&2; exit 1; }
 bin=$out/bin
-mkdir -p "$bin"
-for name in etcd kube-apiserver; do
-  [ -x "$bin/$name" ] || { echo "building $name" >&2; (cd peer && go build -trimpath -ldflags '-s -w' -o "$bin/$name" "./$name"); }
-done
+../peers/build.sh "$bin" etcd kube-apiserver
 go build -o "$bin/api" .
 exec "$bin/api" -wherry "$wherry" -kube-apiserver "$bin/kube-apiserver" -etcd "$bin/etcd" -out "$out/api.jsonl" "$@"

@@ -32,15 +32,21 @@ pub(crate) async fn inside<T: Send + 'static>(
     outcome.await.map_err(|_| anyhow!("the thread in the node's network ended early"))?
 }
 
-/// Has wrk send requests for some seconds; its report.
+/// Has wrk send requests for some seconds, from inside the node's network; its report.
 pub(crate) async fn wrk(cluster: &Cluster, url: &str, seconds: u64) -> anyhow::Result<String> {
     let mut command = Command::new("nsenter");
-    command.arg(format!("--net={}", namespace(cluster).display())).args(["wrk", "--latency", "-t1"]).args([
-        format!("-c{CONNECTIONS}"),
-        format!("-d{seconds}s"),
-        url.to_owned(),
-    ]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await?.context("start nsenter")?;
+    command.arg(format!("--net={}", namespace(cluster).display())).arg("wrk");
+    report_of(command, url, seconds).await
+}
+
+/// The same from this machine's network.
+pub(crate) async fn wrk_here(url: &str, seconds: u64) -> anyhow::Result<String> {
+    report_of(Command::new("wrk"), url, seconds).await
+}
+
+async fn report_of(mut command: Command, url: &str, seconds: u64) -> anyhow::Result<String> {
+    command.args(["--latency", "-t1"]).args([format!("-c{CONNECTIONS}"), format!("-d{seconds}s"), url.to_owned()]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await?.context("start wrk")?;
     ensure!(output.status.success(), "wrk: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
