@@ -43,7 +43,9 @@ pub fn api_resource_list(registry: &Registry, group: &str, version: &str) -> Opt
     let found = registry.version(group, version)?;
     let mut resources = Vec::new();
     for resource in &found.resources {
-        resources.push(resource_entry(resource));
+        if !resource.verbs.is_empty() {
+            resources.push(resource_entry(resource));
+        }
         resources.extend(resource.subresources.iter().map(|sub| subresource_entry(resource, sub)));
     }
     let mut list = json!({

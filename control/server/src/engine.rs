@@ -169,6 +169,9 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
         Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing, upgrade, head };
     check_scope(&call)?;
     if let Some(subresource) = call.info.subresource.as_deref() {
+        if call.resource.group == usage::custom::GROUP && call.info.verb == Verb::Get {
+            return usage::custom::run(&call, subresource).await;
+        }
         return subresources::dispatch(&call, subresource, body).await;
     }
     if call.info.name.is_none() && matches!(call.info.verb, Verb::Update | Verb::Patch) {
@@ -183,8 +186,8 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     if !call.resource.verbs.iter().any(|v| v.as_str() == call.info.verb.as_str()) {
         return Err(call.not_supported());
     }
-    if call.resource.group == usage::GROUP {
-        return usage::run(&call).await;
+    if call.resource.group == usage::resource::GROUP {
+        return usage::resource::run(&call).await;
     }
     match call.info.verb {
         Verb::Get => verbs::get::run(&call).await,

@@ -17,6 +17,8 @@ pub struct Stats {
     pub memory: MemoryUse,
     /// What its sockets have carried, where the runtime makes them itself. A container in a network namespace is counted there.
     pub traffic: Option<Traffic>,
+    /// HTTP requests that came to it since it started, but for those of probes; none where the runtime does not see requests.
+    pub requests: Option<u64>,
 }
 
 /// Memory held by one container, bytes.

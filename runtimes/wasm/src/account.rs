@@ -1,6 +1,7 @@
-//! All that a container's instances share: its memory account, its CPU budget, its output, its count of bytes.
+//! All that a container's instances share: its memory account, its CPU budget, its output, its counts of bytes and requests.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::cpu::Cpu;
 use crate::engine::Pulse;
@@ -14,5 +15,7 @@ pub(crate) struct Account {
     pub(crate) cpu: Arc<Cpu>,
     pub(crate) stdio: Arc<Stdio>,
     pub(crate) traffic: Arc<Counter>,
+    /// HTTP requests that came to it, but for those of probes.
+    pub(crate) requests: Arc<AtomicU64>,
     pub(crate) pulse: Arc<Pulse>,
 }

@@ -91,6 +91,11 @@ impl Container {
         }
     }
 
+    /// Whether requests bring it to work, not its own main function.
+    pub(crate) fn is_served(&self) -> bool {
+        matches!(&*self.program, Program::Served(_))
+    }
+
     /// Moves Created to Running and spawns the supervisor on `guests`, whose context the caller is in.
     pub(crate) fn start(
         self: &Arc<Self>,

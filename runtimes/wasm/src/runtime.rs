@@ -4,6 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -129,6 +130,7 @@ impl WasmRuntime {
                 cpu: Arc::new(Cpu::new(&spec.limits, Arc::clone(&self.turns))),
                 stdio,
                 traffic: Arc::clone(&traffic),
+                requests: Arc::default(),
                 pulse: self.ticker.pulse(),
             },
             invocation: Invocation::of(spec),
@@ -264,6 +266,7 @@ impl Runtime for WasmRuntime {
             throttling: account.cpu.throttling(),
             memory: MemoryUse { usage: held, working_set: held, rss: held, ..MemoryUse::default() },
             traffic: Some(account.traffic.read()),
+            requests: container.is_served().then(|| account.requests.load(Ordering::Relaxed)),
         })
     }
 

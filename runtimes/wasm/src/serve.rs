@@ -250,6 +250,9 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
 
 impl Server {
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+        if !is_probe(&request) {
+            self.environment.account.requests.fetch_add(1, Ordering::Relaxed);
+        }
         let Some(permit) = self.admit().await else { return busy("too many requests wait for this container\n") };
         let what = format!("{} {}", request.method(), request.uri().path());
         let (send, answered) = oneshot::channel();
@@ -339,6 +342,11 @@ impl Server {
         }
         Refused::Handler
     }
+}
+
+/// Whether it is the node's own question, which is no work: kubelet and its like say so by their name.
+fn is_probe(request: &Request<Incoming>) -> bool {
+    request.headers().get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"))
 }
 
 /// Why there is no answer.

@@ -73,13 +73,14 @@ pub(crate) struct Environment {
 impl Environment {
     /// The same for a command beside the container: its mounts, network and limits, with streams and arguments of its own.
     pub(crate) fn beside(&self, stdio: Arc<Stdio>, args: &[String]) -> Self {
-        let Account { memory, cpu, traffic, pulse, .. } = &self.account;
+        let Account { memory, cpu, traffic, requests, pulse, .. } = &self.account;
         Self {
             account: Account {
                 memory: Arc::clone(memory),
                 cpu: Arc::clone(cpu),
                 stdio,
                 traffic: Arc::clone(traffic),
+                requests: Arc::clone(requests),
                 pulse: Arc::clone(pulse),
             },
             invocation: Invocation { args: args.to_vec(), ..self.invocation.clone() },

@@ -85,6 +85,11 @@ async fn what_a_container_uses_is_counted_as_its_own() {
     assert!(carried.received.bytes >= 20 * 31 && carried.sent.bytes > 20 * 60, "{carried:?}");
     assert_eq!((quiet.received.bytes, quiet.sent.bytes), (0, 0));
     assert!(unused.memory.working_set < 1 << 20, "{unused:?}");
+    assert_eq!((used.requests, unused.requests), (Some(20), Some(0)));
+    let probe = Request::get("/").header("host", "probe").header("user-agent", "kube-probe/1.36");
+    let answer = client.send_request(probe.body(Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(busy.stats().await.requests, Some(20), "a probe is no work");
     busy.kill().await;
     idle.kill().await;
 }

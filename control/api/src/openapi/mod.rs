@@ -101,7 +101,7 @@ fn component_name(facts: &Facts, id: crate::facts::TypeId) -> String {
     if let Some(name) = name.strip_prefix("meta.v1.") {
         return format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}");
     }
-    if name.starts_with("metrics.") {
+    if name.starts_with("metrics.") || name.starts_with("custom_metrics.") {
         return format!("io.k8s.metrics.pkg.apis.{name}");
     }
     format!("io.k8s.api.{name}")

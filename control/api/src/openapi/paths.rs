@@ -31,7 +31,8 @@ pub(super) fn paths(group: &str, version: &Version) -> Map<String, Value> {
     };
     let names = Names::new(group, &version.version);
     let mut paths = Map::new();
-    for resource in &version.resources {
+    // Metrics of other groups' objects, one path each, are known by those who ask for them.
+    for resource in version.resources.iter().filter(|resource| !resource.verbs.is_empty()) {
         let endpoint = Endpoint { names: &names, resource };
         let plural = &resource.plural;
         let collection = match (resource.namespaced, plural.as_str()) {

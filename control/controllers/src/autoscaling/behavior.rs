@@ -90,6 +90,10 @@ impl Memory {
         for list in [&mut self.wishes, &mut self.ups, &mut self.downs] {
             forget(list, now);
         }
+        if self.wishes.is_empty() {
+            // What was wished before this memory began is not known: it has led to the size that is there.
+            self.wishes.push_back((now, current));
+        }
         // Up to the least that was wished of late, down to the most.
         let floor = since(&self.wishes, now, up.window).fold(wish, i32::min);
         let ceiling = since(&self.wishes, now, down.window).fold(wish, i32::max);

@@ -66,16 +66,10 @@ pub(super) fn size(
     });
     let most_wanted = wanted.max_by_key(|(replicas, _)| *replicas);
     let (wish, name) = match (most_wanted, unknown) {
-        (None, Some((reason, text))) => {
-            size.condition("ScalingActive", false, reason, text);
-            return size;
-        }
         (None, None) => return size,
+        (None, Some((reason, text))) => return size.stays(reason, text),
         // What is not known may have wanted more.
-        (Some((wish, _)), Some((reason, text))) if wish < current => {
-            size.condition("ScalingActive", false, reason, text);
-            return size;
-        }
+        (Some((wish, _)), Some((reason, text))) if wish < current => return size.stays(reason, text),
         (Some(found), _) => found,
     };
     let text = format!("the HPA was able to successfully calculate a replica count from {name}");
@@ -108,7 +102,30 @@ pub(super) fn size(
     size
 }
 
+/// What is said where the words of all metrics together decide nothing.
+pub(super) fn failure(words: &[Word], current: i32) -> Option<String> {
+    let unknown = words.iter().filter_map(|word| match word {
+        Word::Unknown(_, text) => Some(text),
+        Word::Wants(..) => None,
+    });
+    let most = words.iter().filter_map(|word| match word {
+        Word::Wants(replicas, _) => Some(*replicas),
+        Word::Unknown(..) => None,
+    });
+    let (count, first) = (unknown.clone().count(), unknown.clone().next()?);
+    let decided = most.max().is_some_and(|most| most >= current);
+    let of = words.len();
+    (!decided).then(|| format!("invalid metrics ({count} invalid out of {of}), first error is: {first}"))
+}
+
 impl Size {
+    /// As it is, since a metric is not known.
+    fn stays(mut self, reason: &str, why: &str) -> Self {
+        let text = format!("the HPA was unable to compute the replica count: {why}");
+        self.condition("ScalingActive", false, reason, &text);
+        self
+    }
+
     pub(super) fn condition(&mut self, kind: &'static str, value: bool, reason: &str, message: &str) {
         self.conditions.retain(|(known, ..)| *known != kind);
         self.conditions.push((kind, value, reason.to_owned(), message.to_owned()));
@@ -174,8 +191,14 @@ mod tests {
         let unknown = Word::Unknown("FailedGetResourceMetric", "no".to_owned());
         assert_eq!(decide(5, &[wants(3), unknown.clone()]).replicas, 5);
         assert_eq!(decide(5, &[wants(6), unknown.clone()]).replicas, 6);
-        let size = decide(5, &[unknown]);
+        let size = decide(5, &[unknown.clone()]);
         assert_eq!((size.replicas, size.conditions[0].1), (5, false));
+        assert_eq!(size.conditions[0].3, "the HPA was unable to compute the replica count: no");
+        let all = "invalid metrics (1 invalid out of 1), first error is: no";
+        assert_eq!(failure(&[unknown.clone()], 5).as_deref(), Some(all));
+        let fewer = "invalid metrics (1 invalid out of 2), first error is: no";
+        assert_eq!(failure(&[wants(3), unknown.clone()], 5).as_deref(), Some(fewer));
+        assert_eq!(failure(&[wants(6), unknown], 5), None);
         let mut status = HorizontalPodAutoscalerStatus::default();
         size.report(&mut status, Timestamp::UNIX_EPOCH);
         let conditions = status.conditions.unwrap();

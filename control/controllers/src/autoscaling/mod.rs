@@ -1,30 +1,29 @@
 //! HorizontalPodAutoscaler: as many Pods as the work needs.
 //!
-//! Flow of a pass, every 15 seconds: read the target's size; for each metric ask what Pods use, and [`sample`] says how many there
-//! should be; the greatest wish counts, limited by bounds, windows and rates ([`behavior`]); write the size to the target's
+//! Flow of a pass, every 15 seconds: read the target's size; [`ask`] for each metric, and [`sample`] or [`value`] say how many
+//! Pods there should be; the greatest wish counts, limited by bounds, windows and rates ([`behavior`]); write the size to the target's
 //! scale subresource, and report.
 //!
-//! Caveats: resource and container resource metrics only: there is no API of custom or external metrics, and a metric of these
-//! types says so in the condition ScalingActive. What was wished and done lately is in memory: after a restart windows are open.
+//! Metrics come from the APIs that upstream's controller asks: `metrics.k8s.io`, `custom.metrics.k8s.io` (which this server has for
+//! Pods and Services) and `external.metrics.k8s.io` (which nobody serves yet: such a metric says so in the condition ScalingActive).
+//!
+//! Caveat: what was wished and done lately is in memory: after a restart a window begins anew with the size that is found.
 
+mod ask;
 mod behavior;
 mod decide;
 mod metrics;
 mod sample;
+mod value;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use ask::Asker;
 use behavior::Memory;
 use decide::{Size, Word};
 use k8s_openapi::{
-    api::{
-        autoscaling::v2::{
-            ContainerResourceMetricStatus, HorizontalPodAutoscaler, MetricSpec, MetricStatus, MetricTarget,
-            MetricValueStatus, ResourceMetricStatus,
-        },
-        core::v1::Pod,
-    },
-    apimachinery::pkg::{api::resource::Quantity as Text, apis::meta::v1::Time},
+    api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::{
@@ -33,10 +32,9 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
 };
 use parking_lot::Mutex;
-use sample::{Aim, Answer, Question};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use wherry_api::{quantity::Quantity, selector::LabelSelector};
+use wherry_api::selector::LabelSelector;
 use wherry_reconcile::{
     EventType, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
     status::{Precondition, patch_status},
@@ -50,7 +48,6 @@ use crate::{
 const NAME: &str = "horizontal-pod-autoscaler";
 /// Usage changes without an event: this often it is looked at.
 const PERIOD: Duration = Duration::from_secs(15);
-const TOLERANCE: f64 = 0.1;
 
 struct Controller {
     context: Context,
@@ -86,6 +83,8 @@ struct Target {
     api: Api<DynamicObject>,
     name: String,
     replicas: i32,
+    /// How many Pods it has.
+    present: i32,
     selector: String,
 }
 
@@ -100,71 +99,14 @@ impl Controller {
         let scale = scale.map_err(|error| {
             format!("the HPA controller was unable to get the target's current scale: {}", error::message(&error))
         })?;
+        let status = scale.status.unwrap_or_default();
         Ok(Target {
             api,
             name: wanted.name.clone(),
             replicas: scale.spec.and_then(|spec| spec.replicas).unwrap_or(0),
-            selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
+            present: status.replicas,
+            selector: status.selector.unwrap_or_default(),
         })
-    }
-
-    /// What a metric wants, and what it shows.
-    async fn ask(
-        &self,
-        key: &ObjectKey,
-        target: &Target,
-        hpa: &HorizontalPodAutoscaler,
-        spec: &MetricSpec,
-    ) -> (Word, Option<MetricStatus>) {
-        let (resource, container, aim) = match (&spec.resource, &spec.container_resource) {
-            (Some(source), _) => (&source.name, None, &source.target),
-            (None, Some(source)) => (&source.name, Some(source.container.as_str()), &source.target),
-            (None, None) => return (foreign(&spec.type_), None),
-        };
-        let failed = |why: String| {
-            let reason =
-                if container.is_some() { "FailedGetContainerResourceMetric" } else { "FailedGetResourceMetric" };
-            let text =
-                format!("the HPA was unable to compute the replica count: failed to get {resource} utilization: {why}");
-            Word::Unknown(reason, text)
-        };
-        let usage = metrics::usage(&self.context.client, &key.namespace, &target.selector, resource, container).await;
-        let usage = match usage {
-            Ok(usage) => usage,
-            Err(error) => {
-                let why = format!("unable to fetch metrics from resource metrics API: {}", error::message(&error));
-                return (failed(why), None);
-            }
-        };
-        let Some(aim) = aimed(aim) else { return (failed("no target is set".to_owned()), None) };
-        let pods = self.selected(key, &target.selector);
-        let tolerance = |rules: Option<&k8s_openapi::api::autoscaling::v2::HPAScalingRules>| {
-            let own = rules.and_then(|rules| rules.tolerance.as_ref()).and_then(|text| Quantity::parse(&text.0).ok());
-            own.map_or(TOLERANCE, |quantity| quantity.as_f64())
-        };
-        let behavior = hpa.spec.behavior.as_ref();
-        let question = Question {
-            cpu: resource == "cpu",
-            aim,
-            current: target.replicas,
-            tolerance: (
-                tolerance(behavior.and_then(|behavior| behavior.scale_down.as_ref())),
-                tolerance(behavior.and_then(|behavior| behavior.scale_up.as_ref())),
-            ),
-            pods: &pods,
-            usage: &usage,
-            request: &|pod| metrics::request(pod, resource, container),
-            now: Timestamp::now(),
-        };
-        match question.answer() {
-            Err(why) => (failed(why), None),
-            Ok(answer) => {
-                let unit = if answer.utilization.is_some() { "utilization (percentage of request)" } else { "" };
-                let place = container.map_or(String::new(), |container| format!(" of container {container}"));
-                let name = format!("{resource}{place} resource {unit}").trim_end().to_owned();
-                (Word::Wants(answer.replicas, name), Some(shown(resource, container, answer)))
-            }
-        }
     }
 
     fn selected(&self, key: &ObjectKey, selector: &str) -> Vec<Arc<Pod>> {
@@ -194,52 +136,6 @@ impl Controller {
     }
 }
 
-fn foreign(kind: &str) -> Word {
-    let (reason, what) = match kind {
-        "Pods" => ("FailedGetPodsMetric", "custom"),
-        "Object" => ("FailedGetObjectMetric", "custom"),
-        "External" => ("FailedGetExternalMetric", "external"),
-        _ => ("InvalidMetricSourceType", "such"),
-    };
-    Word::Unknown(reason, format!("the HPA was unable to compute the replica count: there is no API of {what} metrics"))
-}
-
-fn aimed(target: &MetricTarget) -> Option<Aim> {
-    let average = target.average_value.as_ref().and_then(|text| Quantity::parse(&text.0).ok());
-    target
-        .average_utilization
-        .map(Aim::Utilization)
-        .or_else(|| average.map(|quantity| Aim::Average(quantity.milli_value())))
-}
-
-fn shown(resource: &str, container: Option<&str>, answer: Answer) -> MetricStatus {
-    let milli = format!("{}m", answer.average);
-    let value = MetricValueStatus {
-        average_utilization: answer.utilization,
-        average_value: Some(Text(
-            wherry_api::quantity::canonical(&milli).map_or_else(|_| milli.clone(), |text| text.into_owned()),
-        )),
-        value: None,
-    };
-    let name = resource.to_owned();
-    match container {
-        None => MetricStatus {
-            type_: "Resource".to_owned(),
-            resource: Some(ResourceMetricStatus { name, current: value }),
-            ..MetricStatus::default()
-        },
-        Some(container) => MetricStatus {
-            type_: "ContainerResource".to_owned(),
-            container_resource: Some(ContainerResourceMetricStatus {
-                name,
-                container: container.to_owned(),
-                current: value,
-            }),
-            ..MetricStatus::default()
-        },
-    }
-}
-
 impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
@@ -262,13 +158,27 @@ impl Reconciler<ObjectKey> for Controller {
             Ok(target) => {
                 let mut words = Vec::new();
                 let mut metrics = Vec::new();
+                let pods = self.selected(&key, &target.selector);
+                let asker = Asker {
+                    client: &self.context.client,
+                    namespace: &key.namespace,
+                    hpa: &hpa,
+                    selector: &target.selector,
+                    pods: &pods,
+                    wanted: target.replicas,
+                    present: target.present,
+                };
                 for spec in hpa.spec.metrics.iter().flatten() {
-                    let (word, metric) = self.ask(&key, &target, &hpa, spec).await;
+                    let (word, metric) = asker.ask(spec).await;
                     if let Word::Unknown(reason, text) = &word {
                         self.recorder.on(&*hpa, EventType::Warning, reason, &**text);
                     }
                     words.push(word);
-                    metrics.extend(metric);
+                    // One a metric, in its place, also where it is not known.
+                    metrics.push(metric);
+                }
+                if let Some(text) = decide::failure(&words, target.replicas) {
+                    self.recorder.on(&*hpa, EventType::Warning, "FailedComputeMetricsReplicas", text);
                 }
                 let mut memory = self.memories.lock().remove(&key).unwrap_or_default();
                 let mut size = decide::size(&hpa, &mut memory, target.replicas, &words, now);

@@ -31,13 +31,25 @@ pub(super) enum Aim {
     Average(i64),
 }
 
+/// How far from the aim is near enough: for fewer, for more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Tolerance {
+    pub(super) down: f64,
+    pub(super) up: f64,
+}
+
+impl Tolerance {
+    pub(super) fn is_near(self, ratio: f64) -> bool {
+        ratio >= 1.0 - self.down && ratio <= 1.0 + self.up
+    }
+}
+
 /// A question to the samples.
 pub(super) struct Question<'a> {
     pub(super) cpu: bool,
     pub(super) aim: Aim,
     pub(super) current: i32,
-    /// How far from the aim is near enough: for fewer, for more.
-    pub(super) tolerance: (f64, f64),
+    pub(super) tolerance: Tolerance,
     pub(super) pods: &'a [Arc<Pod>],
     pub(super) usage: &'a BTreeMap<String, Usage>,
     /// What a Pod requests, in thousandths; an error says which does not.
@@ -117,12 +129,11 @@ impl Question<'_> {
         pod.and_then(|pod| (self.request)(pod).ok()).unwrap_or(0)
     }
 
-    fn is_near(&self, ratio: f64) -> bool {
-        ratio >= 1.0 - self.tolerance.0 && ratio <= 1.0 + self.tolerance.1
-    }
-
     /// How many Pods there should be.
     pub(super) fn answer(&self) -> Result<Answer, String> {
+        if self.pods.is_empty() {
+            return Err("no pods returned by selector while calculating replica count".to_owned());
+        }
         let Groups { mut measured, unready, missing } = self.groups();
         if measured.is_empty() {
             return Err("did not receive metrics for targeted pods (pods might be unready)".to_owned());
@@ -133,7 +144,7 @@ impl Question<'_> {
         let answer = |replicas| Ok(Answer { replicas, utilization, average });
         let more_with_unready = !unready.is_empty() && ratio > 1.0;
         if !more_with_unready && missing.is_empty() {
-            return answer(if self.is_near(ratio) { self.current } else { ceil(ratio * f64::from(ready)) });
+            return answer(if self.tolerance.is_near(ratio) { self.current } else { ceil(ratio * f64::from(ready)) });
         }
         for name in missing {
             let assumed = match (ratio < 1.0, self.aim) {
@@ -150,11 +161,12 @@ impl Question<'_> {
         let turned = (ratio < 1.0 && careful > 1.0) || (ratio > 1.0 && careful < 1.0);
         let replicas = ceil(careful * measured.len() as f64);
         let contrary = (careful < 1.0 && replicas > self.current) || (careful > 1.0 && replicas < self.current);
-        answer(if self.is_near(careful) || turned || contrary { self.current } else { replicas })
+        answer(if self.tolerance.is_near(careful) || turned || contrary { self.current } else { replicas })
     }
 }
 
-fn ceil(replicas: f64) -> i32 {
+/// Up to whole Pods.
+pub(super) fn ceil(replicas: f64) -> i32 {
     // Thousandths of sums and quotients do not come out even.
     (replicas - 1e-9).ceil().clamp(0.0, f64::from(i32::MAX)) as i32
 }
@@ -187,7 +199,7 @@ mod tests {
             cpu: true,
             aim,
             current: saturate(pods.len()),
-            tolerance: (0.1, 0.1),
+            tolerance: Tolerance { down: 0.1, up: 0.1 },
             pods,
             usage: &usage,
             request: &|_| Ok(1000),

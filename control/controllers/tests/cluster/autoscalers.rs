@@ -56,3 +56,67 @@ async fn bounds_hold_and_the_unknown_changes_nothing() {
         .await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_api_of_metrics_tells_is_said_in_upstreams_words() {
+    let cluster = Cluster::start().await;
+    cluster.api("default").create(&PostParams::default(), &deployment("web", "app:1", 1)).await.unwrap();
+    let average = json!({ "type": "AverageValue", "averageValue": "10" });
+    let service = json!({ "apiVersion": "v1", "kind": "Service", "name": "web" });
+    let nothing = json!({ "apiVersion": "example.com/v1", "kind": "Nothing", "name": "web" });
+    let object = |described: &serde_json::Value| {
+        json!({ "type": "Object", "object": {
+            "metric": { "name": "packets" }, "describedObject": described, "target": { "type": "Value", "value": "5" },
+        } })
+    };
+    let table = [
+        (
+            "pods",
+            json!({ "type": "Pods", "pods": { "metric": { "name": "http_requests_per_second" }, "target": average } }),
+            "FailedGetPodsMetric",
+            "unable to get metric http_requests_per_second: no metrics returned from custom metrics API",
+        ),
+        (
+            "object",
+            object(&service),
+            "FailedGetObjectMetric",
+            "unable to get metric packets: Service on default web/unable to fetch metrics from custom metrics API: the server could not find the metric packets for services",
+        ),
+        (
+            "unmapped",
+            object(&nothing),
+            "FailedGetObjectMetric",
+            "unable to get metric packets: Nothing on default web/unable to map kind Nothing: no matches for kind \"Nothing\" in version \"example.com/v1\"",
+        ),
+        (
+            "external",
+            json!({ "type": "External", "external": {
+                "metric": { "name": "queue", "selector": { "matchLabels": { "of": "web" } } }, "target": average,
+            } }),
+            "FailedGetExternalMetric",
+            "failed to get queue external metric: unable to get external metric default/queue/&LabelSelector{MatchLabels:map[string]string{of: web,},MatchExpressions:[]LabelSelectorRequirement{},}: unable to fetch metrics from external metrics API: the server could not find the requested resource (get queue.external.metrics.k8s.io)",
+        ),
+    ];
+    let api = cluster.api::<HorizontalPodAutoscaler>("default");
+    for (name, metric, reason, why) in table {
+        let hpa: HorizontalPodAutoscaler = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": {
+            "maxReplicas": 4, "metrics": [metric],
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+        } }))
+        .unwrap();
+        api.create(&PostParams::default(), &hpa).await.unwrap();
+        let said = cluster
+            .until::<HorizontalPodAutoscaler>("default", name, |hpa| condition(hpa, "ScalingActive").is_some())
+            .await;
+        assert_eq!(condition(&said, "ScalingActive"), Some(("False".into(), reason.into())), "{name}");
+        let conditions = said.status.as_ref().unwrap().conditions.as_ref().unwrap();
+        let active = conditions.iter().find(|condition| condition.type_ == "ScalingActive").unwrap();
+        assert_eq!(
+            active.message.as_deref(),
+            Some(format!("the HPA was unable to compute the replica count: {why}").as_str())
+        );
+        cluster.until_event(reason).await;
+    }
+    cluster.until_event("FailedComputeMetricsReplicas").await;
+    cluster.stop().await;
+}

@@ -59,6 +59,7 @@ impl Selection {
     }
 }
 
-fn unreadable(error: &dyn std::fmt::Display) -> Status {
+/// A selector that cannot be read.
+pub(crate) fn unreadable(error: &dyn std::fmt::Display) -> Status {
     Status::bad_request(error.to_string())
 }

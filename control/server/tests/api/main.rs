@@ -13,6 +13,7 @@ mod deletes;
 mod harness;
 mod identity;
 mod lists;
+mod metrics;
 mod nodes;
 mod protobuf;
 mod quotas;

@@ -1,4 +1,4 @@
-//! CPU time at a few moments of the past, so that a rate can be told.
+//! Counts (CPU time, requests, connections) at a few moments of the past, so that a rate can be told.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,20 +12,20 @@ pub(super) const SHORTEST: Duration = Duration::from_secs(1);
 /// What is older says nothing of now.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// CPU time by name at one moment.
+/// Counts by name at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub(super) at: Instant,
-    pub(super) cpu_nanos: HashMap<String, u64>,
+    pub(super) counts: HashMap<String, u64>,
 }
 
 impl Point {
-    /// Nanoseconds of CPU time a second between this moment and `at`. `age`: of what has come to be since this moment.
-    pub(super) fn rate(&self, name: &str, now_nanos: u64, at: Instant, age: Option<Duration>) -> Option<u64> {
+    /// What was counted a second between this moment and `at`, when it is `now`. `age`: of what has come to be since this moment.
+    pub(super) fn rate(&self, name: &str, now: u64, at: Instant, age: Option<Duration>) -> Option<u64> {
         let span = at.saturating_duration_since(self.at);
-        let (used, span) = match (self.cpu_nanos.get(name), age) {
-            (Some(before), _) => (now_nanos.saturating_sub(*before), span),
-            (None, Some(age)) if age >= SHORTEST && age <= LONGEST => (now_nanos, age),
+        let (used, span) = match (self.counts.get(name), age) {
+            (Some(before), _) => (now.saturating_sub(*before), span),
+            (None, Some(age)) if age >= SHORTEST && age <= LONGEST => (now, age),
             (None, _) => return None,
         };
         let rate = u128::from(used) * 1_000_000_000 / span.as_nanos().max(1);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn point(at: Instant, nanos: u64) -> Point {
-        Point { at, cpu_nanos: HashMap::from([("c".to_owned(), nanos)]) }
+        Point { at, counts: HashMap::from([("c".to_owned(), nanos)]) }
     }
 
     #[tokio::test]

@@ -121,6 +121,29 @@ impl Rated {
         let age = container.stats.started_at.and_then(|start| self.sample.at.duration_since(start).ok());
         self.base.rate(&container.id.0, container.stats.cpu_nanos, self.sample.clock, age)
     }
+
+    /// Thousandths of a request a second that come to a Pod's containers, where their runtime sees requests; none, too, where one
+    /// of them has just started.
+    pub(crate) fn milli_requests(&self, pod: &PodSample) -> Option<u64> {
+        let serving = pod.containers.iter().filter(|container| container.stats.requests.is_some());
+        let mut rates = serving
+            .map(|container| {
+                let age = container.stats.started_at.and_then(|start| self.sample.at.duration_since(start).ok());
+                self.base.rate(&requests_of(container), milli_requests(container)?, self.sample.clock, age)
+            })
+            .peekable();
+        rates.peek()?;
+        rates.sum()
+    }
+}
+
+/// The count of a container's requests among the points.
+fn requests_of(container: &ContainerSample) -> String {
+    format!("{} requests", container.id.0)
+}
+
+fn milli_requests(container: &ContainerSample) -> Option<u64> {
+    container.stats.requests.map(|count| count.saturating_mul(1000))
 }
 
 /// Measures a node.
@@ -184,10 +207,13 @@ impl Meter {
     async fn take(&self, past: &mut Past) -> Arc<Sample> {
         let sample = Arc::new(self.measure().await);
         let containers = sample.pods.iter().flat_map(|pod| &pod.containers);
-        let mut cpu_nanos: HashMap<_, _> =
-            containers.map(|container| (container.id.0.clone(), container.stats.cpu_nanos)).collect();
-        cpu_nanos.insert(NODE.to_owned(), sample.node.cpu_nanos);
-        past.points.push(Point { at: sample.clock, cpu_nanos });
+        let mut counts = HashMap::new();
+        for container in containers {
+            counts.insert(container.id.0.clone(), container.stats.cpu_nanos);
+            counts.extend(milli_requests(container).map(|count| (requests_of(container), count)));
+        }
+        counts.insert(NODE.to_owned(), sample.node.cpu_nanos);
+        past.points.push(Point { at: sample.clock, counts });
         past.newest = Some(sample.clone());
         sample
     }

@@ -1,4 +1,4 @@
-//! `/usage`: what the API server shows as `metrics.k8s.io`, ready-made but for the Pods' labels.
+//! `/usage`: what the API server shows as `metrics.k8s.io` and of Pods as `custom.metrics.k8s.io`, ready-made but for their labels.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::sample::Rated;
 
-/// `{timestamp, window, node: {usage}, pods: [{namespace, name, uid, containers: [{name, usage}]}]}`. A Pod of which a container has
+/// `{timestamp, window, windowSeconds, node: {usage}, pods: [{namespace, name, uid, requests, containers: [{name, usage}]}]}`; requests, a second, where
+/// the Pod's runtime sees any. A Pod of which a container has
 /// just started is left out, as metrics-server does: half a figure misleads those who scale by it.
 pub(crate) fn document(rated: &Rated) -> Value {
     let sample = &rated.sample;
@@ -20,14 +21,17 @@ pub(crate) fn document(rated: &Rated) -> Value {
                 Some(json!({ "name": container.name, "usage": usage }))
             });
             let containers = containers.collect::<Option<Vec<_>>>()?;
-            Some(
-                json!({ "namespace": pod.namespace(), "name": pod.name(), "uid": pod.uid(), "containers": containers }),
-            )
+            let requests = rated.milli_requests(pod).map(|milli| format!("{milli}m"));
+            Some(json!({
+                "namespace": pod.namespace(), "name": pod.name(), "uid": pod.uid(), "containers": containers,
+                "requests": requests,
+            }))
         })
         .collect();
     json!({
         "timestamp": timestamp(sample.at),
         "window": window(rated.window()),
+        "windowSeconds": rated.window().as_secs(),
         "node": { "usage": usage(rated.node().unwrap_or(0), sample.node.memory.working_set) },
         "pods": pods,
     })

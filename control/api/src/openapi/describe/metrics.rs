@@ -1,8 +1,9 @@
-//! What the types of `metrics.k8s.io` are for: the crate k8s-openapi does not have them.
+//! What the types of `metrics.k8s.io` and `custom.metrics.k8s.io` are for: the crate k8s-openapi does not have them.
 
 use serde_json::{Value, json};
 
 const PACKAGE: &str = "io.k8s.metrics.pkg.apis.metrics.v1beta1";
+const CUSTOM: &str = "io.k8s.metrics.pkg.apis.custom_metrics.v1beta2";
 const API_VERSION: &str = "The versioned schema of this representation of an object.";
 const KIND: &str = "The REST resource that this object represents.";
 const WINDOW: &str = "The time over which the CPU usage was measured; it ended at the timestamp.";
@@ -45,4 +46,44 @@ pub(super) fn descriptions() -> impl Iterator<Item = (String, Value)> {
     ]
     .into_iter()
     .map(|(name, words)| (format!("{PACKAGE}.{name}"), words))
+    .chain(custom().map(|(name, words)| (format!("{CUSTOM}.{name}"), words)))
+}
+
+fn custom() -> impl Iterator<Item = (&'static str, Value)> {
+    let field = |text: &str| json!({"description": text});
+    [
+        (
+            "MetricIdentifier",
+            json!({
+                "description": "The name of a metric, and which of its series.",
+                "properties": {
+                    "name": field("The metric's name."), "selector": field("The labels by which its series were chosen."),
+                },
+            }),
+        ),
+        (
+            "MetricValue",
+            json!({
+                "description": "A metric of one object.",
+                "properties": {
+                    "apiVersion": field(API_VERSION), "kind": field(KIND),
+                    "describedObject": field("The object of which it is told."), "metric": field("Which metric it is."),
+                    "timestamp": field("When it was measured."),
+                    "windowSeconds": field("Over how long a rate was measured; none for what has no rate."),
+                    "value": field("The value."),
+                },
+            }),
+        ),
+        (
+            "MetricValueList",
+            json!({
+                "description": "A metric of some objects.",
+                "properties": {
+                    "apiVersion": field(API_VERSION), "kind": field(KIND), "metadata": field("Standard list metadata."),
+                    "items": field("The values, one an object."),
+                },
+            }),
+        ),
+    ]
+    .into_iter()
 }

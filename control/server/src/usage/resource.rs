@@ -1,74 +1,23 @@
-//! `metrics.k8s.io`: what nodes and Pods use, asked of the agents when somebody asks here. Nothing is stored.
-//!
-//! An agent's word is taken for the Pods that are bound to its node, by their uids, and for no others.
+//! `metrics.k8s.io`: what nodes and Pods use.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::response::Response;
-use futures::{FutureExt as _, StreamExt as _, stream};
 use http::StatusCode;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde_json::{Value, json};
-use wherry_api::quantity::Quantity;
 use wherry_api::status::{GroupResource, Status};
 use wherry_store::{At, Entry, Key, Range};
 
-use crate::engine::{Call, Engine};
+use super::{OfNode, Told, ask};
+use crate::engine::Call;
 use crate::layers::info::Verb;
 use crate::negotiate::View;
 use crate::verbs::selection::Selection;
-use crate::{agents, objects, respond, tables};
+use crate::{objects, respond, tables};
 
 /// The group's name.
 pub(crate) const GROUP: &str = "metrics.k8s.io";
-/// Agents that are asked at once.
-const AT_ONCE: usize = 32;
-/// How long an agent has: it may wait a second to see a rate.
-const TIME: Duration = Duration::from_secs(5);
-/// As much as 16,000 Pods need.
-const LIMIT: usize = 32 << 20;
-
-/// An agent's `/usage`.
-#[derive(Debug, Deserialize)]
-struct OfNode {
-    timestamp: String,
-    window: String,
-    node: Usage,
-    pods: Vec<OfPod>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OfPod {
-    uid: String,
-    containers: Vec<OfContainer>,
-}
-
-#[derive(Debug, Deserialize)]
-struct OfContainer {
-    name: String,
-    #[serde(flatten)]
-    usage: Usage,
-}
-
-#[derive(Debug, Deserialize)]
-struct Usage {
-    usage: BTreeMap<String, String>,
-}
-
-impl Usage {
-    /// As it is shown: what is no quantity is no answer.
-    fn value(&self) -> Option<Value> {
-        let known = self.usage.iter().filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
-        known
-            .map(|(name, text)| {
-                Some((name.clone(), Value::from(text.parse::<Quantity>().ok().map(|_| text.as_str())?)))
-            })
-            .collect()
-    }
-}
 
 /// Answers get and list of both kinds.
 pub(crate) async fn run(call: &Call) -> Result<Response, Status> {
@@ -132,27 +81,16 @@ async fn of_nodes(call: &Call, entries: &[Arc<Entry>]) -> Vec<Value> {
 }
 
 async fn of_pods(call: &Call, entries: &[Arc<Entry>]) -> Vec<Value> {
-    let placed: Vec<(&str, &Arc<Entry>)> = entries
-        .iter()
-        .map(|entry| (entry.attributes.field("spec.nodeName"), entry))
-        .filter(|(node, _)| !node.is_empty())
-        .collect();
-    let mut names: Vec<&str> = placed.iter().map(|(node, _)| *node).collect();
-    names.sort_unstable();
-    names.dedup();
-    let told = ask(call, &names).await;
-    let pods: HashMap<(&str, &str), &OfPod> =
-        told.iter().flat_map(|(node, of)| of.pods.iter().map(|pod| ((node.as_str(), pod.uid.as_str()), pod))).collect();
-    let item = |(node, entry): &(&str, &Arc<Entry>)| {
-        let of = told.get(*node)?;
-        let pod = pods.get(&(*node, &*entry.uid))?;
+    let told = Told::of_pods(call, entries).await;
+    let item = |entry: &Arc<Entry>| {
+        let (of, pod) = told.find(entry)?;
         let containers = pod.containers.iter();
         let containers = containers.map(|one| Some(json!({ "name": one.name, "usage": one.usage.value()? })));
         let mut item = head(call, entry, of);
         item["containers"] = containers.collect::<Option<Vec<_>>>()?.into();
         Some(item)
     };
-    placed.iter().filter_map(item).collect()
+    entries.iter().filter_map(item).collect()
 }
 
 /// All but the figures.
@@ -170,21 +108,4 @@ fn head(call: &Call, entry: &Entry, of: &OfNode) -> Value {
         "kind": call.resource.kind, "apiVersion": call.resource.api_version(), "metadata": metadata,
         "timestamp": of.timestamp, "window": of.window,
     })
-}
-
-/// Asks the agents; those that cannot answer are left out, as their Pods are.
-async fn ask(call: &Call, nodes: &[&str]) -> HashMap<String, OfNode> {
-    let asked: Vec<_> = nodes.iter().map(|node| one(Arc::clone(&call.engine), (*node).to_owned()).boxed()).collect();
-    stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
-}
-
-async fn one(engine: Arc<Engine>, node: String) -> Option<(String, OfNode)> {
-    let told = agents::document(&engine, &node, "/usage", LIMIT, TIME).await;
-    match told.and_then(|bytes| serde_json::from_slice::<OfNode>(&bytes).map_err(Status::internal)) {
-        Ok(told) => Some((node, told)),
-        Err(error) => {
-            tracing::debug!(node, error = error.message, "a node does not tell what it uses");
-            None
-        }
-    }
 }
