@@ -14,3 +14,5 @@ mod preemption;
 mod sets;
 #[path = "workloads/setting.rs"]
 mod setting;
+#[path = "workloads/waking.rs"]
+mod waking;

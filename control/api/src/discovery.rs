@@ -161,11 +161,14 @@ fn response_kind(resource: &Resource, group: &str, version: &str, kind: &str) ->
 fn aggregated_entry(resource: &Resource) -> Value {
     let mut entry = json!({
         "resource": resource.plural,
-        "responseKind": response_kind(resource, &resource.group, &resource.version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": verbs(&resource.verbs),
     });
+    // What has only subresources is no resource of its group: clients take it for one where it has a kind.
+    if !resource.verbs.is_empty() {
+        entry["responseKind"] = response_kind(resource, &resource.group, &resource.version, &resource.kind);
+    }
     names(&mut entry, resource);
     if !resource.subresources.is_empty() {
         entry["subresources"] = resource

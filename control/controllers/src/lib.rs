@@ -31,6 +31,7 @@ mod pods;
 mod protection;
 mod replicaset;
 mod role_aggregation;
+mod sleepers;
 mod statefulset;
 mod ttl;
 mod volumes;

@@ -13,6 +13,7 @@
 //! - [`ownership`], [`placement`], [`status`], [`expectations`] and [`hash`] are the small shared conventions of Kubernetes' own
 //!   controllers, as pure functions with the I/O beside them.
 //! - [`storage`] says which volume is for which claim, [`resources`] and [`host_ports`] what a Pod takes of its node.
+//! - [`waking`]: what is scaled to zero, and for what somebody waits.
 //! - [`Recorders`] write Events the way `kubectl describe` shows them.
 //!
 //! Nothing here polls: watches, notifications and one timer heap a queue drive everything. Every task is owned by what
@@ -33,6 +34,7 @@ pub mod queue;
 pub mod resources;
 pub mod status;
 pub mod storage;
+pub mod waking;
 mod worker;
 
 pub use backoff::Backoff;

@@ -14,7 +14,7 @@ use wherry_network::{Cluster, NodeConfig, NodeNetwork, PodRequest, Service, Serv
 use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef, Traffic};
 
 use crate::config::files::DnsConfig;
-use crate::ports::{ImageSource, NetworkStart, NodeImage, NodeNet, PullError};
+use crate::ports::{ImageSource, NetworkStart, NodeImage, NodeNet, PullError, Waiting};
 
 /// Starts one node's network in the cluster of this process.
 pub struct ClusterNetwork {
@@ -93,6 +93,15 @@ impl NodeNet for Started {
 
     async fn drained(&self, ip: IpAddr) {
         self.0.drained(ip).await;
+    }
+
+    async fn connections(&self) -> Option<HashMap<ServiceKey, u64>> {
+        let counted = self.0.connections().await;
+        counted.inspect_err(|error| tracing::warn!(%error, "cannot read the counters of Services")).ok()
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        Some(Waiting { waited: self.0.waited(), refusals: self.0.refusals()? })
     }
 
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {

@@ -21,10 +21,10 @@ use crate::driver::Driver;
 use crate::driver::shared::{Limits, Shared, View};
 use crate::logs::Logs;
 use crate::manifests::Manifests;
-use crate::measure::{Machine, MachineSupply, Meter};
+use crate::measure::{Connections, Machine, MachineSupply, Meter};
 use crate::node::heartbeat::Heartbeat;
 use crate::node::register::{Facts, NotReady, architecture};
-use crate::node::{Capacity, feed, local_path};
+use crate::node::{Capacity, feed, local_path, waking};
 use crate::ports::{ImageSource, NetworkStart, NodeNet, Supply};
 use crate::shortage::{Pressure, ShortageOptions};
 use crate::streams::Sessions;
@@ -88,6 +88,7 @@ pub struct Agent {
     manifests: Option<Manifests>,
     view: Arc<View>,
     meter: Arc<Meter>,
+    connections: Arc<Connections>,
     sessions: Arc<Sessions>,
     not_ready: watch::Sender<NotReady>,
     pressure: watch::Sender<Pressure>,
@@ -127,6 +128,7 @@ impl Agent {
             manifests,
             view,
             meter,
+            connections: Arc::default(),
             sessions: Arc::default(),
             not_ready,
             pressure: watch::Sender::default(),
@@ -142,7 +144,7 @@ impl Agent {
     pub fn http(&self) -> axum::Router {
         let node = self.config.node_name.clone();
         crate::http::router(self.view.clone(), self.logs.clone())
-            .merge(crate::http::metrics::router(node, self.meter.clone()))
+            .merge(crate::http::metrics::router(node, self.meter.clone(), self.connections.clone()))
             .merge(crate::streams::router(self.view.clone(), self.sessions.clone()))
     }
 
@@ -171,8 +173,10 @@ impl Agent {
         parts.spawn(heartbeat.run(cancel.clone()));
         let Some(network) = self.start_network(&cancel).await? else { return Ok(()) };
         self.meter.set_network(network.clone());
+        self.connections.set_network(network.clone());
         let informers = self.config.informers.clone();
         let shared = self.shared(network.clone());
+        let waiting = network.waiting();
         {
             let (informers, network, cancel) = (informers.clone(), network.clone(), cancel.clone());
             parts.spawn(async move { feed::services(&informers, network, cancel).await });
@@ -190,6 +194,16 @@ impl Agent {
                 volumes: informers.get(),
             };
             parts.spawn(volumes.run(cancel.clone()));
+        }
+        if let Some(waiting) = waiting {
+            let teller = waking::Teller {
+                client: self.config.client.clone(),
+                node: self.config.node_name.clone(),
+                services: informers.get(),
+                recorder: self.config.recorder.clone(),
+                waiting,
+            };
+            parts.spawn(teller.run(cancel.clone()));
         }
         shared.node_event(EventType::Normal, "Starting", "Starting kubelet.");
         self.not_ready.send_replace(None);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::net::TcpStream;
-use wherry_network::{PodRequest, Service, ServiceKey};
+use tokio::sync::{mpsc, watch};
+use wherry_network::{PodRequest, Refusal, Service, ServiceKey, Waited};
 use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef, Traffic};
 
 use crate::config::files::DnsConfig;
@@ -113,6 +114,12 @@ pub trait NodeNet: Send + Sync + 'static {
     /// What the networks of the Pods that have an interface of their own have carried, by uid.
     async fn traffic(&self) -> HashMap<String, Traffic>;
 
+    /// How many connections each Service has had by clients on this node, since some moment; none where that cannot be known.
+    async fn connections(&self) -> Option<HashMap<ServiceKey, u64>>;
+
+    /// What becomes of connections to Services that sleep: for the first who asks; none where they are refused.
+    fn waiting(&self) -> Option<Waiting>;
+
     /// Connects from the node.
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream>;
 
@@ -121,6 +128,15 @@ pub trait NodeNet: Send + Sync + 'static {
 
     /// What goes into `/etc/resolv.conf`.
     fn dns(&self) -> DnsConfig;
+}
+
+/// Connections to Services that sleep.
+#[derive(Debug)]
+pub struct Waiting {
+    /// For whom some are held or carried.
+    pub waited: watch::Receiver<Waited>,
+    /// Those that were not held to the end.
+    pub refusals: mpsc::Receiver<(ServiceKey, Refusal)>,
 }
 
 /// Starts the node's network once its Pod CIDR is known.

@@ -5,7 +5,7 @@
 //! Flow: `unshare --user --map-root-user --net` starts this binary again as [`HELPER_COMMAND`], its standard input one
 //! end of a socket pair. It configures, answers `ready`, then serves requests until the other end closes. A
 //! request is one datagram: `S` + family + kind asks for a socket; `N` + script runs `nft`. An answer is one datagram:
-//! `+` (with the descriptor), or `-` and a text.
+//! `+` (with the descriptor, or with what `nft` printed), or `-` and a text.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -72,20 +72,20 @@ impl HelperClient {
     pub(crate) fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd> {
         let family = if family == SocketFamily::V4 { b'4' } else { b'6' };
         let kind = if kind == SocketKind::Tcp { b't' } else { b'u' };
-        self.call(&[b'S', family, kind])?.ok_or_else(|| io::Error::other("the network helper sent no socket"))
+        self.call(&[b'S', family, kind])?.1.ok_or_else(|| io::Error::other("the network helper sent no socket"))
     }
 
-    pub(crate) fn nft(&self, script: &str) -> Result<(), String> {
+    pub(crate) fn nft(&self, script: &str) -> Result<String, String> {
         let mut message = Vec::with_capacity(script.len() + 1);
         message.push(b'N');
         message.extend_from_slice(script.as_bytes());
         if message.len() > MAX_MESSAGE {
             return Err(format!("a change of {} bytes is more than the network helper takes", message.len()));
         }
-        self.call(&message).map(drop).map_err(|error| error.to_string())
+        self.call(&message).map(|(printed, _)| printed).map_err(|error| error.to_string())
     }
 
-    fn call(&self, message: &[u8]) -> io::Result<Option<OwnedFd>> {
+    fn call(&self, message: &[u8]) -> io::Result<(String, Option<OwnedFd>)> {
         let channel = self.channel.lock();
         send(channel.as_fd(), message, None)?;
         answer(receive(channel.as_fd())?)
@@ -136,24 +136,25 @@ fn serve(channel: BorrowedFd<'_>) -> io::Result<()> {
             [b'S', family, kind] => {
                 let family = if *family == b'4' { SocketFamily::V4 } else { SocketFamily::V6 };
                 let kind = if *kind == b't' { SocketKind::Tcp } else { SocketKind::Udp };
-                make_socket(family, kind).map(Some).map_err(|error| error.to_string())
+                let made = make_socket(family, kind);
+                made.map(|socket| (String::new(), Some(socket))).map_err(|error| error.to_string())
             }
             [b'N', script @ ..] => spawn_nft()
                 .map_err(|error| nft_missing(&error))
                 .and_then(|child| feed_nft(child, &String::from_utf8_lossy(script)))
-                .map(|()| None),
+                .map(|printed| (printed, None)),
             _ => Err("unknown request".to_owned()),
         };
         match result {
-            Ok(fd) => send(channel, b"+", fd.as_ref())?,
+            Ok((text, fd)) => send(channel, format!("+{text}").as_bytes(), fd.as_ref())?,
             Err(text) => send(channel, format!("-{text}").as_bytes(), None)?,
         }
     }
 }
 
-fn answer((message, fd): (Vec<u8>, Option<OwnedFd>)) -> io::Result<Option<OwnedFd>> {
+fn answer((message, fd): (Vec<u8>, Option<OwnedFd>)) -> io::Result<(String, Option<OwnedFd>)> {
     match message.as_slice() {
-        [b'+', ..] => Ok(fd),
+        [b'+', text @ ..] => Ok((String::from_utf8_lossy(text).into_owned(), fd)),
         [b'-', text @ ..] => Err(io::Error::other(String::from_utf8_lossy(text).into_owned())),
         _ => Err(io::Error::new(
             io::ErrorKind::BrokenPipe,

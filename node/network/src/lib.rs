@@ -9,6 +9,7 @@
 //!      AnyIP: local podCIDR dev lo     ← Pods of Wasm alone: an address, no kernel object
 //!      veth ── Pod namespace, eth0     ← Pods with a container
 //!      nftables maps                   ← Services, host ports
+//!      a listener                      ← connections that wait for what is scaled to zero (activate)
 //!      10.96.0.10:53                   ← DNS
 //! ```
 //!
@@ -24,6 +25,7 @@
 //!   transaction for all that waited; [`Services::drained`] resolves only after the kernel has the new rules.
 //! * A thread that steps into a namespace to make a socket is back before the call returns, or the process ends.
 
+mod activate;
 mod cluster;
 mod dns;
 mod error;
@@ -42,6 +44,7 @@ mod request;
 mod services;
 mod sysctls;
 
+pub use activate::{Refusal, Waited};
 pub use cluster::{Cluster, ClusterConfig};
 pub use error::NetworkError;
 pub use helper::{HELPER_COMMAND, helper_main};

@@ -9,9 +9,11 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rtnetlink::Handle;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind, Traffic};
 
+use crate::activate::{self, Refusal, Reports, Waited};
 use crate::cluster::{Cluster, Tables};
 use crate::dns::{self, Zone};
 use crate::host_ports::HostPorts;
@@ -21,7 +23,7 @@ use crate::place::{Place, connect, listen};
 use crate::pod::{Pod, Seen, View};
 use crate::processes::PodProcesses;
 use crate::request::{HostPort, PodRequest, Sharing};
-use crate::services::{Base, Services};
+use crate::services::{Base, ServiceKey, Services};
 use crate::{Cidr, Ipam, NetworkError, ipc, netns, publish, sysctls};
 
 const ROUTE_LOCALNET: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
@@ -49,6 +51,7 @@ pub struct NodeNetwork {
     shared_dir: PathBuf,
     state: Mutex<State>,
     services: Arc<Services>,
+    reports: Arc<Reports>,
     host_ports: tokio::sync::Mutex<HostPorts>,
     tables: Arc<Tables>,
     zone: Zone,
@@ -101,6 +104,10 @@ impl NodeNetwork {
         let zone = Zone { domain: settings.domain.clone(), services: services.clone() };
         let cancel = CancellationToken::new();
         let base = Base { node_ip: ip, service_cidr: settings.service_cidr, local: vec![settings.dns_ip] };
+        let reports = Reports::new();
+        let waker = activate::open(&place, ip, &services)
+            .map_err(NetworkError::io(format!("listen on {ip} for Services that sleep")))?;
+        tokio::spawn(activate::run(waker, place.clone(), services.clone(), reports.clone(), cancel.clone()));
         tokio::spawn(services.clone().run(place.clone(), base, cancel.clone()));
         let dns = dns::serve(&place, settings.dns_ip.into(), zone.clone(), cancel.clone())
             .await
@@ -117,6 +124,7 @@ impl NodeNetwork {
             shared_dir: cluster.shared_dir(&config.name),
             state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
             services,
+            reports,
             host_ports: tokio::sync::Mutex::default(),
             tables: cluster.tables().clone(),
             zone,
@@ -299,6 +307,26 @@ impl NodeNetwork {
         let state = self.state.lock();
         let of_pods = state.pods.iter().filter_map(|(uid, pod)| Some((uid.clone(), carried.remove(&pod.ip)?)));
         Ok(of_pods.collect())
+    }
+
+    /// How many connections each Service has had by clients on this node, since its rules were made.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub async fn connections(&self) -> Result<HashMap<ServiceKey, u64>, NetworkError> {
+        self.services.connections(&self.place).await
+    }
+
+    /// The Services that sleep and for which connections are held here, or carried to whoever woke.
+    #[must_use]
+    pub fn waited(&self) -> watch::Receiver<Waited> {
+        self.reports.waited()
+    }
+
+    /// The connections that were not held to the end: for the first who asks.
+    #[must_use]
+    pub fn refusals(&self) -> Option<mpsc::Receiver<(ServiceKey, Refusal)>> {
+        self.reports.refusals()
     }
 
     /// The node's Services.

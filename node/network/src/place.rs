@@ -31,8 +31,8 @@ impl Place {
         }
     }
 
-    /// Runs one nftables script (one transaction) in the place. Blocks for milliseconds.
-    pub(crate) fn nft(&self, script: &str) -> Result<(), NetworkError> {
+    /// Runs one nftables script (one transaction) in the place, and returns what it printed. Blocks for milliseconds.
+    pub(crate) fn nft(&self, script: &str) -> Result<String, NetworkError> {
         match self {
             // A child starts in the namespace of the thread that forks it.
             Self::Entered(netns) => {
@@ -64,7 +64,7 @@ pub(crate) fn spawn_nft() -> io::Result<std::process::Child> {
             .process_group(0)
             .args(["-f", "-"])
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
     };
@@ -75,11 +75,12 @@ pub(crate) fn spawn_nft() -> io::Result<std::process::Child> {
     }
 }
 
-pub(crate) fn feed_nft(mut child: std::process::Child, script: &str) -> Result<(), String> {
+pub(crate) fn feed_nft(mut child: std::process::Child, script: &str) -> Result<String, String> {
     let fed = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(script.as_bytes()));
     let output = child.wait_with_output().map_err(|error| error.to_string())?;
     if output.status.success() {
-        return fed.map_err(|error| error.to_string());
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        return fed.map(|()| printed).map_err(|error| error.to_string());
     }
     Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
 }

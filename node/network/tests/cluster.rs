@@ -84,10 +84,14 @@ fn serve(pod: &dyn PodNetwork, name: &'static str, port: u16) {
     });
 }
 
-async fn read(mut stream: TcpStream) -> String {
+async fn read(stream: TcpStream) -> String {
+    try_read(stream).await.unwrap()
+}
+
+async fn try_read(mut stream: TcpStream) -> std::io::Result<String> {
     let mut text = String::new();
-    stream.read_to_string(&mut text).await.unwrap();
-    text
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
 }
 
 /// Connects as a Pod does: from its own address.
@@ -96,7 +100,7 @@ async fn ask(from: &dyn PodNetwork, to: impl Into<SocketAddr>) -> std::io::Resul
     socket.bind(&SocketAddr::new(from.ips()[0], 0).into())?;
     let target = from.map_connect(to.into())?;
     let stream = tokio::net::TcpSocket::from_std_stream(socket.into()).connect(target).await?;
-    Ok(read(stream).await)
+    try_read(stream).await
 }
 
 fn service(port: u16, node_port: Option<u16>, endpoints: &[(IpAddr, u16)]) -> Service {
@@ -369,4 +373,67 @@ async fn sysctls_are_the_pods_own() {
     let other = PodRef { namespace: "default".into(), name: "wrong".into(), uid: "wrong".into() };
     let told = bed.nodes[0].add_pod(&other, wrong).await.err().unwrap().to_string();
     assert!(told.starts_with("set the sysctl net.ipv4.none to \"1\": No such file"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_what_sleeps_are_held_until_it_wakes() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let set = |sleeps, endpoints: &[(IpAddr, u16)]| {
+        node.services().set(key(), Some(Service { sleeps, ..service(80, Some(30124), endpoints) }));
+    };
+    let mut waited = node.waited();
+    let mut last = None;
+    for (name, namespaced) in [("anyip", Some(false)), ("netns", Some(true)), ("outside", None)] {
+        let server = pod(node, &format!("server-of-{name}"), true).await;
+        serve(&*server, "awake", 8080);
+        let ip = server.ips()[0];
+        set(true, &[]);
+        if let Some(last) = last.replace(ip) {
+            node.services().drained(last).await;
+        }
+        let client = match namespaced {
+            Some(namespaced) => Some(pod(node, name, namespaced).await),
+            None => None,
+        };
+        // At first the rules come a moment later: until then it is refused, as any Service without endpoints does.
+        let asked = tokio::spawn(async move {
+            loop {
+                let answer = match &client {
+                    Some(client) => ask(&**client, ([10, 96, 0, 7], 80)).await,
+                    None => match TcpStream::connect(("127.0.0.1", 30124)).await {
+                        Ok(stream) => Ok(read(stream).await),
+                        Err(error) => Err(error),
+                    },
+                };
+                match answer {
+                    Ok(answer) => return answer,
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{name}"),
+                }
+            }
+        });
+        waited.wait_for(|waited| waited.contains_key(&key())).await.unwrap();
+        assert!(!asked.is_finished(), "{name} is held");
+        set(true, &[(ip, 8080)]);
+        assert_eq!(asked.await.unwrap(), "awake", "{name}");
+        waited.wait_for(|waited| waited.is_empty()).await.unwrap();
+        node.services().targeted(ip).await;
+    }
+    let client = pod(node, "client", false).await;
+    assert_eq!(ask(&*client, ([10, 96, 0, 7], 80)).await.unwrap(), "awake");
+    assert!(waited.borrow().is_empty(), "who is awake is asked directly");
+    assert_eq!(node.connections().await.unwrap()[&key()], 4, "held or not, each is counted once");
+
+    // A client that gives up is waited for no longer, and neither is one whose Service does not sleep any more.
+    set(true, &[]);
+    node.services().drained(last.unwrap()).await;
+    let hold = |client: Arc<dyn PodNetwork>| tokio::spawn(async move { ask(&*client, ([10, 96, 0, 7], 80)).await });
+    let asked = hold(client.clone());
+    waited.wait_for(|waited| waited.contains_key(&key())).await.unwrap();
+    asked.abort();
+    waited.wait_for(|waited| waited.is_empty()).await.unwrap();
+    let asked = hold(client);
+    waited.wait_for(|waited| waited.contains_key(&key())).await.unwrap();
+    set(false, &[]);
+    assert_eq!(asked.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }

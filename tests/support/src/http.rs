@@ -18,11 +18,20 @@ pub fn get(address: &str, path: &str) -> io::Result<Answer> {
     request("GET", address, path, "")
 }
 
+/// `GET http://address/path` of what may take that long to begin its answer.
+pub fn patient_get(address: &str, path: &str, patience: Duration) -> io::Result<Answer> {
+    request_within("GET", address, path, "", patience)
+}
+
 /// One request, with at most ten seconds of silence.
 pub fn request(method: &str, address: &str, path: &str, body: &str) -> io::Result<Answer> {
+    request_within(method, address, path, body, Duration::from_secs(10))
+}
+
+fn request_within(method: &str, address: &str, path: &str, body: &str, silence: Duration) -> io::Result<Answer> {
     let target = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
     let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(10))?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.set_read_timeout(Some(silence))?;
     let length = body.len();
     write!(
         stream,

@@ -11,7 +11,7 @@ mod process;
 mod registry;
 
 pub use cluster::{Cluster, Options};
-pub use http::{Answer, get, request};
+pub use http::{Answer, get, patient_get, request};
 pub use image::{echo_image, image_of, sample, wasm_layout};
 pub use kubectl::{Kubectl, Output};
 pub use process::{Child, Line};

@@ -200,6 +200,38 @@ fn every_kind_has_its_row() {
             "n|Deployment/d|cpu: <unknown>/80%|1|5|0|10s",
         ),
         (
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            json!({
+                "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "minReplicas": 0, "maxReplicas": 5, "metrics": [
+                    {"type": "Pods", "pods": {"metric": {"name": "rps"}, "target": {"averageValue": "10"}}},
+                    {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": {"averageUtilization": 50}}},
+                ]},
+                "status": {"currentReplicas": 2, "currentMetrics": [
+                    {"type": "Pods", "pods": {"metric": {"name": "rps"}, "current": {"averageValue": "2500m"}}},
+                    {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "current": {"averageUtilization": 7, "averageValue": "7m"}}},
+                ]},
+            }),
+            "n|Deployment/d|2500m/10, cpu: 7%/50%|0|5|2|10s",
+        ),
+        (
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            json!({
+                "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "d"}, "minReplicas": 1, "maxReplicas": 5, "metrics": [
+                    {"type": "Object", "object": {"metric": {"name": "rps"}, "target": {"type": "Value", "value": "100"}}},
+                    {"type": "External", "external": {"metric": {"name": "queue"}, "target": {"type": "AverageValue", "averageValue": "30"}}},
+                    {"type": "Object", "object": {"metric": {"name": "rps"}, "target": {"type": "Value", "value": "1"}}},
+                ]},
+                "status": {"currentReplicas": 2, "currentMetrics": [
+                    {"type": "Object", "object": {"metric": {"name": "rps"}, "current": {"value": "42"}}},
+                    // Not known: it keeps its place.
+                    {"type": ""},
+                ]},
+            }),
+            "n|Deployment/d|42/100, <unknown>/30 (avg) + 1 more...|1|5|2|10s",
+        ),
+        (
             "rbac.authorization.k8s.io",
             "RoleBinding",
             json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "s", "namespace": "x"}]}),

@@ -1,7 +1,7 @@
 //! What is known about the fields of the built-in types: names, types, protobuf numbers, merge keys, list types.
 //!
 //! The table is generated offline (`control/api/facts`, a Go program that reads upstream's types) and checked in; `metrics.txt`
-//! beside it holds the few types of `metrics.k8s.io`, which are not upstream's own. Their lines are
+//! beside it holds the few types of `metrics.k8s.io` and `custom.metrics.k8s.io`, which are not upstream's own. Their lines are
 //!
 //! ```text
 //! =core.v1.ContainerPort [apiVersion/Kind] [atomic]

@@ -31,6 +31,7 @@ type Sub = (&'static str, &'static str, &'static str, &'static [Verb]);
 const STATUS: Sub = ("status", "", "", PART);
 /// A metric: what has it is no resource of the group itself.
 const REQUESTS: Sub = ("http_requests_per_second", "", "", &[Get]);
+const CONNECTIONS: Sub = ("connections_per_second", "", "", &[Get]);
 const SCALE: Sub = ("scale", "autoscaling/v1", "Scale", PART);
 
 const fn row(api_version: &'static str, kind: &'static str, plural: &'static str) -> Row {
@@ -147,7 +148,7 @@ const ROWS: &[Row] = &[
     row("metrics.k8s.io/v1beta1", "NodeMetrics", "nodes").cluster().verbs(&[Get, List]),
     row("metrics.k8s.io/v1beta1", "PodMetrics", "pods").verbs(&[Get, List]),
     row("custom.metrics.k8s.io/v1beta2", "MetricValueList", "pods").verbs(&[]).subs(&[REQUESTS]),
-    row("custom.metrics.k8s.io/v1beta2", "MetricValueList", "services").verbs(&[]).subs(&[REQUESTS]),
+    row("custom.metrics.k8s.io/v1beta2", "MetricValueList", "services").verbs(&[]).subs(&[CONNECTIONS, REQUESTS]),
 ];
 
 fn builtin(api_version: &str, kind: &str) -> Schema {

@@ -20,8 +20,8 @@ const TYPES: [&str; 5] = ["ContainerResource", "External", "Object", "Pods", "Re
 pub(crate) fn autoscaler(object: &Value, errors: &mut Errors) {
     let (spec, at) = (&object["spec"], At::root("spec"));
     let (min, max) = (spec["minReplicas"].as_i64(), spec["maxReplicas"].as_i64().unwrap_or(0));
-    if let Some(min) = min.filter(|min| *min < 1) {
-        errors.invalid(&at.field("minReplicas"), min, "must be greater than or equal to 1");
+    if let Some(min) = min.filter(|min| *min < 0) {
+        errors.invalid(&at.field("minReplicas"), min, "must be greater than or equal to 0");
     }
     let max_at = at.field("maxReplicas");
     match max {
@@ -37,8 +37,10 @@ pub(crate) fn autoscaler(object: &Value, errors: &mut Errors) {
     for (i, found) in metrics.iter().enumerate() {
         metric(found, &at.field("metrics").index(i), errors);
     }
-    if min == Some(0) && !metrics.iter().any(|metric| matches!(text(metric, "type"), "Object" | "External")) {
-        let why = "must specify at least one Object or External metric to support scaling to zero replicas";
+    // Upstream leaves metrics of Pods out: where there are none, there is nothing to measure. Here a connection makes the first.
+    let says_zero = |metric: &Value| matches!(text(metric, "type"), "Pods" | "Object" | "External");
+    if min == Some(0) && !metrics.iter().any(says_zero) {
+        let why = "must specify at least one Pods, Object or External metric to support scaling to zero replicas";
         errors.forbidden(&at.field("metrics"), why);
     }
     for direction in ["scaleUp", "scaleDown"] {

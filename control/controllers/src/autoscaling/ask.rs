@@ -71,6 +71,11 @@ impl Asker<'_> {
         }
     }
 
+    /// Whether there is no Pod, as it should be: then there is nothing to ask of any, and nothing that they want.
+    fn sleeps(&self) -> bool {
+        self.wanted == 0 && self.pods.is_empty()
+    }
+
     fn tolerance(&self) -> Tolerance {
         let of = |rules: Option<&HPAScalingRules>| {
             let own = rules.and_then(|rules| rules.tolerance.as_ref()).and_then(|text| Quantity::parse(&text.0).ok());
@@ -92,6 +97,12 @@ impl Asker<'_> {
                 return Err(format!("invalid resource metric source: {text}"));
             }
         };
+        let unit = if matches!(aim, Aim::Utilization(_)) { " utilization (percentage of request)" } else { "" };
+        let place = container.map_or(String::new(), |container| format!(" of container {container}"));
+        let name = format!("{resource}{place} resource{unit}");
+        if self.sleeps() {
+            return Ok((0, name, MetricStatus::default()));
+        }
         let asked = async {
             let usage = metrics::usage(self.client, self.namespace, self.selector, resource, container).await?;
             self.question(resource == "cpu", aim, &usage, &|pod| metrics::request(pod, resource, container)).answer()
@@ -102,32 +113,35 @@ impl Asker<'_> {
             average_value: Some(text(answer.average)),
             value: None,
         };
-        let unit = if answer.utilization.is_some() { " utilization (percentage of request)" } else { "" };
-        let place = container.map_or(String::new(), |container| format!(" of container {container}"));
-        let name = resource.to_owned();
         let status = match container {
-            None => MetricStatus { resource: Some(ResourceMetricStatus { name, current }), ..MetricStatus::default() },
+            None => MetricStatus {
+                resource: Some(ResourceMetricStatus { name: resource.to_owned(), current }),
+                ..MetricStatus::default()
+            },
             Some(container) => MetricStatus {
                 container_resource: Some(ContainerResourceMetricStatus {
-                    name,
+                    name: resource.to_owned(),
                     container: container.to_owned(),
                     current,
                 }),
                 ..MetricStatus::default()
             },
         };
-        Ok((answer.replicas, format!("{resource}{place} resource{unit}"), status))
+        Ok((answer.replicas, name, status))
     }
 
     async fn of_pods(&self, source: &PodsMetricSource) -> Answer {
         let Some(average) = milli(source.target.average_value.as_ref()) else {
             return Err("invalid pods metric source: no average value target was set".to_owned());
         };
+        let name = format!("pods metric {}", source.metric.name);
+        if self.sleeps() {
+            return Ok((0, name, MetricStatus::default()));
+        }
         let usage = metrics::of_pods(self.client, self.namespace, self.selector, &source.metric).await?;
         let answer = self.question(false, Aim::Average(average), &usage, &|_| Ok(0)).answer()?;
         let current = MetricValueStatus { average_value: Some(text(answer.average)), ..MetricValueStatus::default() };
         let status = PodsMetricStatus { metric: source.metric.clone(), current };
-        let name = format!("pods metric {}", source.metric.name);
         Ok((answer.replicas, name, MetricStatus { pods: Some(status), ..MetricStatus::default() }))
     }
 

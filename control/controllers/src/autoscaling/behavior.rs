@@ -122,6 +122,11 @@ impl Memory {
         Limited { replicas, limit, stabilized }
     }
 
+    /// Notes a wish that needs no limits.
+    pub(super) fn wished(&mut self, replicas: i32, now: Timestamp) {
+        self.wishes.push_back((now, replicas));
+    }
+
     /// Notes that a size was set.
     pub(super) fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
         match to - from {

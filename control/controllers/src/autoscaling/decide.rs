@@ -31,16 +31,30 @@ pub(super) fn bounds(hpa: &HorizontalPodAutoscaler) -> (i32, i32) {
     (least, most.max(least))
 }
 
+/// Whether it has to be asked what the metrics say: not where somebody waits for the first Pod.
+pub(super) fn needs_metrics(current: i32, waited: Option<&str>) -> bool {
+    current > 0 || waited.is_none()
+}
+
 /// Decides on a size. Without a word of any metric, and where a metric that says nothing could have wanted more, it stays.
+/// `waited`: the Service at which somebody waits for a Pod, where the target may sleep; then one is the least.
 pub(super) fn size(
     hpa: &HorizontalPodAutoscaler,
     memory: &mut Memory,
     current: i32,
     words: &[Word],
+    waited: Option<&str>,
     now: Timestamp,
 ) -> Size {
     let (least, most) = bounds(hpa);
     let mut size = Size { replicas: current, reason: String::new(), conditions: Vec::new() };
+    if let Some(service) = waited.filter(|_| least == 0 && current == 0) {
+        memory.wished(1, now);
+        size.replicas = 1;
+        size.reason = format!("a connection to Service {service} waits");
+        return size;
+    }
+    let least = if waited.is_some() { least.max(1) } else { least };
     if current == 0 && least != 0 {
         let text = "scaling is disabled since the replica count of the target is zero";
         size.condition("ScalingActive", false, "ScalingDisabled", text);
@@ -75,7 +89,7 @@ pub(super) fn size(
     let text = format!("the HPA was able to successfully calculate a replica count from {name}");
     size.condition("ScalingActive", true, "ValidMetricFound", &text);
     let Limited { replicas, limit, stabilized } =
-        memory.limit(hpa.spec.behavior.as_ref(), current, wish, (least, most), now);
+        memory.limit(hpa.spec.behavior.as_ref(), current, wish.max(i32::from(waited.is_some())), (least, most), now);
     if let Some(reason) = stabilized {
         let text = match reason {
             "ScaleUpStabilized" => {
@@ -169,7 +183,44 @@ mod tests {
             "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } },
         } }))
         .unwrap();
-        size(&hpa, &mut Memory::default(), current, words, Timestamp::UNIX_EPOCH)
+        size(&hpa, &mut Memory::default(), current, words, None, Timestamp::UNIX_EPOCH)
+    }
+
+    fn sleeper(window: i32) -> HorizontalPodAutoscaler {
+        serde_json::from_value(json!({ "metadata": {}, "spec": {
+            "minReplicas": 0, "maxReplicas": 3, "scaleTargetRef": { "kind": "Deployment", "name": "web" },
+            "behavior": {
+                "scaleUp": { "selectPolicy": "Disabled" }, "scaleDown": { "stabilizationWindowSeconds": window },
+            },
+        } }))
+        .unwrap()
+    }
+
+    #[test]
+    fn what_sleeps_wakes_for_whoever_waits() {
+        let (hpa, mut memory) = (sleeper(60), Memory::default());
+        let mut decide = |current, wish, waited, second| {
+            let now = Timestamp::from_second(second).unwrap();
+            size(&hpa, &mut memory, current, &[wants(wish)], waited, now)
+        };
+        assert_eq!(decide(0, 0, None, 0).replicas, 0, "nobody waits");
+        let woken = decide(0, 0, Some("web"), 1);
+        assert_eq!((woken.replicas, woken.reason.as_str()), (1, "a connection to Service web waits"));
+        assert_eq!(decide(1, 0, Some("web"), 100).replicas, 1, "they are being served");
+        assert_eq!(decide(1, 0, None, 130).replicas, 1, "the window after the last who waited");
+        assert_eq!(decide(1, 0, None, 190).replicas, 0);
+        assert!(!needs_metrics(0, Some("web")) && needs_metrics(1, Some("web")) && needs_metrics(0, None));
+    }
+
+    #[test]
+    fn a_wake_is_a_wish() {
+        let (hpa, mut memory) = (sleeper(60), Memory::default());
+        let mut decide = |current, waited, second| {
+            size(&hpa, &mut memory, current, &[wants(0)], waited, Timestamp::from_second(second).unwrap()).replicas
+        };
+        assert_eq!(decide(0, Some("web"), 0), 1);
+        assert_eq!(decide(1, None, 15), 1, "whoever waited has come, and gone, meanwhile");
+        assert_eq!(decide(1, None, 61), 0);
     }
 
     fn wants(replicas: i32) -> Word {
@@ -191,11 +242,11 @@ mod tests {
         let unknown = Word::Unknown("FailedGetResourceMetric", "no".to_owned());
         assert_eq!(decide(5, &[wants(3), unknown.clone()]).replicas, 5);
         assert_eq!(decide(5, &[wants(6), unknown.clone()]).replicas, 6);
-        let size = decide(5, &[unknown.clone()]);
+        let size = decide(5, std::slice::from_ref(&unknown));
         assert_eq!((size.replicas, size.conditions[0].1), (5, false));
         assert_eq!(size.conditions[0].3, "the HPA was unable to compute the replica count: no");
         let all = "invalid metrics (1 invalid out of 1), first error is: no";
-        assert_eq!(failure(&[unknown.clone()], 5).as_deref(), Some(all));
+        assert_eq!(failure(std::slice::from_ref(&unknown), 5).as_deref(), Some(all));
         let fewer = "invalid metrics (1 invalid out of 2), first error is: no";
         assert_eq!(failure(&[wants(3), unknown.clone()], 5).as_deref(), Some(fewer));
         assert_eq!(failure(&[wants(6), unknown], 5), None);

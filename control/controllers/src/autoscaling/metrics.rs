@@ -73,9 +73,9 @@ pub(super) async fn usage(
 ) -> Result<BTreeMap<String, Usage>, String> {
     let failed = |why: String| format!("unable to get metrics for resource {resource}: {why}");
     let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods");
-    let found: ListOf<PodMetrics> = ask(client, &path, &[("labelSelector", selector)])
-        .await
-        .map_err(|error| failed(format!("unable to fetch metrics from resource metrics API: {}", error::message(&error))))?;
+    let found: ListOf<PodMetrics> = ask(client, &path, &[("labelSelector", selector)]).await.map_err(|error| {
+        failed(format!("unable to fetch metrics from resource metrics API: {}", error::message(&error)))
+    })?;
     if found.items.is_empty() {
         return Err(failed("no metrics returned from resource metrics API".to_owned()));
     }
@@ -169,12 +169,13 @@ async fn custom(
 pub(super) async fn external(client: &Client, namespace: &str, metric: &MetricIdentifier) -> Result<i64, String> {
     let asked = async {
         let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{}", segment(&metric.name));
-        let found: Result<ListOf<ExternalValue>, _> =
-            ask(client, &path, &[("labelSelector", &series(metric)?)]).await;
+        let found: Result<ListOf<ExternalValue>, _> = ask(client, &path, &[("labelSelector", &series(metric)?)]).await;
         let found = found.map_err(|error| {
             let why = match &error {
                 // The API itself is not there: clients of upstream add what they asked for.
-                kube::Error::Api(status) if status.code == 404 && status.details.as_ref().is_none_or(|d| d.name.is_empty()) => {
+                kube::Error::Api(status)
+                    if status.code == 404 && status.details.as_ref().is_none_or(|d| d.name.is_empty()) =>
+                {
                     format!("{} (get {}.external.metrics.k8s.io)", status.message, metric.name)
                 }
                 error => error::message(error),
@@ -189,9 +190,9 @@ pub(super) async fn external(client: &Client, namespace: &str, metric: &MetricId
             .map(|values| values.into_iter().fold(0, i64::saturating_add))
             .ok_or_else(|| "external metrics API answered with a value that is no quantity".to_owned())
     };
-    asked.await.map_err(|why| {
-        format!("unable to get external metric {namespace}/{}/{}: {why}", metric.name, told(metric))
-    })
+    asked
+        .await
+        .map_err(|why| format!("unable to get external metric {namespace}/{}/{}: {why}", metric.name, told(metric)))
 }
 
 /// The selector of a metric's series, as Go prints it.
@@ -258,7 +259,8 @@ mod tests {
     fn selectors_are_told_as_go_prints_them() {
         let metric = |json| -> MetricIdentifier { serde_json::from_value(json).unwrap() };
         assert_eq!(told(&metric(serde_json::json!({ "name": "queue" }))), "nil");
-        let chosen = metric(serde_json::json!({ "name": "queue", "selector": { "matchLabels": { "queue": "tasks" } } }));
+        let chosen =
+            metric(serde_json::json!({ "name": "queue", "selector": { "matchLabels": { "queue": "tasks" } } }));
         assert_eq!(
             told(&chosen),
             "&LabelSelector{MatchLabels:map[string]string{queue: tasks,},MatchExpressions:[]LabelSelectorRequirement{},}"

@@ -4,6 +4,9 @@
 //! Pods there should be; the greatest wish counts, limited by bounds, windows and rates ([`behavior`]); write the size to the target's
 //! scale subresource, and report.
 //!
+//! A target of an autoscaler with `minReplicas: 0` sleeps where no metric wants a Pod. Nodes hold connections to the Services before it
+//! and say so ([`waking`](wherry_reconcile::waking)): then a pass comes at once, and makes the first Pod without asking for metrics.
+//!
 //! Metrics come from the APIs that upstream's controller asks: `metrics.k8s.io`, `custom.metrics.k8s.io` (which this server has for
 //! Pods and Services) and `external.metrics.k8s.io` (which nobody serves yet: such a metric says so in the condition ScalingActive).
 //!
@@ -22,7 +25,10 @@ use ask::Asker;
 use behavior::Memory;
 use decide::{Size, Word};
 use k8s_openapi::{
-    api::{autoscaling::v2::HorizontalPodAutoscaler, core::v1::Pod},
+    api::{
+        autoscaling::v2::HorizontalPodAutoscaler,
+        core::v1::{Node, Pod, Service},
+    },
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
@@ -36,13 +42,15 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use wherry_api::selector::LabelSelector;
 use wherry_reconcile::{
-    EventType, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
+    Change, EventType, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
     status::{Precondition, patch_status},
+    waking,
 };
 
 use crate::{
     context::Context,
     error::{self, Error},
+    sleepers::{Sleepers, may_sleep},
 };
 
 const NAME: &str = "horizontal-pod-autoscaler";
@@ -53,6 +61,9 @@ struct Controller {
     context: Context,
     autoscalers: Informer<HorizontalPodAutoscaler>,
     pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    services: Informer<Service>,
+    sleepers: Sleepers,
     recorder: Recorder,
     memories: Mutex<HashMap<ObjectKey, Memory>>,
 }
@@ -62,11 +73,15 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     let controller = Arc::new(Controller {
         autoscalers: context.informers.get(),
         pods: context.informers.get(),
+        nodes: context.informers.get(),
+        services: context.informers.get(),
+        sleepers: Sleepers::new(&context),
         recorder: context.recorders.component(NAME),
         memories: Mutex::default(),
         context,
     });
-    Feeds::new()
+    let waiting = controller.clone();
+    let feeds = Feeds::new()
         // Its own reports are no news.
         .on(&controller.autoscalers, |change| {
             let generation =
@@ -74,8 +89,8 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
             (generation(&change.old) != generation(&change.new)).then(|| change.key())
         })
         .reading(&controller.pods)
-        .run(NAME, 5, controller.clone(), cancel)
-        .await;
+        .on(&controller.nodes, move |change| waiting.waited_at(change));
+    controller.sleepers.read(feeds).run(NAME, 5, controller.clone(), cancel).await;
 }
 
 /// A target's scale subresource.
@@ -89,6 +104,29 @@ struct Target {
 }
 
 impl Controller {
+    /// The autoscalers of those for whom connections begin to wait on a node. When they no longer do, the next look is soon enough.
+    fn waited_at(&self, change: &Change<Node>) -> Vec<ObjectKey> {
+        let [old, new] =
+            [&change.old, &change.new].map(|side| side.as_ref().map_or_else(Vec::new, |node| waking::waited_for(node)));
+        let begun = new.iter().filter(|key| !old.contains(key));
+        let services = begun.filter_map(|key| self.services.get_key(key));
+        services.flat_map(|service| self.sleepers.behind(&service)).collect()
+    }
+
+    /// The Service at which somebody waits for a Pod of the target.
+    fn waited(&self, key: &ObjectKey, hpa: &HorizontalPodAutoscaler) -> Option<String> {
+        if !may_sleep(hpa) {
+            return None;
+        }
+        let nodes = self.nodes.list();
+        let mut waited = nodes.iter().flat_map(|node| waking::waited_for(node));
+        let leads_here = |service: &ObjectKey| {
+            service.namespace == key.namespace
+                && self.services.get_key(service).is_some_and(|service| self.sleepers.behind(&service).contains(key))
+        };
+        waited.find(leads_here).map(|service| service.name)
+    }
+
     async fn target(&self, key: &ObjectKey, hpa: &HorizontalPodAutoscaler) -> Result<Target, String> {
         let wanted = &hpa.spec.scale_target_ref;
         let api_version = wanted.api_version.clone().unwrap_or_else(|| "v1".to_owned());
@@ -158,6 +196,8 @@ impl Reconciler<ObjectKey> for Controller {
             Ok(target) => {
                 let mut words = Vec::new();
                 let mut metrics = Vec::new();
+                let waited = self.waited(&key, &hpa);
+                let asks = decide::needs_metrics(target.replicas, waited.as_deref());
                 let pods = self.selected(&key, &target.selector);
                 let asker = Asker {
                     client: &self.context.client,
@@ -168,7 +208,7 @@ impl Reconciler<ObjectKey> for Controller {
                     wanted: target.replicas,
                     present: target.present,
                 };
-                for spec in hpa.spec.metrics.iter().flatten() {
+                for spec in hpa.spec.metrics.iter().flatten().filter(|_| asks) {
                     let (word, metric) = asker.ask(spec).await;
                     if let Word::Unknown(reason, text) = &word {
                         self.recorder.on(&*hpa, EventType::Warning, reason, &**text);
@@ -181,7 +221,7 @@ impl Reconciler<ObjectKey> for Controller {
                     self.recorder.on(&*hpa, EventType::Warning, "FailedComputeMetricsReplicas", text);
                 }
                 let mut memory = self.memories.lock().remove(&key).unwrap_or_default();
-                let mut size = decide::size(&hpa, &mut memory, target.replicas, &words, now);
+                let mut size = decide::size(&hpa, &mut memory, target.replicas, &words, waited.as_deref(), now);
                 if size.replicas != target.replicas {
                     failure = self.rescale(&hpa, &target, &mut size).await;
                     if failure.is_ok() {
@@ -192,7 +232,9 @@ impl Reconciler<ObjectKey> for Controller {
                 self.memories.lock().insert(key.clone(), memory);
                 status.current_replicas = crate::counts::positive(target.replicas);
                 status.desired_replicas = size.replicas;
-                status.current_metrics = (!metrics.is_empty()).then_some(metrics);
+                if asks {
+                    status.current_metrics = (!metrics.is_empty()).then_some(metrics);
+                }
                 size.report(&mut status, now);
             }
         }

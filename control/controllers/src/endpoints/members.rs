@@ -66,7 +66,7 @@ pub(super) fn families(service: &Service) -> Vec<Family> {
 }
 
 /// The selector of a Service for which endpoints are computed; ExternalName Services and those without a selector have none.
-pub(super) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
+pub(crate) fn selector(service: &Service) -> Option<&BTreeMap<String, String>> {
     let spec = service.spec.as_ref()?;
     if spec.type_.as_deref() == Some("ExternalName") {
         return None;

@@ -14,6 +14,7 @@ pub(crate) mod mirror;
 pub(crate) mod slices;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+pub(crate) use members::selector;
 use wherry_reconcile::{Change, Informer, ObjectKey};
 
 /// The Services whose endpoints a change of a Pod may change.

@@ -1,7 +1,8 @@
 //! EndpointSlices of the Services that select Pods.
 //!
 //! Flow of a pass: members of the Service per address family, grouped by their ports; [`arrange`] decides which slices
-//! change; then those are written.
+//! change; then those are written. Slices of a Service whose workload may be scaled to zero say so by a label of ours, so that nodes
+//! hold connections while there is no Pod.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,7 +17,7 @@ use kube::{
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
     Change, EventType, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, informer::revision_of,
-    ownership::owner_reference,
+    ownership::owner_reference, waking::SLEEPS,
 };
 
 use super::{
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     context::Context,
     error::{self, Error},
+    sleepers::Sleepers,
 };
 
 const NAME: &str = "endpoint-slice-controller";
@@ -66,6 +68,7 @@ struct Controller {
     pods: Informer<Pod>,
     nodes: Informer<Node>,
     slices: Informer<EndpointSlice>,
+    sleepers: Sleepers,
     recorder: Recorder,
     written: Expectations,
 }
@@ -77,19 +80,19 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         pods: context.informers.get(),
         nodes: context.informers.get(),
         slices: context.informers.get(),
+        sleepers: Sleepers::new(&context),
         recorder: context.recorders.component(NAME),
         written: Expectations::default(),
         context,
     });
     index(&controller.slices);
     let of_pods = controller.services.clone();
-    Feeds::new()
+    let feeds = Feeds::new()
         .on(&controller.services, |change| [change.key()])
         .on(&controller.pods, move |change| concerned(&of_pods, change))
         .on(&controller.slices, |change| services_of(change, MANAGER))
-        .reading(&controller.nodes)
-        .run(NAME, WORKERS, controller.clone(), cancel)
-        .await;
+        .reading(&controller.nodes);
+    controller.sleepers.feed_services(feeds).run(NAME, WORKERS, controller.clone(), cancel).await;
 }
 
 impl Controller {
@@ -109,6 +112,16 @@ impl Controller {
             .collect()
     }
 
+    /// The Service's labels, and ours.
+    fn labels(&self, service: &Service) -> BTreeMap<String, String> {
+        let mut labels = labels(service);
+        labels.remove(SLEEPS);
+        if !self.sleepers.behind(service).is_empty() {
+            labels.insert(SLEEPS.to_owned(), String::new());
+        }
+        labels
+    }
+
     fn zone(&self, node: &str) -> Option<String> {
         let node = self.nodes.get("", node)?;
         node.metadata.labels.as_ref()?.get(ZONE).cloned()
@@ -118,7 +131,7 @@ impl Controller {
         let api = self.api(&key.namespace);
         // Endpoints that moved are added before they are removed, so that none is missing in between.
         for group in changes.create {
-            match api.create(&PostParams::default(), &new_slice(service, family, group)).await {
+            match api.create(&PostParams::default(), &new_slice(service, self.labels(service), family, group)).await {
                 Ok(created) => self.written.wrote(key, revision_of(&created)),
                 Err(error) if error::is_namespace_terminating(&error) => return Ok(()),
                 Err(error) => return Err(error.into()),
@@ -126,7 +139,7 @@ impl Controller {
         }
         for (slice, endpoints) in changes.update {
             let mut slice = EndpointSlice::clone(&slice);
-            slice.metadata.labels = Some(labels(service));
+            slice.metadata.labels = Some(self.labels(service));
             slice.endpoints = Some(endpoints);
             let name = slice.metadata.name.clone().unwrap_or_default();
             let updated = api.replace(&name, &PostParams::default(), &slice).await?;
@@ -151,7 +164,7 @@ impl Controller {
             let existing: Vec<_> =
                 slices.iter().filter(|slice| slice.address_type == family.as_str()).cloned().collect();
             let mut changes = arrange(self.groups(service, &pods, *family), &existing);
-            relabel(service, &existing, &mut changes);
+            relabel(&self.labels(service), &existing, &mut changes);
             self.apply(service, key, *family, changes).await?;
         }
         let foreign: Vec<_> = slices
@@ -224,7 +237,7 @@ fn endpoint_port(port: &Port) -> EndpointPort {
     }
 }
 
-/// The Service's labels, and ours.
+/// The Service's labels, and those that every slice has.
 fn labels(service: &Service) -> BTreeMap<String, String> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
@@ -237,24 +250,23 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 }
 
 /// Adds the slices whose labels no longer follow the Service's.
-fn relabel(service: &Service, existing: &[Arc<EndpointSlice>], changes: &mut Changes) {
-    let wanted = labels(service);
+fn relabel(wanted: &BTreeMap<String, String>, existing: &[Arc<EndpointSlice>], changes: &mut Changes) {
     for slice in existing {
         let changing = changes.delete.iter().chain(changes.update.iter().map(|(slice, _)| slice));
         let mut names = changing.map(|changing| &changing.metadata.name);
-        if slice.metadata.labels.as_ref() != Some(&wanted) && !names.any(|name| *name == slice.metadata.name) {
+        if slice.metadata.labels.as_ref() != Some(wanted) && !names.any(|name| *name == slice.metadata.name) {
             changes.update.push((slice.clone(), slice.endpoints.clone().unwrap_or_default()));
         }
     }
 }
 
-fn new_slice(service: &Service, family: Family, group: Group) -> EndpointSlice {
+fn new_slice(service: &Service, labels: BTreeMap<String, String>, family: Family, group: Group) -> EndpointSlice {
     EndpointSlice {
         address_type: family.as_str().to_owned(),
         metadata: ObjectMeta {
             generate_name: Some(format!("{}-", service.metadata.name.as_deref().unwrap_or_default())),
             namespace: service.metadata.namespace.clone(),
-            labels: Some(labels(service)),
+            labels: Some(labels),
             owner_references: Some(vec![owner_reference(service)]),
             ..ObjectMeta::default()
         },

@@ -1,10 +1,16 @@
 //! HorizontalPodAutoscalers where nobody measures: bounds hold, and what is not known changes nothing.
 
-use k8s_openapi::api::{apps::v1::Deployment, autoscaling::v2::HorizontalPodAutoscaler};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    autoscaling::v2::HorizontalPodAutoscaler,
+    core::v1::{Node, Service},
+    discovery::v1::EndpointSlice,
+};
 use kube::api::PostParams;
 use serde_json::json;
+use wherry_reconcile::waking::{SLEEPS, WAITED_FOR};
 
-use crate::harness::{Cluster, deployment};
+use crate::harness::{Cluster, NODE, deployment};
 
 fn condition(hpa: &HorizontalPodAutoscaler, kind: &str) -> Option<(String, String)> {
     let conditions = hpa.status.as_ref()?.conditions.as_ref()?;
@@ -118,5 +124,59 @@ async fn what_no_api_of_metrics_tells_is_said_in_upstreams_words() {
         cluster.until_event(reason).await;
     }
     cluster.until_event("FailedComputeMetricsReplicas").await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_sleeps_is_marked_and_wakes_for_whoever_waits_on_a_node() {
+    let cluster = Cluster::start().await;
+    let deployments = cluster.api::<Deployment>("default");
+    deployments.create(&PostParams::default(), &deployment("web", "app:1", 0)).await.unwrap();
+    let service = |name: &str, app: &str| -> Service {
+        serde_json::from_value(json!({
+            "metadata": { "name": name }, "spec": { "selector": { "app": app }, "ports": [{ "port": 80 }] },
+        }))
+        .unwrap()
+    };
+    let services = cluster.api::<Service>("default");
+    for (name, app) in [("web", "web"), ("other", "other")] {
+        services.create(&PostParams::default(), &service(name, app)).await.unwrap();
+    }
+    let is_marked = |slice: &EndpointSlice| slice.metadata.labels.as_ref().unwrap().contains_key(SLEEPS);
+    cluster.until_slice("web", |slice| !is_marked(slice)).await;
+    let hpa: HorizontalPodAutoscaler = serde_json::from_value(json!({ "metadata": { "name": "web" }, "spec": {
+        "minReplicas": 0, "maxReplicas": 4,
+        "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+        "metrics": [{ "type": "Pods", "pods": {
+            "metric": { "name": "http_requests_per_second" }, "target": { "type": "AverageValue", "averageValue": "10" },
+        } }],
+    } }))
+    .unwrap();
+    let api = cluster.api::<HorizontalPodAutoscaler>("default");
+    api.create(&PostParams::default(), &hpa).await.unwrap();
+    cluster.until_slice("web", is_marked).await;
+    // Nobody waits: it sleeps on, and nothing is wrong with that.
+    cluster
+        .until::<HorizontalPodAutoscaler>("default", "web", |hpa| {
+            condition(hpa, "ScalingActive") == Some(("True".into(), "ValidMetricFound".into()))
+        })
+        .await;
+    assert_eq!(deployments.get("web").await.unwrap().spec.unwrap().replicas, Some(0));
+
+    let nodes = cluster.cluster_api::<Node>();
+    let waiting = |services: &str| json!({ "metadata": { "annotations": { WAITED_FOR: services } } });
+    cluster.patch(&nodes, NODE, waiting("default/other,elsewhere/web,default/web")).await;
+    cluster
+        .until::<Deployment>("default", "web", |web| {
+            web.status.as_ref().and_then(|status| status.ready_replicas) == Some(1)
+        })
+        .await;
+    let events = cluster.until_event("SuccessfulRescale").await;
+    let said = events.iter().find(|event| event.reason.as_deref() == Some("SuccessfulRescale")).unwrap();
+    assert_eq!(said.message.as_deref(), Some("New size: 1; reason: a connection to Service web waits"));
+
+    cluster.patch(&api, "web", json!({ "spec": { "minReplicas": 1 } })).await;
+    cluster.until_slice("web", |slice| !is_marked(slice)).await;
+    assert!(!is_marked(&*cluster.until_slice("other", |_| true).await), "no autoscaler is behind it");
     cluster.stop().await;
 }

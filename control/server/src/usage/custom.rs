@@ -3,22 +3,25 @@
 //! ```text
 //! .../namespaces/NS/pods/{NAME,*}/http_requests_per_second        of Pods whose runtime sees requests
 //! .../namespaces/NS/services/{NAME,*}/http_requests_per_second    of the Pods that a Service selects, together
+//! .../namespaces/NS/services/{NAME,*}/connections_per_second      that clients on all nodes make to a Service: of both kinds
 //! ```
 //!
 //! The words of errors are those of upstream's adapter library, which clients show.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::response::Response;
 use http::StatusCode;
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use wherry_api::quantity::Quantity;
 use wherry_api::selector::LabelSelector;
 use wherry_api::status::{Reason, Status};
 use wherry_store::{At, Entry, Key, Range};
 
-use super::Told;
+use super::{Told, ask};
 use crate::engine::Call;
 use crate::verbs::selection::unreadable;
 use crate::{objects, respond};
@@ -27,6 +30,8 @@ use crate::{objects, respond};
 pub(crate) const GROUP: &str = "custom.metrics.k8s.io";
 /// HTTP requests a second.
 const REQUESTS: &str = "http_requests_per_second";
+/// New connections a second.
+const CONNECTIONS: &str = "connections_per_second";
 
 /// What was measured of an object: thousandths, when, and over how many seconds.
 struct Measure {
@@ -36,6 +41,13 @@ struct Measure {
 }
 
 impl Measure {
+    /// That there is none of it.
+    fn none() -> Self {
+        let now = Timestamp::now();
+        let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        Self { milli: 0, timestamp: now.to_string(), window_seconds: 0 }
+    }
+
     /// Both together, as old as the older.
     fn and(self, other: Self) -> Self {
         Self {
@@ -53,7 +65,8 @@ pub(crate) async fn run(call: &Call, metric: &str) -> Result<Response, Status> {
     let unknown = |of: String| {
         Status::new(404, Reason::NotFound, format!("the server could not find the metric {metric} for {source}{of}"))
     };
-    let Some(namespace) = call.info.namespace.as_deref().filter(|_| metric == REQUESTS) else {
+    let known = matches!((source, metric), (_, REQUESTS) | ("services", CONNECTIONS));
+    let Some(namespace) = call.info.namespace.as_deref().filter(|_| known) else {
         return Err(unknown(String::new()));
     };
     let query = call.query();
@@ -77,6 +90,7 @@ pub(crate) async fn run(call: &Call, metric: &str) -> Result<Response, Status> {
     };
     let measures = match source {
         "pods" => of_pods(call, &objects).await,
+        _ if metric == CONNECTIONS => connections(call, &objects).await?,
         _ => of_services(call, namespace, &objects).await?,
     };
     let items: Vec<Value> = objects
@@ -127,8 +141,51 @@ async fn of_services(call: &Call, namespace: &str, services: &[Arc<Entry>]) -> R
     asked.sort_by(|a, b| a.key.cmp(&b.key));
     asked.dedup();
     let told = Told::of_pods(call, &asked).await;
-    let sum = |pods: Vec<Arc<Entry>>| pods.iter().filter_map(|pod| requests(&told, pod)).reduce(Measure::and);
+    let sum = |pods: Vec<Arc<Entry>>| {
+        // Where there is nobody, nobody is asked anything: that is known.
+        let none = pods.is_empty().then(Measure::none);
+        none.or_else(|| pods.iter().filter_map(|pod| requests(&told, pod)).reduce(Measure::and))
+    };
     Ok(selected.into_iter().map(sum).collect())
+}
+
+/// An agent's `/connections`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfNode {
+    timestamp: String,
+    window_seconds: u64,
+    services: Vec<OfService>,
+}
+
+#[derive(Deserialize)]
+struct OfService {
+    namespace: String,
+    name: String,
+    connections: String,
+}
+
+/// Of each Service what the nodes say that answer, together; nothing where none does.
+async fn connections(call: &Call, services: &[Arc<Entry>]) -> Result<Vec<Option<Measure>>, Status> {
+    let nodes = call.engine.store.list(&Range::all("nodes"), At::Latest);
+    let nodes = nodes.map_err(|error| objects::store_status(&error))?.entries;
+    let names: Vec<&str> = nodes.iter().map(|node| &*node.key.name).collect();
+    let told: HashMap<String, OfNode> = ask(call, &names, "/connections").await;
+    let mut all: HashMap<(&str, &str), Measure> = HashMap::new();
+    for of in told.values() {
+        for service in &of.services {
+            let Ok(value) = service.connections.parse::<Quantity>() else { continue };
+            let (timestamp, window_seconds) = (of.timestamp.clone(), of.window_seconds);
+            let measure = Measure { milli: value.milli_value(), timestamp, window_seconds };
+            let key = (service.namespace.as_str(), service.name.as_str());
+            let sum = match all.remove(&key) {
+                Some(others) => others.and(measure),
+                None => measure,
+            };
+            all.insert(key, sum);
+        }
+    }
+    Ok(services.iter().map(|service| all.remove(&(&*service.key.namespace, &*service.key.name))).collect())
 }
 
 fn item(source: &str, object: &Entry, metric: &str, measure: Measure) -> Value {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _, stream};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use wherry_api::quantity::Quantity;
@@ -19,6 +20,8 @@ use wherry_store::Entry;
 use crate::agents;
 use crate::engine::{Call, Engine};
 
+/// Where agents tell what their node and Pods use.
+const USAGE: &str = "/usage";
 /// Agents that are asked at once.
 const AT_ONCE: usize = 32;
 /// How long an agent has: it may wait a second to see a rate.
@@ -83,7 +86,7 @@ impl Told {
         let mut names: Vec<&str> = pods.iter().map(|pod| node_of(pod)).filter(|node| !node.is_empty()).collect();
         names.sort_unstable();
         names.dedup();
-        Self(ask(call, &names).await)
+        Self(ask(call, &names, USAGE).await)
     }
 
     /// What is said of one, and its node's whole answer.
@@ -98,17 +101,22 @@ fn node_of(pod: &Entry) -> &str {
 }
 
 /// Asks the agents; those that cannot answer are left out, as their Pods are.
-async fn ask(call: &Call, nodes: &[&str]) -> HashMap<String, OfNode> {
-    let asked: Vec<_> = nodes.iter().map(|node| one(Arc::clone(&call.engine), (*node).to_owned()).boxed()).collect();
+async fn ask<T: DeserializeOwned + Send + 'static>(
+    call: &Call,
+    nodes: &[&str],
+    path: &'static str,
+) -> HashMap<String, T> {
+    let asked: Vec<_> =
+        nodes.iter().map(|node| one(Arc::clone(&call.engine), (*node).to_owned(), path).boxed()).collect();
     stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
-async fn one(engine: Arc<Engine>, node: String) -> Option<(String, OfNode)> {
-    let told = agents::document(&engine, &node, "/usage", LIMIT, TIME).await;
-    match told.and_then(|bytes| serde_json::from_slice::<OfNode>(&bytes).map_err(Status::internal)) {
+async fn one<T: DeserializeOwned>(engine: Arc<Engine>, node: String, path: &'static str) -> Option<(String, T)> {
+    let told = agents::document(&engine, &node, path, LIMIT, TIME).await;
+    match told.and_then(|bytes| serde_json::from_slice(&bytes).map_err(Status::internal)) {
         Ok(told) => Some((node, told)),
         Err(error) => {
-            tracing::debug!(node, error = error.message, "a node does not tell what it uses");
+            tracing::debug!(node, path, error = error.message, "a node does not tell what it uses");
             None
         }
     }

@@ -1,5 +1,6 @@
 //! `metrics.k8s.io`: what nodes and Pods use.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::response::Response;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use wherry_api::status::{GroupResource, Status};
 use wherry_store::{At, Entry, Key, Range};
 
-use super::{OfNode, Told, ask};
+use super::{OfNode, Told, USAGE, ask};
 use crate::engine::Call;
 use crate::layers::info::Verb;
 use crate::negotiate::View;
@@ -70,7 +71,7 @@ fn absent(call: &Call, what: &GroupResource) -> Status {
 
 async fn of_nodes(call: &Call, entries: &[Arc<Entry>]) -> Vec<Value> {
     let names: Vec<&str> = entries.iter().map(|entry| &*entry.key.name).collect();
-    let told = ask(call, &names).await;
+    let told: HashMap<String, OfNode> = ask(call, &names, USAGE).await;
     let item = |entry: &Arc<Entry>| {
         let of = told.get(&*entry.key.name)?;
         let mut item = head(call, entry, of);

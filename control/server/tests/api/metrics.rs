@@ -1,5 +1,6 @@
 //! `custom.metrics.k8s.io`: what the agents say of Pods, as autoscalers ask for it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,21 +14,22 @@ const CUSTOM: &str = "/apis/custom.metrics.k8s.io/v1beta2";
 const DEFAULT: &str = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default";
 const METRIC: &str = "http_requests_per_second";
 
-/// Agents that tell one document to whoever asks.
-struct Telling(parking_lot::Mutex<String>);
+/// Agents that tell the same to whoever asks: by path.
+#[derive(Default)]
+struct Telling(parking_lot::Mutex<HashMap<&'static str, String>>);
 
 #[async_trait]
 impl NodeConnector for Telling {
-    async fn connect(&self, node: &str) -> Result<Box<dyn AsyncReadWrite>, ConnectError> {
-        assert_eq!(node, "n1");
+    async fn connect(&self, _node: &str) -> Result<Box<dyn AsyncReadWrite>, ConnectError> {
         let (mut agent, server) = tokio::io::duplex(4096);
-        let document = self.0.lock().clone();
+        let documents = self.0.lock().clone();
         tokio::spawn(async move {
             let mut head = Vec::new();
             while !head.ends_with(b"\r\n\r\n") {
                 head.push(agent.read_u8().await.unwrap());
             }
-            assert!(head.starts_with(b"GET /usage "));
+            let head = String::from_utf8(head).unwrap();
+            let document = &documents[head.split(' ').nth(1).unwrap()];
             let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{document}", document.len());
             agent.write_all(answer.as_bytes()).await.unwrap();
         });
@@ -45,7 +47,7 @@ fn values(list: &Value) -> Vec<(&str, &str)> {
 
 #[tokio::test]
 async fn requests_per_second() {
-    let agents = Arc::new(Telling(parking_lot::Mutex::default()));
+    let agents = Arc::new(Telling::default());
     let mut config = Config::new(store());
     config.nodes = Arc::clone(&agents) as Arc<dyn NodeConnector>;
     let api = Api::over(config).await;
@@ -65,14 +67,17 @@ async fn requests_per_second() {
         told.push(json!({"namespace": "default", "name": name, "uid": uid, "containers": [], "requests": requests}));
     }
     told.push(json!({"namespace": "default", "name": "a", "uid": "another", "containers": [], "requests": "100"}));
-    *agents.0.lock() = json!({
+    let told = json!({
         "timestamp": "2026-01-02T03:04:05Z", "window": "15.5s", "windowSeconds": 15, "node": {"usage": {}}, "pods": told,
-    })
-    .to_string();
+    });
+    agents.0.lock().insert("/usage", told.to_string());
 
     let all = api.get(&format!("{DEFAULT}/pods/*/{METRIC}?labelSelector=app%3Dweb")).await.expect(200);
     assert_eq!(values(&all), [("a", "1500m"), ("b", "2500m")]);
-    assert_eq!((&all["kind"], &all["apiVersion"]), (&json!("MetricValueList"), &json!("custom.metrics.k8s.io/v1beta2")));
+    assert_eq!(
+        (&all["kind"], &all["apiVersion"]),
+        (&json!("MetricValueList"), &json!("custom.metrics.k8s.io/v1beta2"))
+    );
     assert_eq!(
         all["items"][0],
         json!({
@@ -94,16 +99,13 @@ async fn requests_per_second() {
     assert_eq!(values(&sum), [("web", "4")]);
     assert_eq!(sum["items"][0]["describedObject"]["kind"], "Service");
     let several = api.get(&format!("{DEFAULT}/services/*/{METRIC}?labelSelector=x%3Dy")).await.expect(200);
-    assert_eq!(values(&several), [("other", "9"), ("web", "4")]);
+    assert_eq!(values(&several), [("all-quiet", "0"), ("other", "9"), ("web", "4")]);
 
     for (path, why) in [
         ("pods/c/http_requests_per_second", "the server could not find the metric http_requests_per_second for pods c"),
         ("pods/*/packets", "the server could not find the metric packets for pods"),
         ("pods/nobody/http_requests_per_second", "pods.custom.metrics.k8s.io \"nobody\" not found"),
-        (
-            "services/all-quiet/http_requests_per_second",
-            "the server could not find the metric http_requests_per_second for services all-quiet",
-        ),
+        ("pods/a/connections_per_second", "the server could not find the metric connections_per_second for pods"),
         (
             "pods/a/http_requests_per_second?metricLabelSelector=verb%3DGET",
             "the server could not find the metric http_requests_per_second for pods with metric selector verb=GET",
@@ -123,11 +125,43 @@ async fn requests_per_second() {
 }
 
 #[tokio::test]
+async fn connections_of_all_nodes() {
+    let agents = Arc::new(Telling::default());
+    let mut config = Config::new(store());
+    config.nodes = Arc::clone(&agents) as Arc<dyn NodeConnector>;
+    let api = Api::over(config).await;
+    for node in ["n1", "n2"] {
+        api.post("/api/v1/nodes", &json!({"metadata": {"name": node}})).await.expect(201);
+    }
+    for name in ["web", "new"] {
+        let service = json!({"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": [{"port": 80}]}});
+        api.post("/api/v1/namespaces/default/services", &service).await.expect(201);
+    }
+    let services = json!([
+        {"namespace": "default", "name": "web", "connections": "750m"},
+        {"namespace": "other", "name": "web", "connections": "9"},
+    ]);
+    let told = json!({"timestamp": "2026-01-02T03:04:05Z", "windowSeconds": 15, "services": services});
+    agents.0.lock().insert("/connections", told.to_string());
+    let sum = api.get(&format!("{DEFAULT}/services/*/connections_per_second")).await.expect(200);
+    assert_eq!(values(&sum), [("web", "1500m")]);
+    let none = api.get(&format!("{DEFAULT}/services/new/connections_per_second")).await.expect(404);
+    assert_eq!(none["message"], "the server could not find the metric connections_per_second for services new");
+}
+
+#[tokio::test]
 async fn discovery_names_the_metrics_and_nothing_else() {
     let api = Api::new().await;
     let found = api.get(CUSTOM).await.expect(200);
-    let names: Vec<_> = found["resources"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["pods/http_requests_per_second", "services/http_requests_per_second"]);
-    assert_eq!((&found["resources"][0]["kind"], &found["resources"][0]["verbs"]), (&json!("MetricValueList"), &json!(["get"])));
+    let names: Vec<_> =
+        found["resources"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["pods/http_requests_per_second", "services/connections_per_second", "services/http_requests_per_second"]
+    );
+    assert_eq!(
+        (&found["resources"][0]["kind"], &found["resources"][0]["verbs"]),
+        (&json!("MetricValueList"), &json!(["get"]))
+    );
     api.get(&format!("{DEFAULT}/pods")).await.expect(405);
 }

@@ -10,16 +10,17 @@ use axum::routing::get;
 use serde::Deserialize;
 use wherry_api::exposition::Exposition;
 
-use crate::measure::{self, Meter, Sample};
+use crate::measure::{self, Connections, Meter, Sample};
 
 #[derive(Clone)]
 struct Context {
     node: Arc<str>,
     meter: Arc<Meter>,
+    connections: Arc<Connections>,
 }
 
 /// The routes.
-pub(crate) fn router(node: String, meter: Arc<Meter>) -> Router {
+pub(crate) fn router(node: String, meter: Arc<Meter>, connections: Arc<Connections>) -> Router {
     Router::new()
         .route("/metrics", get(kubelet))
         .route("/metrics/resource", get(resource))
@@ -27,7 +28,8 @@ pub(crate) fn router(node: String, meter: Arc<Meter>) -> Router {
         .route("/stats/summary", get(summary))
         .route("/stats/summary/", get(summary))
         .route("/usage", get(usage))
-        .with_state(Context { node: node.into(), meter })
+        .route("/connections", get(connections_of_services))
+        .with_state(Context { node: node.into(), meter, connections })
 }
 
 async fn kubelet(State(context): State<Context>, headers: HeaderMap) -> Response {
@@ -62,5 +64,10 @@ async fn summary(State(context): State<Context>, Query(query): Query<SummaryQuer
 
 async fn usage(State(context): State<Context>) -> Response {
     let document = measure::usage(&context.meter.rated().await);
+    ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
+}
+
+async fn connections_of_services(State(context): State<Context>) -> Response {
+    let document = context.connections.document().await;
     ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }

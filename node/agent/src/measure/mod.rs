@@ -4,6 +4,8 @@
 //! ```text
 //!  GET /metrics, /metrics/resource, /metrics/cadvisor, /stats/summary, /usage
 //!        └► Meter ─► Runtime::stats of every live run, the kernel's counters of the Pods' links, /proc
+//!  GET /connections
+//!        └► Connections ─► the kernel's counters of Services
 //! ```
 //!
 //! # Guarantees
@@ -13,6 +15,7 @@
 //!   asker waits.
 
 mod cadvisor;
+mod connections;
 mod kubelet;
 mod local;
 mod machine;
@@ -23,6 +26,7 @@ mod summary;
 mod usage;
 
 pub(crate) use cadvisor::write as cadvisor;
+pub(crate) use connections::Connections;
 pub(crate) use kubelet::write as kubelet;
 pub(crate) use local::LocalFiles;
 pub(crate) use machine::{Machine, MachineSupply, filesystem};

@@ -28,9 +28,19 @@ impl Point {
             (None, Some(age)) if age >= SHORTEST && age <= LONGEST => (now, age),
             (None, _) => return None,
         };
-        let rate = u128::from(used) * 1_000_000_000 / span.as_nanos().max(1);
-        Some(u64::try_from(rate).unwrap_or(u64::MAX))
+        Some(per_second(used, span))
     }
+
+    /// What was counted a second until another moment, of what begins with nothing and is counted from its beginning.
+    pub(super) fn rate_until(&self, other: &Self, name: &str) -> u64 {
+        let count = |point: &Self| point.counts.get(name).copied().unwrap_or(0);
+        per_second(count(other).saturating_sub(count(self)), other.at.saturating_duration_since(self.at))
+    }
+}
+
+fn per_second(count: u64, span: Duration) -> u64 {
+    let rate = u128::from(count) * 1_000_000_000 / span.as_nanos().max(1);
+    u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
 /// The last moments, oldest first: at least [`WINDOW`] apart, but for the last.

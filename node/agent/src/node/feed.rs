@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Service as ApiService};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use tokio_util::sync::CancellationToken;
 use wherry_network::{Host, Protocol, Service, ServiceKey, ServicePort};
+use wherry_reconcile::waking::SLEEPS;
 use wherry_reconcile::{Informer, Informers};
 
 use crate::ports::NodeNet;
@@ -100,7 +101,8 @@ fn resolve(service: &ApiService, slices: &[Arc<EndpointSlice>]) -> Service {
         }
     }
     let publish = spec.publish_not_ready_addresses == Some(true);
-    Service { cluster_ips, ports: ports.collect(), hosts: hosts(slices, publish), external_name: None }
+    let sleeps = slices.iter().any(|slice| slice.metadata.labels.as_ref().is_some_and(|all| all.contains_key(SLEEPS)));
+    Service { cluster_ips, ports: ports.collect(), hosts: hosts(slices, publish), sleeps, ..Service::default() }
 }
 
 /// The ready endpoints of a port, or those that still serve while they end where none is ready.

@@ -1,11 +1,12 @@
 //! The Node object: registration ([`register`]), heartbeat and lease ([`heartbeat`]), what the machine has ([`Capacity`]) and what
-//! others say it has ([`extended`]).
+//! others say it has ([`extended`]), for which Services its connections wait ([`waking`]).
 
 pub(crate) mod extended;
 pub(crate) mod feed;
 pub(crate) mod heartbeat;
 pub(crate) mod local_path;
 pub(crate) mod register;
+pub(crate) mod waking;
 
 use std::path::Path;
 

@@ -10,6 +10,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Map, Value, json};
 use wherry_reconcile::storage::LOCAL_PATH_DIR;
+use wherry_reconcile::waking::WAITED_FOR;
 use wherry_runtime::RuntimeInfo;
 
 use super::{Capacity, extended};
@@ -52,7 +53,9 @@ pub(crate) async fn register(client: &kube::Client, facts: &Facts) -> Result<Nod
         Ok(node) => Ok(node),
         Err(kube::Error::Api(status)) if status.code == 409 => {
             let told = json!({ "metadata": {
-                "labels": facts.labels, "annotations": { LOCAL_PATH_DIR: facts.local_path },
+                "labels": facts.labels,
+                // Whoever waited in an earlier life of the agent does so no longer.
+                "annotations": { LOCAL_PATH_DIR: facts.local_path, WAITED_FOR: null },
             } });
             api.patch(&facts.name, &PatchParams::default(), &Patch::Merge(told)).await
         }

@@ -301,6 +301,14 @@ impl NodeNet for Shared {
 
     async fn drained(&self, _ip: IpAddr) {}
 
+    async fn connections(&self) -> Option<std::collections::HashMap<ServiceKey, u64>> {
+        None
+    }
+
+    fn waiting(&self) -> Option<wherry_agent::ports::Waiting> {
+        None
+    }
+
     async fn dial(&self, to: SocketAddr) -> io::Result<TcpStream> {
         TcpStream::connect(to).await
     }

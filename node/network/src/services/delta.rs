@@ -1,13 +1,14 @@
 //! From one state of the Services to the next, as nftables commands. Pure.
 //!
 //! A port of a Service has a map `e<id>` from 0..n to its endpoints and a chain `p<id>` whose one rule sends a
-//! new connection to a random slot of it. Cluster addresses and node ports are keys of two verdict maps that lead to
+//! new connection to a random slot of it, and counts it in `c<id>`. Cluster addresses and node ports are keys of two verdict maps that lead to
 //! the chain, so a packet costs two look-ups however many Services there are. An endpoint that goes is replaced by
 //! the last one: a change costs its own size, not the Service's.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use super::{Protocol, Service, ServiceKey};
 use crate::Cidr;
@@ -28,6 +29,8 @@ pub(crate) struct Rules {
     base: Base,
     ports: BTreeMap<ServiceKey, BTreeMap<(Protocol, u16), Port>>,
     next_id: u32,
+    /// The Service whose connections each counter counts: whoever reads it has the one of their moment.
+    counters: Arc<HashMap<u32, ServiceKey>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +43,7 @@ struct Port {
 
 impl Rules {
     pub(crate) fn new(base: Base) -> Self {
-        Self { base, ports: BTreeMap::new(), next_id: 0 }
+        Self { base, ports: BTreeMap::new(), next_id: 0, counters: Arc::default() }
     }
 
     pub(crate) fn into_base(self) -> Base {
@@ -114,28 +117,32 @@ table ip wherry {{
             if cluster_ips.is_empty() && wanted.node_port.is_none() {
                 continue;
             }
-            let mut port = known.remove(&id).unwrap_or_else(|| self.add_port(script));
+            let mut port = known.remove(&id).unwrap_or_else(|| self.add_port(key, script));
             move_endpoints(&mut port, id, &wanted.endpoints, script, &cluster_ips, wanted.node_port);
             ports.insert(id, port);
         }
         for (id, mut port) in known {
             move_endpoints(&mut port, id, &[], script, &[], None);
+            Arc::make_mut(&mut self.counters).remove(&port.id);
             line(script, format_args!("flush chain ip wherry p{}", port.id));
             line(script, format_args!("delete chain ip wherry p{}", port.id));
             line(script, format_args!("delete map ip wherry e{}", port.id));
+            line(script, format_args!("delete counter ip wherry c{}", port.id));
         }
         if !ports.is_empty() {
             self.ports.insert(key.clone(), ports);
         }
     }
 
-    fn add_port(&mut self, script: &mut String) -> Port {
+    fn add_port(&mut self, key: &ServiceKey, script: &mut String) -> Port {
         let id = self.next_id;
         self.next_id += 1;
+        Arc::make_mut(&mut self.counters).insert(id, key.clone());
         line(
             script,
             format_args!("add map ip wherry e{id} {{ typeof numgen random mod 65536 : ip daddr . tcp dport; }}"),
         );
+        line(script, format_args!("add counter ip wherry c{id}"));
         line(script, format_args!("add chain ip wherry p{id}"));
         Port { id, cluster_ips: Vec::new(), node_port: None, slots: Vec::new() }
     }
@@ -147,6 +154,11 @@ table ip wherry {{
             *targets.entry(*slot.ip()).or_default() += 1;
         }
         targets
+    }
+
+    /// The Service whose connections each counter counts.
+    pub(crate) fn counters(&self) -> Arc<HashMap<u32, ServiceKey>> {
+        Arc::clone(&self.counters)
     }
 
     /// The TCP node ports of all Services.
@@ -199,7 +211,7 @@ fn move_endpoints(
             line(
                 script,
                 format_args!(
-                    "add rule ip wherry p{id} meta l4proto {proto} dnat ip to numgen random mod {count} map @e{id}"
+                    "add rule ip wherry p{id} meta l4proto {proto} counter name c{id} dnat ip to numgen random mod {count} map @e{id}"
                 ),
             );
         }
@@ -296,7 +308,7 @@ mod tests {
                 "delete element ip wherry e0 { 99 : 10.128.0.109 . 8080 }",
                 "add element ip wherry e0 { 0 : 10.128.0.109 . 8080 }",
                 "flush chain ip wherry p0",
-                "add rule ip wherry p0 meta l4proto tcp dnat ip to numgen random mod 99 map @e0",
+                "add rule ip wherry p0 meta l4proto tcp counter name c0 dnat ip to numgen random mod 99 map @e0",
             ]
         );
     }
@@ -313,9 +325,11 @@ mod tests {
         assert!(script.contains("delete element ip wherry services { 10.96.0.7 . tcp . 80 }"));
         assert!(script.contains("delete element ip wherry nodeports { tcp . 30080 }"));
         assert!(rules.targets().is_empty() && rules.node_ports().is_empty());
+        assert_eq!(*rules.counters(), HashMap::from([(0, key())]));
         script.clear();
         rules.set(&key(), None, &mut script);
-        assert!(script.ends_with("delete map ip wherry e0\n"), "{script}");
+        assert!(rules.counters().is_empty());
+        assert!(script.ends_with("delete map ip wherry e0\ndelete counter ip wherry c0\n"), "{script}");
     }
 
     proptest! {

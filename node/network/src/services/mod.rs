@@ -4,11 +4,13 @@
 //! transaction (see [`delta`]). A burst of changes costs one transaction, and the gathering is bounded by the number
 //! of Services.
 
+mod counters;
 mod delta;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
@@ -83,6 +85,27 @@ pub struct Service {
     pub hosts: Vec<Host>,
     /// `spec.externalName`.
     pub external_name: Option<String>,
+    /// Its workload may be scaled to zero, and a connection wakes it: while a TCP port has no endpoint, the node holds connections
+    /// to it.
+    pub sleeps: bool,
+}
+
+/// A TCP port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Port {
+    pub(crate) service: ServiceKey,
+    number: u16,
+}
+
+/// Where a connection to a port can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To one of these, in the order to be tried.
+    To(Vec<SocketAddr>),
+    /// Nowhere yet: its workload sleeps.
+    Asleep,
+    /// Nowhere.
+    Nowhere,
 }
 
 /// The table. Many may read and set; one task writes to the kernel.
@@ -92,6 +115,10 @@ pub struct Services {
     waiting: Mutex<BTreeSet<ServiceKey>>,
     /// Addresses of Pods that are being stopped: no rule leads there, whatever late news of their endpoints says.
     withdrawn: Mutex<HashSet<IpAddr>>,
+    /// Who takes connections to Services that sleep.
+    waker: OnceLock<SocketAddrV4>,
+    /// Whose turn it is among the endpoints of what woke.
+    turn: AtomicUsize,
     changed: Notify,
     applied: watch::Sender<Arc<Applied>>,
 }
@@ -102,6 +129,7 @@ pub(crate) struct Applied {
     targets: HashMap<Ipv4Addr, usize>,
     /// The TCP node ports that lead anywhere.
     pub(crate) node_ports: BTreeSet<u16>,
+    counters: Arc<HashMap<u32, ServiceKey>>,
 }
 
 impl Services {
@@ -110,6 +138,8 @@ impl Services {
             table: RwLock::default(),
             waiting: Mutex::default(),
             withdrawn: Mutex::default(),
+            waker: OnceLock::new(),
+            turn: AtomicUsize::new(0),
             changed: Notify::new(),
             applied: watch::Sender::default(),
         })
@@ -195,8 +225,54 @@ impl Services {
         }
     }
 
+    /// Has connections to Services that sleep come to this address. Once, before any is set.
+    pub(crate) fn wake_at(&self, address: SocketAddrV4) {
+        let _first = self.waker.set(address);
+    }
+
+    /// The TCP port of a Service at a cluster address, or that of the node port where it is none.
+    pub(crate) fn behind(&self, to: SocketAddrV4) -> Option<Port> {
+        self.table.read().iter().find_map(|(key, service)| {
+            let at_cluster_ip = service.cluster_ips.contains(&IpAddr::V4(*to.ip()));
+            let leads = |port: &&ServicePort| {
+                let front = if at_cluster_ip { port.port } else { port.node_port.unwrap_or(0) };
+                port.protocol == Protocol::Tcp && front == to.port()
+            };
+            let port = service.ports.iter().find(leads)?;
+            Some(Port { service: key.clone(), number: port.port })
+        })
+    }
+
+    /// Where a connection to a port can go now.
+    pub(crate) fn way(&self, port: &Port) -> Way {
+        let Some(service) = self.present(&port.service) else { return Way::Nowhere };
+        let mut ports = service.ports.iter();
+        let found = ports.find(|known| known.protocol == Protocol::Tcp && known.port == port.number);
+        match found.map(|found| found.endpoints.clone()) {
+            Some(mut endpoints) if !endpoints.is_empty() => {
+                let first = self.turn.fetch_add(1, Ordering::Relaxed) % endpoints.len();
+                endpoints.rotate_left(first);
+                Way::To(endpoints)
+            }
+            Some(_) if service.sleeps => Way::Asleep,
+            _ => Way::Nowhere,
+        }
+    }
+
     /// The Service as the kernel shall have it.
     fn wanted(&self, key: &ServiceKey) -> Option<Arc<Service>> {
+        let mut service = self.present(key)?;
+        let asleep = |port: &ServicePort| port.protocol == Protocol::Tcp && port.endpoints.is_empty();
+        if let Some(waker) = self.waker.get().filter(|_| service.sleeps && service.ports.iter().any(asleep)) {
+            for port in Arc::make_mut(&mut service).ports.iter_mut().filter(|port| asleep(port)) {
+                port.endpoints.push(SocketAddr::V4(*waker));
+            }
+        }
+        Some(service)
+    }
+
+    /// The Service, without endpoints that are being stopped.
+    fn present(&self, key: &ServiceKey) -> Option<Arc<Service>> {
         let mut service = self.get(key)?;
         let withdrawn = self.withdrawn.lock();
         let leads_there = |port: &ServicePort| port.endpoints.iter().any(|endpoint| withdrawn.contains(&endpoint.ip()));
@@ -219,6 +295,13 @@ impl Services {
         self.applied.subscribe()
     }
 
+    /// How many connections each Service has had since its rules were made, by this node's clients.
+    pub(crate) async fn connections(&self, place: &Arc<Place>) -> Result<HashMap<ServiceKey, u64>, NetworkError> {
+        let of = self.applied.borrow().clone();
+        let printed = apply(place, counters::SCRIPT.to_owned()).await?;
+        Ok(counters::read(&printed, &of.counters))
+    }
+
     /// Writes the table to `place` until cancelled. A transaction that the kernel refuses is logged with its text and
     /// the whole table written anew.
     pub(crate) async fn run(self: Arc<Self>, place: Arc<Place>, base: Base, cancel: CancellationToken) {
@@ -235,8 +318,11 @@ impl Services {
                     tracing::error!(%error, "the Service rules were refused; writing all of them anew");
                     rules = self.rebuild(&place, rules.into_base()).await;
                 }
-                self.applied
-                    .send_replace(Arc::new(Applied { targets: rules.targets(), node_ports: rules.node_ports() }));
+                self.applied.send_replace(Arc::new(Applied {
+                    targets: rules.targets(),
+                    node_ports: rules.node_ports(),
+                    counters: rules.counters(),
+                }));
             }
             tokio::select! {
                 () = self.changed.notified() => {}
@@ -259,7 +345,8 @@ impl Services {
     }
 }
 
-async fn apply(place: &Arc<Place>, script: String) -> Result<(), NetworkError> {
+/// Runs a script, and returns what it printed.
+async fn apply(place: &Arc<Place>, script: String) -> Result<String, NetworkError> {
     let place = place.clone();
     tokio::task::spawn_blocking(move || place.nft(&script))
         .await
@@ -294,5 +381,48 @@ mod tests {
         services.restore(ending);
         assert_eq!(wanted(), [ending, other]);
         assert!(services.waiting.lock().contains(&key), "its rules are written again");
+    }
+
+    #[tokio::test]
+    async fn a_service_that_sleeps_leads_to_who_wakes_it() {
+        let services = Services::new();
+        let key = ServiceKey { namespace: "default".into(), name: "web".into() };
+        let waker = SocketAddrV4::new(Ipv4Addr::new(172, 30, 0, 2), 4000);
+        let (first, second) = (SocketAddr::from(([10, 128, 0, 5], 8080)), SocketAddr::from(([10, 128, 0, 6], 8080)));
+        services.wake_at(waker);
+        let set = |sleeps, endpoints: &[SocketAddr]| {
+            let port = |protocol, port, node_port| ServicePort {
+                name: String::new(),
+                protocol,
+                port,
+                node_port,
+                endpoints: endpoints.to_vec(),
+            };
+            let ports = vec![port(Protocol::Udp, 53, None), port(Protocol::Tcp, 80, Some(30080))];
+            let cluster_ips = vec![IpAddr::from([10, 96, 0, 7])];
+            services.set(key.clone(), Some(Service { cluster_ips, ports, sleeps, ..Service::default() }));
+        };
+        let leads =
+            || services.wanted(&key).unwrap().ports.iter().map(|port| port.endpoints.clone()).collect::<Vec<_>>();
+        let way = || services.way(&services.behind("10.96.0.7:80".parse().unwrap()).unwrap());
+
+        set(false, &[]);
+        assert_eq!((leads(), way()), (vec![vec![], vec![]], Way::Nowhere));
+        set(true, &[]);
+        assert_eq!((leads(), way()), (vec![vec![], vec![waker.into()]], Way::Asleep), "UDP is not held");
+        set(true, &[first, second]);
+        assert_eq!(leads(), [vec![first, second], vec![first, second]]);
+        assert_eq!((way(), way()), (Way::To(vec![first, second]), Way::To(vec![second, first])), "by turns");
+        services.withdrawn.lock().extend([first.ip(), second.ip()]);
+        assert_eq!((leads(), way()), (vec![vec![], vec![waker.into()]], Way::Asleep), "they are being stopped");
+
+        let by_node_port = services.behind("172.30.0.2:30080".parse().unwrap());
+        assert_eq!(by_node_port, services.behind("10.96.0.7:80".parse().unwrap()));
+        for nobody in ["10.96.0.7:53", "10.96.0.7:30080", "172.30.0.2:80", "172.30.0.2:4000"] {
+            assert_eq!(services.behind(nobody.parse().unwrap()), None, "{nobody}");
+        }
+        let port = by_node_port.unwrap();
+        services.set(key.clone(), None);
+        assert_eq!(services.way(&port), Way::Nowhere);
     }
 }
