@@ -1,0 +1,112 @@
+//! Runs histories of the simulated cluster, each in a process of its own.
+//!
+//! `WHERRY_SEEDS=10000` runs so many seeds (64 if unset), from `WHERRY_FIRST_SEED` (0) on; `WHERRY_SEED=17` runs that one in
+//! this process, and `RUST_LOG=act=info,store=debug` shows what happens in it.
+
+use std::{
+    collections::BTreeMap,
+    process::{Command, ExitCode, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use wherry_simulation::{Outcome, run};
+
+const SEEDS: u64 = 64;
+/// So many seeds are run twice, to see that a seed is a history.
+const TWICE: u64 = 2;
+/// A history that takes longer does not end.
+const LONGEST: Duration = Duration::from_secs(300);
+
+fn main() -> ExitCode {
+    if let Some(seed) = setting("WHERRY_SEED") {
+        return one(seed);
+    }
+    many(setting("WHERRY_FIRST_SEED").unwrap_or(0), setting("WHERRY_SEEDS").unwrap_or(SEEDS))
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|error| panic!("{name}={text}: {error}")))
+}
+
+fn one(seed: u64) -> ExitCode {
+    if std::env::var_os("RUST_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    }
+    // On its own thread, where time is real.
+    thread::spawn(|| {
+        thread::sleep(LONGEST);
+        println!("no end after {LONGEST:?}");
+        std::process::exit(2);
+    });
+    match run(seed) {
+        Ok(Outcome { writes, time, digest }) => {
+            println!("{writes} {} {digest:016x}", time.as_secs());
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            println!("{what}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn many(first: u64, count: u64) -> ExitCode {
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let outcomes = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    if turn >= count + TWICE.min(count) {
+                        return;
+                    }
+                    let seed = first + turn % count;
+                    let outcome = child(seed);
+                    if let Err(what) = &outcome {
+                        println!("seed {seed}: {what}\n  again: WHERRY_SEED={seed} RUST_LOG=act=info,store=debug cargo test --workspace --test simulation");
+                    }
+                    outcomes.lock().expect("no thread panics").entry(seed).or_insert_with(Vec::new).push(outcome);
+                }
+            });
+        }
+    });
+    let outcomes = outcomes.into_inner().expect("no thread panics");
+    let failed = outcomes.values().filter(|runs| runs.iter().any(Result::is_err)).count();
+    let unsteady: Vec<_> = outcomes.iter().filter(|(_, runs)| runs.iter().any(|run| *run != runs[0])).collect();
+    for (seed, runs) in &unsteady {
+        println!("seed {seed} is not one history: {runs:?}");
+    }
+    let told = outcomes.values().filter_map(|runs| runs[0].as_ref().ok());
+    let (writes, hours) = told.fold((0, 0.0), |(writes, hours), line| {
+        let mut words = line.split(' ').map(|word| word.parse::<u64>().unwrap_or(0));
+        (writes + words.next().unwrap_or(0), hours + words.next().unwrap_or(0) as f64 / 3600.0)
+    });
+    println!(
+        "simulation: {} seeds, {failed} failed, {writes} writes, {hours:.0} hours in {:.0} s",
+        outcomes.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    if failed == 0 && unsteady.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What a process said of a seed.
+fn child(seed: u64) -> Result<String, String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut child = Command::new(program);
+    child.env("WHERRY_SEED", seed.to_string()).env_remove("RUST_LOG").stdin(Stdio::null());
+    let output = child.output().map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(format!("{said}\n{}{}", String::from_utf8_lossy(&output.stderr), output.status))
+}
