@@ -210,7 +210,9 @@ impl View {
                 && tree::selects(&budget["spec"]["selector"], &pod["metadata"]["labels"])
         };
         let healthy = self.pods.iter().filter(covered).filter(|pod| tree::is_healthy(pod)).count() as i64;
-        let allowed = (healthy - demand).max(0);
+        // Where no Pods are expected, none may be disturbed.
+        let expected = tree::number(budget, "/status/expectedPods");
+        let allowed = if expected == 0 { 0 } else { (healthy - demand).max(0) };
         self.expect_numbers(
             budget,
             &[("currentHealthy", healthy), ("desiredHealthy", demand), ("disruptionsAllowed", allowed)],

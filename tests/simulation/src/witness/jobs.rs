@@ -14,7 +14,7 @@ pub(super) struct Truth(BTreeMap<String, Ended>);
 #[derive(Default)]
 struct Ended {
     succeeded: BTreeSet<String>,
-    /// Failed, or deleted before their end.
+    /// Failed, or asked to go before their end, which counts as failure however they end then.
     failed: BTreeSet<String>,
     indexes: BTreeSet<i64>,
 }
@@ -28,7 +28,6 @@ impl State {
         let uid = tree::uid(pod).to_owned();
         match tree::text(pod, "/status/phase") {
             "Succeeded" => {
-                ended.failed.remove(&uid);
                 ended.succeeded.insert(uid);
                 let index = &pod["metadata"]["annotations"]["batch.kubernetes.io/job-completion-index"];
                 ended.indexes.extend(index.as_str().and_then(|index| index.parse::<i64>().ok()));
@@ -66,6 +65,10 @@ impl State {
         let succeeded = count("/status/succeeded");
         if succeeded > truth.succeeded.len() as i64 {
             return Some(format!("counts {succeeded} successes of {}", truth.succeeded.len()));
+        }
+        let ended = truth.succeeded.union(&truth.failed).count();
+        if succeeded + failed > ended as i64 {
+            return Some(format!("counts {succeeded} successes and {failed} failures of {ended} Pods that ended"));
         }
         let completions = job["spec"]["completions"].as_i64();
         if tree::has(job, "Complete") && completions.is_some_and(|wanted| succeeded != wanted) {
