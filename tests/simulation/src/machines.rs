@@ -44,9 +44,9 @@ impl Machines {
         };
         let mut processes = self.processes.lock();
         if process.ordinal {
-            let twin = processes.iter().find(|(_, other)| {
-                other.ordinal && other.name == process.name && other.namespace == process.namespace
-            });
+            let twin = processes
+                .iter()
+                .find(|(_, other)| other.ordinal && other.name == process.name && other.namespace == process.namespace);
             if let Some(((elsewhere, _), _)) = twin {
                 self.witness.accuse(format!("{} starts on {node} while it runs on {elsewhere}", process.name));
             }

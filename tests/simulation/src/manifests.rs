@@ -76,8 +76,12 @@ pub(crate) fn workload(random: &mut StdRng, kind: Kind, name: &str) -> Value {
         }
         Kind::Budget => {
             let bounds = [
-                json!({"minAvailable": 1}), json!({"minAvailable": 2}), json!({"minAvailable": "50%"}),
-                json!({"maxUnavailable": 1}), json!({"maxUnavailable": "40%"}), json!({"maxUnavailable": 0}),
+                json!({"minAvailable": 1}),
+                json!({"minAvailable": 2}),
+                json!({"minAvailable": "50%"}),
+                json!({"maxUnavailable": 1}),
+                json!({"maxUnavailable": "40%"}),
+                json!({"maxUnavailable": 0}),
             ];
             let mut spec = one_of(random, &bounds);
             spec["selector"] = selector;
@@ -109,6 +113,15 @@ pub(crate) fn strategy(random: &mut StdRng) -> Value {
     if random.random_bool(0.3) {
         return json!({"type": "Recreate", "rollingUpdate": null});
     }
-    let (surge, unavailable) = one_of(random, &[(json!(1), json!(0)), (json!(0), json!(1)), (json!(2), json!(1)), (json!("25%"), json!("25%")), (json!("50%"), json!(0))]);
+    let (surge, unavailable) = one_of(
+        random,
+        &[
+            (json!(1), json!(0)),
+            (json!(0), json!(1)),
+            (json!(2), json!(1)),
+            (json!("25%"), json!("25%")),
+            (json!("50%"), json!(0)),
+        ],
+    );
     json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}})
 }

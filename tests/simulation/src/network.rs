@@ -6,12 +6,7 @@
 //! begin anew over the same store. What is never done is what TCP and the API server never do: leave an event out of a
 //! stream, or turn events around.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};

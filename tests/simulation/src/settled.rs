@@ -200,7 +200,8 @@ impl View {
             self.expect(indexes == all, job, || format!("has completed {indexes:?} of {completions}"));
         }
         let held = self.pods.iter().filter(|pod| tree::controller_uid(pod) == tree::uid(job));
-        let held = held.filter(|pod| pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty())).count();
+        let held =
+            held.filter(|pod| pod["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty())).count();
         self.expect(held == 0, job, || format!("still holds {held} Pods"));
     }
 

@@ -39,8 +39,7 @@ impl State {
     /// Notes what budgets and Deployments ask for now.
     pub(super) fn note_bounds(&mut self) {
         let budgets = self.all("poddisruptionbudgets.policy");
-        let demands: Vec<_> =
-            budgets.map(|budget| (tree::uid(budget).to_owned(), self.demand(budget))).collect();
+        let demands: Vec<_> = budgets.map(|budget| (tree::uid(budget).to_owned(), self.demand(budget))).collect();
         for (uid, demand) in demands {
             self.budgets.0.entry(uid).or_default().note(demand);
         }
@@ -58,7 +57,8 @@ impl State {
             if tree::namespace(budget) != loss.namespace || !tree::selects(selector, &loss.labels) {
                 continue;
             }
-            let covered = |namespace: &str, labels: &Value| namespace == loss.namespace && tree::selects(selector, labels);
+            let covered =
+                |namespace: &str, labels: &Value| namespace == loss.namespace && tree::selects(selector, labels);
             let pods = self.all("pods").filter(|pod| covered(tree::namespace(pod), &pod["metadata"]["labels"]));
             let healthy = pods.filter(|pod| tree::is_healthy(pod)).count() as i64;
             let others = self.losses.iter().filter(|loss| loss.cause != Cause::Eviction);
