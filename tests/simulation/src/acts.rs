@@ -6,6 +6,7 @@ use http::Method;
 use rand::{Rng as _, rngs::StdRng};
 use serde_json::{Value, json};
 use tokio::time::Instant;
+use wherry_server::User;
 
 use crate::{
     cluster::{CONTROLLERS, Cluster, SCHEDULER},
@@ -41,6 +42,7 @@ pub(crate) struct Acts<'a> {
     random: StdRng,
     witness: &'a Witness,
     client: kube::Client,
+    drainer: kube::Client,
     nodes: Vec<String>,
     due: Vec<(Instant, Due)>,
     version: u32,
@@ -49,8 +51,9 @@ pub(crate) struct Acts<'a> {
 impl<'a> Acts<'a> {
     pub(crate) fn new(cluster: Cluster, mut random: StdRng, witness: &'a Witness) -> Self {
         let client = cluster.network.administrator();
+        let drainer = cluster.network.troubled(User::admin(), "user");
         let nodes = (0..random.random_range(2..5)).map(|node| format!("node-{node}")).collect();
-        Self { cluster, random, witness, client, nodes, due: Vec::new(), version: 1 }
+        Self { cluster, random, witness, client, drainer, nodes, due: Vec::new(), version: 1 }
     }
 
     /// Starts everything and makes the first workloads.
@@ -129,11 +132,8 @@ impl<'a> Acts<'a> {
         self.say(Method::PATCH, path, Some(body)).await;
     }
 
-    /// Asks for something. Users are refused, too: then it did not happen.
     async fn say(&self, method: Method, path: &str, body: Option<&Value>) {
-        let outcome = send(&self.client, method.clone(), path, body).await;
-        let refused = outcome.err().map(|error| error.to_string());
-        tracing::info!(target: "act", %method, path, body = body.map(|body| body.to_string()), refused);
+        say(&self.client, method, path, body).await;
     }
 
     async fn act(&mut self) {
@@ -292,12 +292,23 @@ impl<'a> Acts<'a> {
                 left.insert((tree::namespace(&pod).to_owned(), tree::name(&pod).to_owned()));
             }
         }
-        for (namespace, name) in &left {
+        // All at once, and over the same bad ways as everybody's requests.
+        let drainer = &self.drainer;
+        let evictions = left.iter().map(|(namespace, name)| async move {
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}});
-            self.post(&format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction"), &eviction).await;
-        }
+            let path = format!("/api/v1/namespaces/{namespace}/pods/{name}/eviction");
+            say(drainer, Method::POST, &path, Some(&eviction)).await;
+        });
+        futures::future::join_all(evictions).await;
         if !left.is_empty() && tries > 0 {
             self.later(5000, Due::Drain(node, tries - 1));
         }
     }
+}
+
+/// Asks for something. Users are refused, too: then it did not happen.
+async fn say(client: &kube::Client, method: Method, path: &str, body: Option<&Value>) {
+    let outcome = send(client, method.clone(), path, body).await;
+    let refused = outcome.err().map(|error| error.to_string());
+    tracing::info!(target: "act", %method, path, body = body.map(|body| body.to_string()), refused);
 }
