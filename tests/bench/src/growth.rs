@@ -26,7 +26,7 @@ pub async fn growth(setup: &Setup, sizes: &[u32]) -> anyhow::Result<()> {
         for name in GROWING {
             for column in crate::run(name, &setup).await.with_context(|| format!("{name} at {size}"))? {
                 for report in &column.reports {
-                    let what = report.what.replace(&size.to_string(), "N");
+                    let what = report.what.replacen(&size.to_string(), "N", 1);
                     for (figure, value) in &report.figures {
                         add(&mut curves, format!("{name}: {what}: {figure}"), size, *value);
                     }

@@ -85,10 +85,11 @@ pub fn image_of(name: &str, entrypoint: &str, programs: &[(&str, &str)]) -> anyh
     Ok(tar)
 }
 
-/// Beside the test's own binary, which lies in target/<profile>/deps.
+/// In the target directory of this program, which lies in target/<profile>, or where it is a test in target/<profile>/deps.
 fn samples_dir() -> anyhow::Result<PathBuf> {
     let binary = std::env::current_exe()?;
-    let out = binary.ancestors().nth(3).context("no target directory")?.join("samples");
+    let above = if binary.parent().is_some_and(|dir| dir.ends_with("deps")) { 3 } else { 2 };
+    let out = binary.ancestors().nth(above).context("no target directory")?.join("samples");
     std::fs::create_dir_all(&out)?;
     Ok(out)
 }
