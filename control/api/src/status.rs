@@ -179,6 +179,14 @@ impl Status {
             .with_details(Details::default())
     }
 
+    /// 404: another version of the resource is served, which is said: old manifests and clients ask for what is gone.
+    pub fn not_served_as(plural: &str, asked: &str, served: &str) -> Self {
+        let message = format!(
+            "the server could not find the requested resource: {plural} are served as {served}, not as {asked}"
+        );
+        Self::new(404, Reason::NotFound, message).with_details(Details::default())
+    }
+
     /// 409: there is one of this name.
     pub fn already_exists(gr: &GroupResource, name: &str) -> Self {
         Self::about(409, Reason::AlreadyExists, gr, name, format!("{gr} \"{name}\" already exists"))

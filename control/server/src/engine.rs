@@ -146,6 +146,15 @@ pub(crate) async fn dispatch(State(engine): State<Arc<Engine>>, request: Request
     }
 }
 
+/// Why there is no such resource. What was once in `extensions` is in several groups now.
+fn not_served(registry: &Registry, info: &RequestInfo) -> Status {
+    let is_successor =
+        |row: &&Arc<Resource>| row.plural == info.resource && (row.group == info.group || info.group == "extensions");
+    let Some(row) = registry.resources().find(is_successor) else { return Status::no_such_path() };
+    let asked = if info.group.is_empty() { info.version.clone() } else { format!("{}/{}", info.group, info.version) };
+    Status::not_served_as(&info.resource, &asked, &row.api_version())
+}
+
 async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Status> {
     let (parts, body) = request.into_parts();
     let extension = |missing: &str| Status::internal(format!("the request carries no {missing}"));
@@ -154,7 +163,8 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     if !info.is_resource || !info.rest.is_empty() && info.subresource.as_deref() != Some("proxy") {
         return Err(Status::no_such_path());
     }
-    let resource = engine.registry.find(&info.group, &info.version, &info.resource).ok_or_else(Status::no_such_path)?;
+    let found = engine.registry.find(&info.group, &info.version, &info.resource);
+    let resource = found.ok_or_else(|| not_served(&engine.registry, &info))?;
     // Authorized like GET, but upstream's router has no such route.
     let head = parts.method == http::Method::HEAD;
     if head && info.subresource.as_deref() != Some("proxy") {
