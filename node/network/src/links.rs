@@ -1,15 +1,19 @@
 //! Links, addresses and routes, over rtnetlink. Every step may be repeated: what is there already is left.
+//!
+//! A pair of links is made with each end where it belongs, in one step: whoever is killed leaves a pair or none, never one end with
+//! the other astray.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd;
 
 use futures::TryStreamExt;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::address::AddressAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteScope, RouteType};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder};
+use rtnetlink::{Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use serde::{Deserialize, Serialize};
 use wherry_runtime::{Carried, Traffic};
 
@@ -109,19 +113,14 @@ pub(crate) async fn join(
     ip: Ipv4Addr,
     length: u8,
 ) -> Result<(), NetworkError> {
-    let uplink = match link_index(node.0, UPLINK).await {
-        Ok(index) => index,
-        Err(_) => {
-            let added = node.0.link().add(LinkVeth::new(UPLINK, port).build()).execute().await;
-            present(added).map_err(NetworkError::link(format!("add the link {port}")))?;
-            move_link(node.0, port, fabric.1).await?;
-            let bridge = link_index(fabric.0, bridge).await?;
-            let index = link_index(fabric.0, port).await?;
-            let message = LinkUnspec::new_with_index(index).controller(bridge).up().build();
-            fabric.0.link().set(message).execute().await.map_err(NetworkError::link(format!("attach {port}")))?;
-            link_index(node.0, UPLINK).await?
-        }
-    };
+    if link_index(node.0, UPLINK).await.is_err() {
+        add_pair(node.0, port, fabric.1).await?;
+    }
+    let bridge = link_index(fabric.0, bridge).await?;
+    let index = link_index(fabric.0, port).await?;
+    let message = LinkUnspec::new_with_index(index).controller(bridge).up().build();
+    fabric.0.link().set(message).execute().await.map_err(NetworkError::link(format!("attach {port}")))?;
+    let uplink = link_index(node.0, UPLINK).await?;
     add_address(node.0, uplink, ip, length).await?;
     up(node.0, uplink, UPLINK).await
 }
@@ -149,12 +148,11 @@ pub(crate) fn pod_link(ip: Ipv4Addr) -> String {
 pub(crate) async fn attach_pod(node: (&Handle, &Netns), pod: &Netns, ip: Ipv4Addr) -> Result<(), NetworkError> {
     let name = pod_link(ip);
     let inside = connection_in(pod)?;
-    if link_index(&inside, UPLINK).await.is_err() {
-        // Left by a Pod that had this address before.
+    if link_index(&inside, UPLINK).await.is_err() || link_index(node.0, &name).await.is_err() {
+        // Left by a Pod that had this address before, or of another address that this one had.
         detach_pod(node.0, ip).await?;
-        let added = inside.link().add(LinkVeth::new(UPLINK, &name).build()).execute().await;
-        added.map_err(NetworkError::link(format!("add the link {name}")))?;
-        move_link(&inside, &name, node.1).await?;
+        remove_link(&inside, UPLINK).await?;
+        add_pair(&inside, &name, node.1).await?;
     }
     let lo = link_index(&inside, "lo").await?;
     up(&inside, lo, "lo").await?;
@@ -223,17 +221,38 @@ fn pod_of_link(name: &str) -> Option<Ipv4Addr> {
 
 /// Removes a Pod's link and, with it, the route.
 pub(crate) async fn detach_pod(node: &Handle, ip: Ipv4Addr) -> Result<(), NetworkError> {
-    let name = pod_link(ip);
-    let Ok(index) = link_index(node, &name).await else {
-        return Ok(());
-    };
-    absent(node.link().del(index).execute().await).map_err(NetworkError::link(format!("remove {name}")))
+    remove_link(node, &pod_link(ip)).await
 }
 
-async fn move_link(handle: &Handle, name: &str, to: &Netns) -> Result<(), NetworkError> {
-    let index = link_index(handle, name).await?;
-    let message = LinkUnspec::new_with_index(index).setns_by_fd(to.fd().as_raw_fd()).build();
-    handle.link().set(message).execute().await.map_err(NetworkError::link(format!("move {name}")))
+/// The address of the link in a Pod's namespace, if it got so far.
+pub(crate) async fn pod_address(pod: &Netns) -> Result<Option<Ipv4Addr>, NetworkError> {
+    let inside = connection_in(pod)?;
+    let Ok(eth0) = link_index(&inside, UPLINK).await else { return Ok(None) };
+    let mut addresses = inside.address().get().set_link_index_filter(eth0).execute();
+    while let Some(found) = addresses.try_next().await.map_err(NetworkError::link("list a Pod's addresses"))? {
+        let ip = found.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(IpAddr::V4(ip)) => Some(*ip),
+            _ => None,
+        });
+        if ip.is_some() {
+            return Ok(ip);
+        }
+    }
+    Ok(None)
+}
+
+async fn remove_link(handle: &Handle, name: &str) -> Result<(), NetworkError> {
+    let Ok(index) = link_index(handle, name).await else {
+        return Ok(());
+    };
+    absent(handle.link().del(index).execute().await).map_err(NetworkError::link(format!("remove {name}")))
+}
+
+/// Makes a namespace's `eth0`, whose other end is called `name` and is in `to`.
+async fn add_pair(handle: &Handle, name: &str, to: &Netns) -> Result<(), NetworkError> {
+    let end = LinkMessageBuilder::<LinkUnspec>::new().name(name).setns_by_fd(to.fd().as_raw_fd()).build();
+    let pair = LinkVeth::new(UPLINK, name).set_info_data(InfoData::Veth(InfoVeth::Peer(end))).build();
+    handle.link().add(pair).execute().await.map_err(NetworkError::link(format!("add the link {name}")))
 }
 
 async fn link_index(handle: &Handle, name: &str) -> Result<u32, NetworkError> {

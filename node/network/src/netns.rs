@@ -36,7 +36,7 @@ impl Netns {
     }
 
     /// Opens the namespace kept at `path`; none where there is no file, or an empty one left by a reboot.
-    fn open(path: &Path) -> io::Result<Option<Self>> {
+    pub(crate) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

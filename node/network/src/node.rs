@@ -17,7 +17,9 @@ use crate::activate::{self, Refusal, Reports, Waited};
 use crate::cluster::{Cluster, Tables};
 use crate::dns::{self, Zone};
 use crate::host_ports::HostPorts;
-use crate::links::{NodeLinks, attach_pod, configure_node, connection_in, detach_pod, route_peer, traffic};
+use crate::links::{
+    NodeLinks, attach_pod, configure_node, connection_in, detach_pod, pod_address, route_peer, traffic,
+};
 use crate::netns::Netns;
 use crate::place::{Place, connect, listen};
 use crate::pod::{Pod, Seen, View};
@@ -62,9 +64,27 @@ pub struct NodeNetwork {
 struct State {
     ipam: Ipam,
     pods: HashMap<String, Arc<Pod>>,
+    /// Pods of an earlier life that nobody has asked for yet, and the address that each has in its namespace: nobody may have
+    /// been told of it.
+    left: HashMap<String, Ipv4Addr>,
 }
 
 impl State {
+    /// The address for a Pod: the one that is asked for, else the one it has had, else any.
+    fn take(&mut self, uid: &str, asked: Option<Ipv4Addr>) -> Result<Ipv4Addr, NetworkError> {
+        match (self.left.remove(uid), asked) {
+            (Some(had), None) => Ok(had),
+            (Some(had), Some(asked)) if had == asked => Ok(had),
+            (had, asked) => {
+                had.into_iter().for_each(|had| self.ipam.free(had));
+                match asked {
+                    Some(ip) => self.ipam.claim(ip).map(|()| ip),
+                    None => self.ipam.take(),
+                }
+            }
+        }
+    }
+
     /// Only what was taken from the range goes back to it.
     fn free(&mut self, ip: Ipv4Addr, host_network: bool) {
         if !host_network {
@@ -99,6 +119,16 @@ impl NodeNetwork {
             }
             Place::Held(_) => None,
         };
+        let pods_dir = cluster.pods_dir(&config.name);
+        let mut ipam = Ipam::new(config.pod_cidr);
+        let mut left = left(&pods_dir).await?;
+        left.retain(|uid, ip| {
+            let claimed = ipam.claim(*ip);
+            if let Err(error) = &claimed {
+                tracing::warn!(uid, %error, "a Pod of an earlier life cannot keep its address");
+            }
+            claimed.is_ok()
+        });
         let services = Services::new();
         cluster.tables().add(&services);
         let zone = Zone { domain: settings.domain.clone(), services: services.clone() };
@@ -120,9 +150,9 @@ impl NodeNetwork {
             ip,
             netlink,
             place,
-            pods_dir: cluster.pods_dir(&config.name),
+            pods_dir,
             shared_dir: cluster.shared_dir(&config.name),
-            state: Mutex::new(State { ipam: Ipam::new(config.pod_cidr), pods: HashMap::new() }),
+            state: Mutex::new(State { ipam, pods: HashMap::new(), left }),
             services,
             reports,
             host_ports: tokio::sync::Mutex::default(),
@@ -180,14 +210,11 @@ impl NodeNetwork {
             }
             // Containers of an earlier life may be in the one that is there.
             let namespaced = request.namespaced || (self.netlink.is_some() && self.pods_dir.join(&pod.uid).exists());
-            let ip = match request.ip {
-                _ if request.host_network => self.ip,
-                Some(IpAddr::V4(ip)) => {
-                    state.ipam.claim(ip)?;
-                    ip
-                }
-                _ => state.ipam.take()?,
-            };
+            let asked = request.ip.and_then(|ip| match ip {
+                IpAddr::V4(ip) => Some(ip),
+                IpAddr::V6(_) => None,
+            });
+            let ip = if request.host_network { self.ip } else { state.take(&pod.uid, asked)? };
             (ip, namespaced)
         };
         let host_network = request.host_network;
@@ -269,30 +296,48 @@ impl NodeNetwork {
     /// # Errors
     /// What the kernel refuses; the address is not given out again before it succeeds.
     pub async fn remove_pod(&self, uid: &str) -> Result<(), NetworkError> {
-        let known = self.state.lock().pods.get(uid).cloned();
+        // Taken out at once: whoever comes second must not free an address that is another's by then.
+        let (known, left) = {
+            let mut state = self.state.lock();
+            (state.pods.remove(uid), state.left.remove(uid))
+        };
+        let done = self.take_down(uid, known.as_deref(), left).await;
+        let mut state = self.state.lock();
+        match (&done, known) {
+            (Ok(()), Some(pod)) => state.free(pod.ip, matches!(pod.view, View::Node)),
+            (Err(_), Some(pod)) => {
+                state.pods.insert(uid.to_owned(), pod);
+            }
+            (_, None) => {}
+        }
+        match (&done, left) {
+            (Ok(()), Some(ip)) => state.ipam.free(ip),
+            (Err(_), Some(ip)) => {
+                state.left.insert(uid.to_owned(), ip);
+            }
+            (_, None) => {}
+        }
+        done
+    }
+
+    async fn take_down(&self, uid: &str, known: Option<&Pod>, left: Option<Ipv4Addr>) -> Result<(), NetworkError> {
         let path = self.pods_dir.join(uid);
         self.lead(uid, None).await?;
-        if let (Some(handle), Some(pod)) = (&self.netlink, &known)
-            && matches!(pod.view, View::Own(_))
-        {
-            detach_pod(handle, pod.ip).await?;
+        let own = known.filter(|pod| matches!(pod.view, View::Own(_))).map(|pod| pod.ip).or(left);
+        if let (Some(handle), Some(ip)) = (&self.netlink, own) {
+            detach_pod(handle, ip).await?;
         }
         netns::remove(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
         let path = self.shared_dir.join(uid);
         ipc::clear(&path).map_err(NetworkError::io(format!("remove {}", path.display())))?;
-        if let Some(pod) = known {
-            if let Seen::Pod(processes) = &pod.processes {
-                processes.reap();
+        let Some(pod) = known else { return Ok(()) };
+        if let Seen::Pod(processes) = &pod.processes {
+            processes.reap();
+        }
+        if !matches!(pod.view, View::Node) {
+            for table in self.tables.all() {
+                table.restore(pod.ip.into());
             }
-            let host_network = matches!(pod.view, View::Node);
-            if !host_network {
-                for table in self.tables.all() {
-                    table.restore(pod.ip.into());
-                }
-            }
-            let mut state = self.state.lock();
-            state.pods.remove(uid);
-            state.free(pod.ip, host_network);
         }
         Ok(())
     }
@@ -381,4 +426,23 @@ impl NodeNetwork {
             Place::Held(_) => None,
         }
     }
+}
+
+/// The Pods whose namespaces an earlier life left, and their addresses.
+async fn left(dir: &Path) -> Result<HashMap<String, Ipv4Addr>, NetworkError> {
+    let mut found = HashMap::new();
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(NetworkError::io(format!("list {}", dir.display()))(error)),
+    };
+    for entry in entries.flatten() {
+        // After a reboot the files are empty.
+        if let (Ok(uid), Ok(Some(netns))) = (entry.file_name().into_string(), Netns::open(&entry.path()))
+            && let Some(ip) = pod_address(&netns).await?
+        {
+            found.insert(uid, ip);
+        }
+    }
+    Ok(found)
 }

@@ -17,7 +17,7 @@ use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind};
 
 struct Bed {
     dir: tempfile::TempDir,
-    _cluster: Cluster,
+    cluster: Cluster,
     nodes: Vec<Arc<NodeNetwork>>,
 }
 
@@ -55,7 +55,7 @@ async fn bed(nodes: u16) -> Option<Bed> {
             node.set_peer(pods, Some(cluster.node_ip(index))).await.unwrap();
         }
     }
-    Some(Bed { dir, _cluster: cluster, nodes: started })
+    Some(Bed { dir, cluster, nodes: started })
 }
 
 /// As a Pod of the namespace `default` has it.
@@ -265,6 +265,56 @@ async fn addresses_are_kept_refused_and_given_back() {
     }
     assert!(first.map_bind("10.128.0.200:80".parse().unwrap()).is_err());
     assert_eq!(first.map_connect("[::ffff:127.0.0.1]:80".parse().unwrap()).unwrap().ip(), first.ips()[0]);
+}
+
+/// The agent was killed before it told of the address; its Pods stay, and so do their addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_outlive_a_life_that_told_nobody() {
+    let Some(mut bed) = bed(1).await else { return };
+    let before = pod(&bed.nodes[0], "kept", true).await;
+    let gone = pod(&bed.nodes[0], "gone", true).await;
+    bed.nodes.clear();
+    let config = NodeConfig { name: "node-0".into(), index: 0, pod_cidr: "10.128.0.0/18".parse().unwrap() };
+    let node = NodeNetwork::start(&bed.cluster, config).await.unwrap();
+    let new = pod(&node, "new", true).await;
+    assert!(new.ips() != before.ips() && new.ips() != gone.ips(), "{:?}", new.ips());
+    let kept = pod(&node, "kept", true).await;
+    assert_eq!(kept.ips(), before.ips());
+    // Both have what they had, also when somebody else is removed, and more than once.
+    let (first, second) = tokio::join!(node.remove_pod("uid-gone"), node.remove_pod("uid-gone"));
+    first.and(second).unwrap();
+    node.remove_pod("uid-gone").await.unwrap();
+    for (name, pod) in [("new", &new), ("kept", &kept)] {
+        serve(&**pod, name, 8080);
+        let stream = node.dial((pod.ips()[0], 8080).into()).await.unwrap();
+        assert_eq!(read(stream).await, name);
+    }
+}
+
+/// Another address than the one that is there, or one end of a pair: the pair is made anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_made_link_is_made_anew() {
+    let Some(bed) = bed(1).await else { return };
+    let node = &bed.nodes[0];
+    let links = |namespace: &std::path::Path, arguments: &str| {
+        let net = format!("--net={}", namespace.display());
+        let done = std::process::Command::new("nsenter").arg(net).arg("ip").args(arguments.split(' ')).status();
+        assert!(done.unwrap().success(), "{arguments}");
+    };
+    let made = pod(node, "half", true).await;
+    let namespace = made.namespace().unwrap().to_owned();
+    // As a life leaves it that ends between making a pair and moving an end.
+    links(&namespace, "link del eth0");
+    links(&namespace, "link add eth0 type veth peer name wp0a800063");
+    links(&namespace, "addr add 10.128.0.99/32 dev eth0");
+    let mut bed = bed;
+    bed.nodes.clear();
+    let config = NodeConfig { name: "node-0".into(), index: 0, pod_cidr: "10.128.0.0/18".parse().unwrap() };
+    let node = NodeNetwork::start(&bed.cluster, config).await.unwrap();
+    let again = pod(&node, "half", true).await;
+    serve(&*again, "half", 8080);
+    let stream = node.dial((again.ips()[0], 8080).into()).await.unwrap();
+    assert_eq!(read(stream).await, "half");
 }
 
 #[tokio::test(flavor = "multi_thread")]
