@@ -284,15 +284,16 @@ impl Inner {
             return Err(entry.wrong_state("end it before it is removed"));
         }
         self.delete_task(&entry.id).await?;
+        // Before the record: after a crash nothing else would tell where they are.
+        self.cgroups.remove_if_empty(&entry.cgroup);
+        if let Some((parent, _)) = entry.cgroup.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
+            self.cgroups.remove_if_empty(parent);
+        }
         let request = DeleteContainerRequest { id: entry.id.0.clone() };
         unless_missing(self.client.containers().delete(self.client.call(request)).await)
             .map_err(failed("remove a container"))?;
         self.forget_rootfs(&entry.id).await?;
         entry.fifos.remove();
-        self.cgroups.remove_if_empty(&entry.cgroup);
-        if let Some((parent, _)) = entry.cgroup.rsplit_once('/').filter(|(parent, _)| !parent.is_empty()) {
-            self.cgroups.remove_if_empty(parent);
-        }
         self.containers.lock().remove(&entry.id);
         Ok(())
     }
@@ -304,7 +305,8 @@ impl Inner {
     }
 }
 
-fn is_id(id: &ContainerId) -> bool {
+/// Whether this can be a container's identity.
+pub(crate) fn is_id(id: &ContainerId) -> bool {
     id.0.len() == 64 && id.0.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 

@@ -23,6 +23,7 @@ use crate::cgroup::Cgroups;
 use crate::client::{Client, failed};
 use crate::entry::{Entry, time};
 use crate::journal::Journal;
+use crate::lifecycle::is_id;
 use crate::stdio::Fifos;
 use crate::unpack::{ImageFacts, Unpacker};
 
@@ -297,7 +298,8 @@ impl Inner {
         self.containers.lock().insert(id, entry);
     }
 
-    /// Removes the root filesystems of containers that were never finished being made. Best effort: they cost space only.
+    /// Removes the root filesystems and directories of containers that were never finished being made, or being removed. Best effort:
+    /// they cost space only.
     async fn sweep(&self) {
         let snapshotter = self.unpacker.snapshotter().to_owned();
         let request = ListSnapshotsRequest { snapshotter: snapshotter.clone(), filters: vec![labels::rootfs_filter()] };
@@ -309,6 +311,13 @@ impl Inner {
                     let request = RemoveSnapshotRequest { snapshotter: snapshotter.clone(), key: info.name };
                     let _ = self.client.snapshots().remove(self.client.call(request)).await;
                 }
+            }
+        }
+        for entry in std::fs::read_dir(&self.state_dir).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let id = ContainerId(name);
+            if is_id(&id) && !self.containers.lock().contains_key(&id) {
+                Fifos::new(entry.path(), false, false).remove();
             }
         }
     }

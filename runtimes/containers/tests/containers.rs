@@ -262,7 +262,12 @@ async fn a_new_life_adopts_what_runs_and_knows_what_has_ended() {
     for id in [living_id, ended_id, made_id] {
         runtime.remove(&id).await.unwrap();
     }
+    // As of a life that ended before containerd knew of its container, or after it had forgotten it.
+    let astray = node.dir.join("data/state").join("a1".repeat(32));
+    fs::create_dir(&astray).unwrap();
+    nix::unistd::mkfifo(&astray.join("stdout"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     node.connect().await;
+    assert!(!astray.exists());
     assert_eq!(node.runtime().list().await.unwrap(), []);
 }
 
