@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the samples' components into samples/*/NAME.wasm, and echo's native binary into $OUT.
+# Builds the samples' components into samples/*/NAME.wasm, and the native binaries of echo and worker into $OUT.
 #
 # usage: samples/build.sh [wasm|native|all]      OUT: where other files go (default: samples/target)
 #
@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 what=${1:-all}
 out=${OUT:-$PWD/target}
-samples=(hello echo ticker guestbook)
+samples=(hello echo ticker guestbook worker)
+native=(echo worker)
 mkdir -p "$out"
 
 # The samples are small: one directory for all targets, outside a workspace's own.
@@ -41,8 +42,8 @@ build_wasm() {
 build_native() {
   local host
   host=$(rustc -vV | sed -n 's/^host: //p')
-  RUSTFLAGS="-Ctarget-feature=+crt-static" cargo build --release --locked --target "$host" --package echo --bin echo
-  cp "$out/cargo/$host/release/echo" "$out/echo"
+  RUSTFLAGS="-Ctarget-feature=+crt-static" cargo build --release --locked --target "$host" "${native[@]/#/--bin=}"
+  for name in "${native[@]}"; do cp "$out/cargo/$host/release/$name" "$out/$name"; done
 }
 
 case $what in

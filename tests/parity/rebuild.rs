@@ -56,6 +56,19 @@ fn rebuilt_samples_behave_as_the_committed_ones() -> anyhow::Result<()> {
         wherry_test::Child::start("kubectl logs -f", &mut command)?.wait_for_line(PATIENCE, |_| true)
     };
     ensure!(ticks("committed")? == ticks("rebuilt")?, "the logs of ticker differ");
+    let works = |build: &str, file: PathBuf| -> anyhow::Result<String> {
+        cluster.load(&file, &format!("samples.wherry.dev/worker:{build}"))?;
+        let args = "  restartPolicy: Never\n  containers:";
+        kubectl.apply(
+            &manifest("worker", build)
+                .replace("  containers:", args)
+                .replace("ports:", "args: [pi, '50']\n      ports:"),
+        )?;
+        kubectl.wait(&format!("--for=jsonpath={{.status.phase}}=Succeeded pod/worker-{build}"), PATIENCE)?;
+        kubectl.ok(&format!("logs worker-{build}"))
+    };
+    let (committed, rebuilt) = (works("committed", sample("worker"))?, works("rebuilt", rebuilt("worker"))?);
+    ensure!(committed == rebuilt && committed.starts_with("3.14"), "{committed:?} was committed, {rebuilt:?} is built");
     Ok(())
 }
 

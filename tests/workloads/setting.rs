@@ -1,8 +1,8 @@
-//! A cluster with both builds of echo.
+//! A cluster with both builds of the samples.
 
 use std::time::Duration;
 
-use wherry_test::{Cluster, Options, echo_image, sample};
+use wherry_test::{Cluster, Options, echo_image, sample, worker_image};
 
 /// How long a step may take where several clusters share two cores.
 pub(crate) const LONG: Duration = Duration::from_secs(85);
@@ -13,11 +13,13 @@ pub(crate) const CONTAINER: &str = "samples.wherry.dev/echo:container";
 /// The kinds, with a name for what is made of them.
 pub(crate) const KINDS: [(&str, &str); 2] = [("native", CONTAINER), ("component", WASM)];
 
-/// Starts a cluster that has the images of echo.
+/// Starts a cluster that has the images of echo and worker.
 pub(crate) fn cluster(nodes: u16) -> anyhow::Result<Cluster> {
     let cluster = Cluster::start(Options { nodes, ..Options::new(env!("CARGO_BIN_EXE_wherry")) })?;
     cluster.load(&sample("echo"), WASM)?;
     cluster.load(&echo_image()?, CONTAINER)?;
+    cluster.load(&sample("worker"), &WASM.replace("echo", "worker"))?;
+    cluster.load(&worker_image()?, &CONTAINER.replace("echo", "worker"))?;
     Ok(cluster)
 }
 

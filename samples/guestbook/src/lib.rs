@@ -3,8 +3,7 @@
 //! The database is found by its Service's name (`REDIS`, by default `redis:6379`), over wasi:sockets.
 #![cfg(target_family = "wasm")]
 
-mod redis;
-
+use sample_kit::redis::Connection;
 use sample_kit::{wasi, Reply, Request};
 use wasip2::http::types::{IncomingRequest, ResponseOutparam};
 
@@ -28,7 +27,7 @@ fn answer(request: &Request) -> Result<Reply, String> {
         return Ok(Reply::new(200, "ok\n"));
     }
     let address = wasi::variable("REDIS").unwrap_or_else(|| "redis:6379".to_owned());
-    let mut redis = redis::Connection::open(&address)?;
+    let mut redis = Connection::new(wasi::Tcp::connect(&address).map_err(|error| format!("redis at {error}"))?);
     match request.method.as_str() {
         "POST" => {
             redis.call(&[b"RPUSH", b"guestbook", &request.body])?;

@@ -1,5 +1,6 @@
 //! A plain request and reply, so that an application can be a function from one to the other.
 
+pub mod redis;
 #[cfg(target_family = "wasm")]
 pub mod wasi;
 

@@ -8,8 +8,16 @@ use wasip2::http::types::{
     Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
     Scheme,
 };
-use wasip2::io::streams::StreamError;
+use wasip2::io::streams::{InputStream, OutputStream, StreamError};
+use wasip2::sockets::instance_network::instance_network;
+use wasip2::sockets::ip_name_lookup::resolve_addresses;
+use wasip2::sockets::network::{
+    ErrorCode as SocketError, IpAddress, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress,
+};
+use wasip2::sockets::tcp::TcpSocket;
+use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
+use crate::redis::Stream;
 use crate::{Reply, Request, MAX_BODY};
 
 /// Reads a request whole.
@@ -132,4 +140,58 @@ pub fn variable(name: &str) -> Option<String> {
 /// Writes a line to standard output.
 pub fn log(line: &str) {
     let _ = stdout::get_stdout().blocking_write_and_flush(format!("{line}\n").as_bytes());
+}
+
+/// A TCP connection; streams are dropped before their socket.
+pub struct Tcp {
+    input: InputStream,
+    output: OutputStream,
+    _socket: TcpSocket,
+}
+
+impl Tcp {
+    /// Connects to `host:port`.
+    pub fn connect(address: &str) -> Result<Self, String> {
+        let fail = |code: SocketError| format!("{address}: {}", code.name());
+        let (host, port) = address.rsplit_once(':').ok_or_else(|| format!("{address}: not host:port"))?;
+        let port = port.parse().map_err(|_| format!("{address}: no port"))?;
+        let network = instance_network();
+        let addresses = resolve_addresses(&network, host).map_err(fail)?;
+        let ip = loop {
+            match addresses.resolve_next_address() {
+                Ok(Some(IpAddress::Ipv4(ip))) => break ip,
+                Ok(Some(IpAddress::Ipv6(_))) => {}
+                Ok(None) => return Err(format!("{address}: no such name")),
+                Err(SocketError::WouldBlock) => addresses.subscribe().block(),
+                Err(code) => return Err(fail(code)),
+            }
+        };
+        let socket = create_tcp_socket(IpAddressFamily::Ipv4).map_err(fail)?;
+        let target = IpSocketAddress::Ipv4(Ipv4SocketAddress { port, address: ip });
+        socket.start_connect(&network, target).map_err(fail)?;
+        let (input, output) = loop {
+            match socket.finish_connect() {
+                Err(SocketError::WouldBlock) => socket.subscribe().block(),
+                connected => break connected.map_err(fail)?,
+            }
+        };
+        Ok(Self { input, output, _socket: socket })
+    }
+}
+
+impl Stream for Tcp {
+    fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for chunk in bytes.chunks(4096) {
+            self.output.blocking_write_and_flush(chunk).map_err(|error| format!("redis: {error:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self) -> Result<Vec<u8>, String> {
+        match self.input.blocking_read(16 << 10) {
+            Ok(bytes) => Ok(bytes),
+            Err(StreamError::Closed) => Ok(Vec::new()),
+            Err(error) => Err(format!("redis: {error:?}")),
+        }
+    }
 }

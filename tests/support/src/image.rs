@@ -45,6 +45,16 @@ pub fn wasm_layout(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 
 /// echo's native build in an OCI image, as a tar. Built once a process, kept under the target directory.
 pub fn echo_image() -> anyhow::Result<PathBuf> {
+    Ok(natives()?.join("echo.tar"))
+}
+
+/// worker's native build, likewise.
+pub fn worker_image() -> anyhow::Result<PathBuf> {
+    Ok(natives()?.join("worker.tar"))
+}
+
+/// Where the images of native builds lie.
+fn natives() -> anyhow::Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}"))).clone().map_err(anyhow::Error::msg)
 }
@@ -57,11 +67,13 @@ fn build() -> anyhow::Result<PathBuf> {
     let samples = root().join("samples");
     let built = Command::new(samples.join("build.sh")).arg("native").env("OUT", &out).output()?;
     ensure!(built.status.success(), "samples/build.sh: {}", String::from_utf8_lossy(&built.stderr));
-    let tar = out.join("echo.tar");
-    let program = format!("/bin/echo={}", out.join("echo").display());
-    let made = Command::new(samples.join("image.sh")).arg(&tar).args(["/bin/echo", &program]).output()?;
-    ensure!(made.status.success(), "samples/image.sh: {}", String::from_utf8_lossy(&made.stderr));
-    Ok(tar)
+    for name in ["echo", "worker"] {
+        let (tar, path) = (out.join(format!("{name}.tar")), format!("/bin/{name}"));
+        let program = format!("{path}={}", out.join(name).display());
+        let made = Command::new(samples.join("image.sh")).arg(&tar).args([path, program]).output()?;
+        ensure!(made.status.success(), "samples/image.sh: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(out)
 }
 
 /// An image of programs of this machine, as a tar: `entrypoint` and pairs of the path in the image and the program. Built once, kept under the

@@ -12,7 +12,7 @@ mod registry;
 
 pub use cluster::{Cluster, Options};
 pub use http::{Answer, get, patient_get, request};
-pub use image::{echo_image, image_of, sample, wasm_layout};
+pub use image::{echo_image, image_of, sample, wasm_layout, worker_image};
 pub use kubectl::{Kubectl, Output};
 pub use process::{Child, Line};
 pub use registry::{Registry, RegistryOptions};
