@@ -20,24 +20,30 @@ impl Footprint {
     /// What belongs to the cluster, whatever process runs it. `uids`: of all Pods that there have been.
     pub(crate) fn outside(cluster: &Cluster, uids: &[String]) -> anyhow::Result<Self> {
         let dir = cluster.data_dir().canonicalize()?;
-        let count = |path: &str| fs::read_dir(dir.join(path)).map(Iterator::count).unwrap_or_default();
+        let count = |path: &Path| fs::read_dir(path).map(Iterator::count).unwrap_or_default();
         let network = dir.join("network");
-        let (fabric, node) = (network.join("fabric"), network.join("nodes/wherry-0"));
-        let node_dir = "nodes/wherry-0";
+        let nodes: Vec<_> = fs::read_dir(dir.join("nodes"))?.flatten().map(|node| node.file_name()).collect();
+        let of_nodes = |path: &str| nodes.iter().map(|node| count(&dir.join("nodes").join(node).join(path))).sum();
+        let in_nodes = |command: &[&str]| -> anyhow::Result<usize> {
+            nodes.iter().map(|node| inside(&network.join("nodes").join(node), command)).sum()
+        };
         Ok(Self(BTreeMap::from([
             ("mounts", traces::mounts(&dir).len()),
             ("pinned subPaths", traces::mounts(Path::new("/run/wherry")).len()),
             ("links of the machine", traces::rules().1.len()),
-            ("links of the fabric", inside(&fabric, &["ip", "-o", "link"])?),
-            ("links of the node", inside(&node, &["ip", "-o", "link"])?),
+            ("links of the fabric", inside(&network.join("fabric"), &["ip", "-o", "link"])?),
+            ("links of the nodes", in_nodes(&["ip", "-o", "link"])?),
             // Of IPv4: the kernel adds an interface's own of IPv6 once it has made sure of the address, a moment later.
-            ("routes of the node", inside(&node, &["ip", "-4", "-o", "route", "show", "table", "all"])?),
-            ("packet rules of the node", inside(&node, &["nft", "list", "ruleset"])?),
+            ("routes of the nodes", in_nodes(&["ip", "-4", "-o", "route", "show", "table", "all"])?),
+            ("packet rules of the nodes", in_nodes(&["nft", "list", "ruleset"])?),
             ("control groups", traces::cgroups(uids).len()),
             ("processes", traces::processes(&dir.to_string_lossy()).len()),
-            ("snapshots", count("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots")),
-            ("directories of containers", count(&format!("{node_dir}/containers"))),
-            ("directories of Pods", count(&format!("{node_dir}/pods"))),
+            (
+                "snapshots",
+                count(&dir.join("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots")),
+            ),
+            ("directories of containers", of_nodes("containers")),
+            ("directories of Pods", of_nodes("pods")),
             ("files of the network", files(&network)),
             ("staged files of modules", files(&dir.join("wasm/mounts"))),
         ])))

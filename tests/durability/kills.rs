@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use wherry_test::{Child, Cluster, PATIENCE};
+use wherry_test::{Cluster, PATIENCE};
 
 use crate::ledger::{Seen, Writer, revision, token};
 
@@ -111,18 +111,11 @@ impl Test {
         Ok((client.clone(), Api::namespaced(client, NAMESPACE)))
     }
 
-    /// Starts the cluster; now and then after a start that was killed, too.
     fn start(&mut self) -> anyhow::Result<()> {
-        if self.random.random_ratio(1, 4) {
-            let mut process = Child::start("wherry up", &mut self.cluster.up())?;
-            std::thread::sleep(Duration::from_millis(self.random.random_range(0..150)));
-            process.kill()?;
-            self.figures.kills_while_starting += 1;
-        }
-        let begun = Instant::now();
-        self.cluster.resume()?;
-        self.figures.slowest_start = self.figures.slowest_start.max(begun.elapsed());
-        self.figures.all_starts += begun.elapsed();
+        let started = crate::start_again(&mut self.cluster, &mut self.random)?;
+        self.figures.kills_while_starting += usize::from(started.killed);
+        self.figures.slowest_start = self.figures.slowest_start.max(started.took);
+        self.figures.all_starts += started.took;
         Ok(())
     }
 
