@@ -19,7 +19,7 @@ use crate::peer::{Part, Peer, mortal};
 use crate::process;
 use crate::report::{Column, Report};
 
-const PAUSE: &str = "bench.wherry.dev/pause:1";
+const PAUSE: &str = "bench.wherry.dev/pause:latest";
 /// A kubelet has room for 110 Pods, and takes its time.
 const MOST: usize = 50;
 
@@ -154,11 +154,11 @@ fn containerd(dir: &Path) -> anyhow::Result<Child> {
     run_all(&[&format!("gcc -static -o {pause} {source}")])?;
     let pause = wherry_test::image_of("pause", "/pause", &[("/pause", &pause)])?;
     for (name, image) in [(PAUSE, pause), (CONTAINER, echo_image()?)] {
-        let (socket, image) = (socket.display(), image.display());
-        run_all(&[
-            &format!("ctr --address {socket} --namespace k8s.io images import --index-name {name} {image}"),
-            &format!("ctr --address {socket} --namespace k8s.io images label {name} io.cri-containerd.image=managed"),
-        ])?;
+        // The tag is the image's own; under any further name the runtime would look for it in vain.
+        let (socket, name) = (socket.display(), name.trim_end_matches(":latest"));
+        let import =
+            format!("ctr --address {socket} --namespace k8s.io images import --base-name {name} {}", image.display());
+        run_all(&[&import])?;
     }
     Ok(child)
 }

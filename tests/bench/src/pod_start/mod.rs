@@ -21,7 +21,7 @@ use crate::seen::is_ready;
 pub(crate) use kubelet::inside as beside_kubelet;
 
 const WASM: &str = "samples.wherry.dev/hello:1";
-const CONTAINER: &str = "samples.wherry.dev/echo-native:1";
+const CONTAINER: &str = "samples.wherry.dev/echo-native:latest";
 /// Started before it counts.
 const WARM: usize = 5;
 
