@@ -44,4 +44,4 @@ pub use feeds::Feeds;
 pub use informer::{Change, Filter, Informer, Informers, Metadata, Subscription};
 pub use key::ObjectKey;
 pub use queue::Queue;
-pub use worker::{Outcome, Reconciler, run};
+pub use worker::{Outcome, Reconciler, rest, run};

@@ -4,6 +4,7 @@
 //!   never at the same time by two workers.
 //! - [`Queue::add_after`] and [`Queue::retry`] put keys on one timer heap, which the consumer of the queue waits on; no
 //!   task or timer exists per key.
+//! - A key may rest after it was worked ([`Queue::rest`]): what is queued meanwhile is worked once, when it has rested.
 //! - It is bounded by the number of distinct keys.
 
 use std::{
@@ -33,7 +34,9 @@ struct State<T> {
     ready: VecDeque<T>,
     /// Keys that are ready, or that became due while they were being worked.
     dirty: HashSet<T>,
+    /// Keys that are being worked, or rest.
     working: HashSet<T>,
+    resting: BTreeSet<(Instant, T)>,
     timers: BTreeSet<(Instant, T)>,
     due: HashMap<T, Instant>,
     failures: HashMap<T, u32>,
@@ -60,6 +63,11 @@ impl<T: Key> State<T> {
 
     /// Moves what is due to the ready keys and takes the next of these.
     fn take(&mut self, now: Instant) -> Option<T> {
+        while self.resting.first().is_some_and(|(until, _)| *until <= now) {
+            if let Some((_, key)) = self.resting.pop_first() {
+                self.done(&key);
+            }
+        }
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.timers.pop_first() {
                 self.due.remove(&key);
@@ -80,7 +88,10 @@ impl<T: Key> State<T> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
+        // Who rests unasked need not wake anybody.
+        let rested = self.resting.iter().find(|(_, key)| self.dirty.contains(key));
+        let first = |timers: Option<&(Instant, T)>| timers.map(|(at, _)| *at);
+        first(self.timers.first()).into_iter().chain(first(rested)).min()
     }
 }
 
@@ -115,6 +126,7 @@ impl<T: Key> Queue<T> {
                     ready: VecDeque::new(),
                     dirty: HashSet::new(),
                     working: HashSet::new(),
+                    resting: BTreeSet::new(),
                     timers: BTreeSet::new(),
                     due: HashMap::new(),
                     failures: HashMap::new(),
@@ -200,6 +212,15 @@ impl<T: Key> Queue<T> {
         self.shared.state.lock().done(key);
         self.shared.changed.notify_one();
     }
+
+    /// Ends the work on a key, which is not worked again before it has rested so long.
+    pub fn rest(&self, key: T, rest: Duration) {
+        if rest.is_zero() {
+            return self.done(&key);
+        }
+        self.shared.state.lock().resting.insert((Instant::now() + rest, key));
+        self.shared.changed.notify_one();
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +267,25 @@ mod tests {
             assert_eq!(state.take(at(8)), Some(2));
             assert_eq!(state.take(at(60)), None);
         }
+    }
+
+    #[test]
+    fn what_is_queued_while_a_key_rests_is_worked_once_when_it_has_rested() {
+        let queue = Queue::new();
+        let now = Instant::now();
+        queue.add(1);
+        assert_eq!(take(&queue, now), Some(1));
+        queue.rest(1, Duration::from_secs(5));
+        assert_eq!(queue.shared.state.lock().deadline(), None, "nobody asked for it");
+        queue.add(1);
+        queue.add(1);
+        queue.add(2);
+        assert_eq!(take(&queue, now), Some(2), "others do not wait for it");
+        assert_eq!(take(&queue, now), None);
+        let due = queue.shared.state.lock().deadline().unwrap();
+        assert_eq!(take(&queue, due), Some(1));
+        queue.done(&1);
+        assert_eq!(take(&queue, due), None);
     }
 
     #[test]

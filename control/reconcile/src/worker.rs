@@ -3,7 +3,7 @@
 use std::{fmt::Display, future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
@@ -11,6 +11,12 @@ use crate::queue::{Key, Queue};
 
 /// How often a key fails quietly before it is worth a warning: conflicts and races resolve within a few tries.
 const QUIET_FAILURES: u32 = 5;
+
+/// See [`rest`].
+const REST: u32 = 5;
+const LONGEST_REST: Duration = Duration::from_millis(500);
+/// A shorter rest is none.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 
 /// What a successful reconciliation asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +69,8 @@ pub async fn run<T: Key + Display, R: Reconciler<T>>(
 }
 
 async fn work_one<T: Key + Display, R: Reconciler<T>>(name: &'static str, queue: Queue<T>, key: T, reconciler: Arc<R>) {
-    let pass = AssertUnwindSafe(reconciler.reconcile(key.clone())).catch_unwind();
+    let mut busy = Duration::ZERO;
+    let pass = AssertUnwindSafe(timed(reconciler.reconcile(key.clone()), &mut busy)).catch_unwind();
     match pass.await {
         Ok(Ok(outcome)) => {
             queue.forget(&key);
@@ -84,7 +91,27 @@ async fn work_one<T: Key + Display, R: Reconciler<T>>(name: &'static str, queue:
             queue.retry(key.clone());
         }
     }
-    queue.done(&key);
+    queue.rest(key, rest(busy));
+}
+
+/// How long to rest after work that kept a thread busy for so long: a few times as long, half a second at the most. Work whose cost grows
+/// with what there is (a pass over a set of ten thousand Pods) is then not repeated for each of their changes and takes a
+/// bounded share of a core, while work on little follows each change at once.
+pub fn rest(busy: Duration) -> Duration {
+    let rest = (busy * REST).min(LONGEST_REST);
+    if rest < SHORTEST_REST { Duration::ZERO } else { rest }
+}
+
+/// Adds up how long the future keeps a thread busy; what it waits for does not count.
+async fn timed<F: Future>(future: F, busy: &mut Duration) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|context| {
+        let begun = Instant::now();
+        let poll = future.as_mut().poll(context);
+        *busy += begun.elapsed();
+        poll
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -121,6 +148,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_costs_much_rests_long() {
+        let millis = Duration::from_millis;
+        assert_eq!(rest(Duration::from_micros(150)), Duration::ZERO);
+        assert_eq!(rest(millis(20)), millis(100));
+        assert_eq!(rest(millis(800)), millis(500));
     }
 
     #[tokio::test]

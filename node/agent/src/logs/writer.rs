@@ -1,11 +1,11 @@
 //! The writing end of a log.
 
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Weak, mpsc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,6 +20,8 @@ use super::format::Framer;
 pub(super) const MAX_FILE: u64 = 10 * 1024 * 1024;
 /// Files of one run, the current one included.
 pub(super) const MAX_FILES: u64 = 5;
+/// Files that the writer keeps open, those written last; a log that is quiet costs no descriptor.
+const OPEN_FILES: usize = 128;
 /// Unwritten bytes at which a container that prints has to wait.
 pub(super) const MAX_BUFFER: usize = 256 * 1024;
 
@@ -54,8 +56,24 @@ struct Buffer {
 }
 
 struct Current {
-    file: File,
+    /// None while nobody writes.
+    file: Option<File>,
     size: u64,
+}
+
+impl Current {
+    /// The open file; opened anew where it is not.
+    fn file(&mut self, path: &Path) -> io::Result<&mut File> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => append(path)?,
+        };
+        Ok(self.file.insert(file))
+    }
+}
+
+fn append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 impl ContainerLog {
@@ -63,14 +81,13 @@ impl ContainerLog {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent)?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let size = file.metadata()?.len();
+        let size = append(path)?.metadata()?.len();
         let sequence = segments(path).last().map_or(0, |last| last + 1);
         let progress = watch::Sender::new(Progress { written: 0, sequence, closed: false });
         Ok(Arc::new(Self {
             path: path.to_owned(),
             buffer: Mutex::default(),
-            file: Mutex::new(Current { file, size }),
+            file: Mutex::new(Current { file: None, size }),
             queued: AtomicBool::new(false),
             space: Notify::new(),
             progress,
@@ -113,8 +130,8 @@ impl ContainerLog {
         }
     }
 
-    /// Writes what gathered. On the writer's thread.
-    pub(super) fn flush(&self, scratch: &mut Vec<u8>) {
+    /// Writes what gathered. On the writer's thread. Whether it opened the file for it.
+    fn flush(&self, scratch: &mut Vec<u8>) -> bool {
         self.queued.store(false, Ordering::Release);
         scratch.clear();
         let closing = {
@@ -123,27 +140,38 @@ impl ContainerLog {
             buffer.closing
         };
         self.space.notify_waiters();
+        let mut opened = false;
         if !scratch.is_empty() {
             let mut current = self.file.lock();
             let full = current.size > 0 && current.size + scratch.len() as u64 > MAX_FILE;
             if full && let Err(error) = self.rotate(&mut current) {
                 tracing::warn!(path = %self.path.display(), %error, "cannot rotate a log");
             }
-            match current.file.write_all(scratch) {
+            opened = current.file.is_none();
+            match current.file(&self.path).and_then(|file| file.write_all(scratch)) {
                 Ok(()) => current.size += scratch.len() as u64,
                 Err(error) => tracing::warn!(path = %self.path.display(), %error, "cannot write a log: lines are lost"),
             }
+        }
+        if closing {
+            self.release();
         }
         self.progress.send_modify(|progress| {
             progress.written += scratch.len() as u64;
             progress.closed |= closing;
         });
+        opened
+    }
+
+    /// Closes the file until more is written.
+    fn release(&self) {
+        self.file.lock().file = None;
     }
 
     fn rotate(&self, current: &mut Current) -> io::Result<()> {
         let sequence = self.progress.borrow().sequence;
         std::fs::rename(&self.path, segment(&self.path, sequence))?;
-        current.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
+        current.file = Some(append(&self.path)?);
         current.size = 0;
         // Under the file's lock: `open_at` never takes one file for another.
         self.progress.send_modify(|progress| progress.sequence += 1);
@@ -221,8 +249,15 @@ impl Writer {
         let (sender, receiver) = mpsc::channel::<Arc<ContainerLog>>();
         std::thread::Builder::new().name("wherry-logs".to_owned()).spawn(move || {
             let mut scratch = Vec::new();
+            let mut open = VecDeque::<Weak<ContainerLog>>::with_capacity(OPEN_FILES + 1);
             while let Ok(log) = receiver.recv() {
-                log.flush(&mut scratch);
+                if log.flush(&mut scratch) {
+                    open.push_back(Arc::downgrade(&log));
+                }
+                if open.len() > OPEN_FILES {
+                    let oldest = open.pop_front().and_then(|log| log.upgrade());
+                    oldest.into_iter().for_each(|log| log.release());
+                }
                 scratch.shrink_to(MAX_BUFFER * 2);
             }
         })?;
@@ -231,5 +266,42 @@ impl Writer {
 
     pub(super) fn handle(&self) -> mpsc::Sender<Arc<ContainerLog>> {
         self.sender.clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::Logs;
+    use super::*;
+
+    fn open_below(dir: &Path) -> usize {
+        let files = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        files.filter_map(|file| std::fs::read_link(file.path()).ok()).filter(|file| file.starts_with(dir)).count()
+    }
+
+    #[tokio::test]
+    async fn more_logs_than_files_may_be_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs::new(dir.path().to_owned()).unwrap();
+        let path = |n: usize| Logs::path(dir.path(), &format!("c{n}"), 0);
+        let all: Vec<_> = (0..OPEN_FILES + 50).map(|n| logs.open(&path(n)).unwrap()).collect();
+        for round in ["first\n", "second\n"] {
+            for log in &all {
+                let mut progress = log.subscribe();
+                let before = progress.borrow_and_update().written;
+                SharedLog(log.clone()).write(Stream::Stdout, Bytes::from(round)).await;
+                progress.wait_for(|progress| progress.written > before).await.unwrap();
+            }
+            // The last is closed a moment after it is told of.
+            assert!(open_below(dir.path()) <= OPEN_FILES + 1, "{} files are open", open_below(dir.path()));
+        }
+        for n in 0..all.len() {
+            logs.close(&path(n)).await;
+            let text = std::fs::read_to_string(path(n)).unwrap();
+            let said: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+            assert_eq!(said, ["first", "second"], "{n}");
+        }
+        assert_eq!(open_below(dir.path()), 0);
     }
 }

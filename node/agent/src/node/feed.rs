@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, Service as ApiService};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wherry_network::{Host, Protocol, Service, ServiceKey, ServicePort};
 use wherry_reconcile::waking::SLEEPS;
-use wherry_reconcile::{Informer, Informers};
+use wherry_reconcile::{Informer, Informers, rest};
 
 use crate::ports::NodeNet;
 
@@ -45,10 +46,15 @@ pub(crate) async fn services(informers: &Informers, network: Arc<dyn NodeNet>, c
         while let Some(change) = slice_changes.try_next() {
             changed.extend(change.sides().filter_map(|slice| service_of(slice)));
         }
+        let begun = Instant::now();
         for key in changed {
             let service =
                 services.get(&key.namespace, &key.name).map(|service| resolve(&service, &slices_of(&slices, &key)));
             network.set_service(key, service);
+        }
+        // A Service of many Pods is resolved whole.
+        if cancel.run_until_cancelled(tokio::time::sleep(rest(begun.elapsed()))).await.is_none() {
+            return;
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Services on this node: one table, from which the kernel's maps and the DNS answers follow.
 //!
 //! [`Services::set`] only notes the wanted value; one task applies all that has gathered as one nftables
-//! transaction (see [`delta`]). A burst of changes costs one transaction, and the gathering is bounded by the number
-//! of Services.
+//! transaction (see [`delta`]), and rests a little after each. A burst of changes costs one transaction, and the gathering is
+//! bounded by the number of Services.
 
 mod counters;
 mod delta;
@@ -14,12 +14,17 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::NetworkError;
 use crate::place::Place;
 pub(crate) use delta::Base;
 use delta::Rules;
+
+/// After a transaction so many times its duration passes before the next, and at most this: what changes meanwhile is written with one.
+const REST: u32 = 2;
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// A Service's name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -308,6 +313,7 @@ impl Services {
         let mut rules = Rules::new(base);
         let mut script = rules.base_script();
         loop {
+            let begun = Instant::now();
             let keys = std::mem::take(&mut *self.waiting.lock());
             for key in &keys {
                 let service = self.wanted(key);
@@ -323,6 +329,10 @@ impl Services {
                     node_ports: rules.node_ports(),
                     counters: rules.counters(),
                 }));
+                let rest = (begun.elapsed() * REST).min(LONGEST_REST);
+                if cancel.run_until_cancelled(tokio::time::sleep(rest)).await.is_none() {
+                    return;
+                }
             }
             tokio::select! {
                 () = self.changed.notified() => {}
