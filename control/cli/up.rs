@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use wherry_agent::PodLimit;
 use wherry_images::Images;
 use wherry_network::{Cluster, ClusterConfig};
 use wherry_reconcile::Informer;
@@ -106,6 +107,8 @@ impl Up {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         parts::install_crypto();
         raise_file_limit();
+        raise_map_limit();
+        tell_pod_limit(self.nodes);
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wherry").build()?.block_on(self.serve())
     }
 
@@ -319,6 +322,29 @@ async fn nodes_ready(informer: &Informer<NodeObject>, names: &[String]) {
 fn is_ready(node: &NodeObject) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
+}
+
+/// Memory mappings that Wasm instances may need: the kernel's default (65,530) ends at some 12,000 alive at once. A limit of
+/// the whole machine: raised where this process may, never lowered.
+fn raise_map_limit() {
+    const WANTED: u64 = 262_144;
+    const PATH: &str = "/proc/sys/vm/max_map_count";
+    let known = std::fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    if known.is_some_and(|known| known < WANTED)
+        && let Err(error) = std::fs::write(PATH, WANTED.to_string())
+    {
+        tracing::debug!(%error, "vm.max_map_count stays as it is");
+    }
+}
+
+/// Says how many Pods a node takes where that is few, and why.
+fn tell_pod_limit(nodes: u16) {
+    const FEW: i64 = 1000;
+    let PodLimit { pods, by } = PodLimit::detect();
+    let pods = pods / i64::from(nodes.max(1));
+    if pods < FEW {
+        eprintln!("note: a node takes {pods} Pods at the most: {by} are the limit");
+    }
 }
 
 /// As many open files as the system lets this process have: sockets of Pods count.

@@ -41,4 +41,5 @@ pub use clock::Clock;
 pub use config::files::DnsConfig;
 pub use connector::Connector;
 pub use node::Capacity;
+pub use node::limits::PodLimit;
 pub use shortage::{ImageGc, ShortageOptions, ThresholdError, Thresholds};

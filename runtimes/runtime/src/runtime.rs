@@ -68,6 +68,13 @@ pub trait Runtime: Send + Sync + 'static {
     /// when every stream of the caller is closed; one that stays too far behind is let go with an error.
     async fn attach(&self, id: &ContainerId, streams: Streams) -> Result<(), RuntimeError>;
 
+    /// Asks a running container what a client of its `port` on the Pod's address would ask, without a connection in between, and gives
+    /// the head of its answer once its body (10 KiB of it at most) has come. None where it has to be asked over the network: only a
+    /// runtime that serves HTTP for its containers can do without. Dropping the future gives the request up.
+    async fn ask(&self, _id: &ContainerId, _port: u16, _request: http::Request<()>) -> Option<http::Response<()>> {
+        None
+    }
+
     /// Who a container's first process is; none where the kind has no users.
     async fn user(&self, _id: &ContainerId) -> Result<Option<User>, RuntimeError> {
         Ok(None)

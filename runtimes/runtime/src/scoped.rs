@@ -89,6 +89,10 @@ impl Runtime for Scoped {
         self.inner.attach(id, streams).await
     }
 
+    async fn ask(&self, id: &ContainerId, port: u16, request: http::Request<()>) -> Option<http::Response<()>> {
+        self.inner.ask(id, port, request).await
+    }
+
     async fn user(&self, id: &ContainerId) -> Result<Option<User>, RuntimeError> {
         self.inner.user(id).await
     }

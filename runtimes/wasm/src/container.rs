@@ -8,6 +8,7 @@ use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use wherry_runtime::{
     Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal,
     Streams,
@@ -18,7 +19,7 @@ use crate::command;
 use crate::cpu::Metered;
 use crate::ending::Ending;
 use crate::program::Program;
-use crate::serve;
+use crate::serve::{self, Door};
 use crate::state::Environment;
 use crate::streams::Wiring;
 
@@ -36,6 +37,7 @@ pub(crate) struct Container {
     output: Arc<dyn Output>,
     created_at: SystemTime,
     phase: watch::Sender<Phase>,
+    door: Door,
     term: CancellationToken,
     kill: CancellationToken,
 }
@@ -86,6 +88,7 @@ impl Container {
             attachers,
             created_at: SystemTime::now(),
             phase: watch::Sender::new(Phase::Created),
+            door: Door::default(),
             term: CancellationToken::new(),
             kill: CancellationToken::new(),
         }
@@ -118,7 +121,7 @@ impl Container {
         let listeners = self.environment.account.cpu.spend(|| {
             let _guests = guests.enter();
             match &*self.program {
-                Program::Served(_) => serve::listen(self.environment.network.as_ref(), &self.ports),
+                Program::Served(_) => serve::listen(self.environment.network.as_ref(), self.served()),
                 _ => Ok(Vec::new()),
             }
         });
@@ -166,7 +169,8 @@ impl Container {
         let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
         match &*self.program {
             Program::Served(program) => {
-                serve::serve(program, Arc::clone(&self.environment), listeners, options, self.term.clone()).await
+                let environment = Arc::clone(&self.environment);
+                serve::serve(program, environment, listeners, options, &self.door, self.term.clone()).await
             }
             Program::Command(program) => {
                 Metered::new(cpu, pulse, command::run_component(program, &self.environment)).await
@@ -234,6 +238,22 @@ impl Container {
             Phase::Running { started_at } => Some(*started_at),
             _ => None,
         }
+    }
+
+    /// The ports that it is served on, if it is.
+    fn served(&self) -> &[u16] {
+        if self.ports.is_empty() { &[serve::DEFAULT_PORT] } else { &self.ports }
+    }
+
+    /// Asks as a client of its port would; none where that takes a connection.
+    pub(crate) fn ask(
+        self: Arc<Self>,
+        port: u16,
+        request: http::Request<()>,
+        guests: &tokio::runtime::Handle,
+    ) -> Option<AbortOnDropHandle<Option<http::Response<()>>>> {
+        let is_served = matches!(&*self.program, Program::Served(_)) && self.served().contains(&port);
+        is_served.then(|| AbortOnDropHandle::new(guests.spawn(async move { self.door.ask(request).await })))
     }
 
     /// Joins a caller to its streams.

@@ -2,9 +2,10 @@
 
 use std::future::poll_fn;
 
+use bytes::Bytes;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, Uri, header};
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio::sync::oneshot;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -17,6 +18,11 @@ use crate::state::ComponentState;
 
 /// Where the answer goes, or the error that the handler gave instead.
 pub(crate) type Answering = oneshot::Sender<Result<Response<WasiBody>, String>>;
+
+/// What a request's body has to be.
+pub(crate) trait RequestBody: Body<Data = Bytes, Error = hyper::Error> + Send + Unpin + 'static {}
+
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Send + Unpin + 'static> RequestBody for B {}
 
 /// The request can't be handed to a component.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -43,7 +49,7 @@ pub(crate) fn share(program: &ProxyPre<ComponentState>) -> ProxyPre<ComponentSta
 pub(crate) async fn p2(
     store: &mut Store<ComponentState>,
     proxy: &Proxy,
-    request: Request<Incoming>,
+    request: Request<impl RequestBody>,
     answer: Answering,
 ) -> wasmtime::Result<()> {
     let request = match store.data_mut().http().new_incoming_request(p2_types::Scheme::Http, request) {
@@ -64,7 +70,7 @@ pub(crate) async fn p2(
 pub(crate) async fn p3(
     store: &mut Store<ComponentState>,
     proxy: &Service,
-    request: Request<Incoming>,
+    request: Request<impl RequestBody>,
     answer: Answering,
 ) -> wasmtime::Result<()> {
     let request = absolute(request)?;
@@ -85,7 +91,7 @@ pub(crate) async fn p3(
 }
 
 /// A request as a proxy would name it: HTTP/1 names the host beside the path.
-fn absolute(mut request: Request<Incoming>) -> wasmtime::Result<Request<Incoming>> {
+fn absolute<B>(mut request: Request<B>) -> wasmtime::Result<Request<B>> {
     let uri = std::mem::take(request.uri_mut());
     let host = || request.headers().get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
     let mut parts = uri.into_parts();

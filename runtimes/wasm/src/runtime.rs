@@ -244,6 +244,10 @@ impl Runtime for WasmRuntime {
         self.find(id)?.attach(streams).await
     }
 
+    async fn ask(&self, id: &ContainerId, port: u16, request: http::Request<()>) -> Option<http::Response<()>> {
+        self.find(id).ok()?.ask(port, request, self.guests().ok()?)?.await.ok()?
+    }
+
     async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {
         let container = self.find(id)?;
         let account = &container.environment().account;

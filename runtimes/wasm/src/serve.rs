@@ -17,16 +17,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpList
 use std::os::fd::AsFd as _;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::stream::{FuturesUnordered, StreamExt};
 use http::{Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -42,12 +41,12 @@ use wherry_runtime::{PodNetwork, RuntimeError, SocketFamily, SocketKind};
 use crate::Options;
 use crate::cpu::Metered;
 use crate::ending::Ending;
-use crate::handle::{self, BadRequest, engine};
+use crate::handle::{self, BadRequest, RequestBody, engine};
 use crate::state::{ComponentState, Environment};
 use crate::traffic::Counted;
 
 /// The port of a component whose container declares none.
-const DEFAULT_PORT: u16 = 8080;
+pub(crate) const DEFAULT_PORT: u16 = 8080;
 /// How long answers that are on their way have after the container's end.
 const LINGER: Duration = Duration::from_millis(250);
 /// The longest that a client takes to send a request's head.
@@ -57,6 +56,9 @@ const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 128;
 const BACKLOG: i32 = 4096;
+
+/// The most that is taken of a body which nobody reads.
+const UNREAD_BODY: usize = 10 << 10;
 
 type Answer = Response<WasiBody>;
 
@@ -68,6 +70,10 @@ pub(crate) struct Server {
     working: Arc<Semaphore>,
     waiting: AtomicUsize,
     waiting_limit: usize,
+    /// Connections, and those who ask without one.
+    connections: Arc<Semaphore>,
+    /// Cancelled when no more of them are taken.
+    closing: CancellationToken,
     /// The end that a request brought about.
     ended: mpsc::Sender<Ending>,
     /// Every request's task. A handler may go on after its answer; the container's end waits for it or drops it.
@@ -76,9 +82,33 @@ pub(crate) struct Server {
     stop: CancellationToken,
 }
 
+/// The way to a container's server for those in this process.
+#[derive(Default)]
+pub(crate) struct Door(OnceLock<Weak<Server>>);
+
+impl Door {
+    fn open(&self, server: &Arc<Server>) {
+        let _ = self.0.set(Arc::downgrade(server));
+    }
+
+    /// Asks without a connection, as one that counts as one. None where the server takes no more of them, or not yet. On the guests' threads.
+    pub(crate) async fn ask(&self, request: Request<()>) -> Option<Response<()>> {
+        let server = self.0.get()?.upgrade()?;
+        if server.closing.is_cancelled() || server.stop.is_cancelled() {
+            return None;
+        }
+        let _permit = Arc::clone(&server.connections).acquire_owned().await.ok()?;
+        let nothing: fn(std::convert::Infallible) -> hyper::Error = |never| match never {};
+        let answer = server.answer(request.map(|()| Empty::new().map_err(nothing))).await;
+        let (head, body) = answer.into_parts();
+        // A handler whose answer is cut off would fail.
+        let _ = Limited::new(body, UNREAD_BODY).collect().await;
+        Some(Response::from_parts(head, ()))
+    }
+}
+
 /// Opens the listeners of a served container.
 pub(crate) fn listen(network: &dyn PodNetwork, ports: &[u16]) -> Result<Vec<TcpListener>, RuntimeError> {
-    let ports = if ports.is_empty() { &[DEFAULT_PORT] } else { ports };
     let Some(ip) = network.ips().first() else {
         return Err(RuntimeError::Failed("the Pod has no address".into()));
     };
@@ -105,6 +135,7 @@ pub(crate) async fn serve(
     environment: Arc<Environment>,
     listeners: Vec<TcpListener>,
     options: &Options,
+    door: &Door,
     term: CancellationToken,
 ) -> Ending {
     // A component that can't be instantiated at all fails at its start, not at its first request.
@@ -120,17 +151,17 @@ pub(crate) async fn serve(
         working: Arc::new(Semaphore::new(options.concurrent_requests)),
         waiting: AtomicUsize::new(0),
         waiting_limit: options.queued_requests,
+        connections: Arc::new(Semaphore::new(options.connections)),
+        closing: CancellationToken::new(),
         ended,
         guests: TaskTracker::new(),
         stop: CancellationToken::new(),
     });
     // Whichever way this function is left, by being dropped too, no guest goes on after it.
     let _stop = server.stop.clone().drop_guard();
-    let connections = Arc::new(Semaphore::new(options.connections));
-    // Ends the accept loops and has the connections finish; cancelled by `term` or by a request's end.
-    let closing = CancellationToken::new();
+    door.open(&server);
     // Not tasks of their own: whoever drops this function has closed the listeners, and the port is free.
-    let open = |listener| accept(Arc::clone(&server), listener, Arc::clone(&connections), closing.clone());
+    let open = |listener| accept(Arc::clone(&server), listener);
     let mut doors: FuturesUnordered<_> = listeners.into_iter().map(open).collect();
     let close = async {
         while doors.next().await.is_some() {}
@@ -144,7 +175,8 @@ pub(crate) async fn serve(
         // Only where every accept loop has failed.
         () = &mut close => Some(Ending::Host("no listener is left".into())),
     };
-    closing.cancel();
+    // Ends the accept loops and has the connections finish.
+    server.closing.cancel();
     match ending {
         None => tokio::select! {
             () = close => Ending::Code(0),
@@ -164,7 +196,8 @@ async fn try_out(program: &ProxyPre<ComponentState>, environment: &Environment) 
 }
 
 /// Accepts connections until `closing`, then those that had already arrived; returns when all of them have ended.
-async fn accept(server: Arc<Server>, listener: TcpListener, limit: Arc<Semaphore>, closing: CancellationToken) {
+async fn accept(server: Arc<Server>, listener: TcpListener) {
+    let (limit, closing) = (Arc::clone(&server.connections), server.closing.clone());
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -176,7 +209,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, limit: Arc<Semaphore
         };
         match stream {
             Ok((stream, _)) => {
-                connections.spawn(connection(Arc::clone(&server), stream, permit, closing.clone()));
+                connections.spawn(connection(Arc::clone(&server), stream, permit));
             }
             Err(error) => {
                 tracing::debug!(%error, "a connection was lost before it was accepted");
@@ -191,7 +224,7 @@ async fn accept(server: Arc<Server>, listener: TcpListener, limit: Arc<Semaphore
     // Those of which the reactor has not told yet.
     for stream in arrived(listener) {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
-        connections.spawn(connection(Arc::clone(&server), stream, permit, closing.clone()));
+        connections.spawn(connection(Arc::clone(&server), stream, permit));
     }
     while connections.join_next().await.is_some() {}
 }
@@ -210,8 +243,8 @@ fn arrived(listener: TcpListener) -> Vec<TcpStream> {
     }
 }
 
-async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemaphorePermit, closing: CancellationToken) {
-    let _permit = permit;
+async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemaphorePermit) {
+    let (_permit, closing) = (permit, server.closing.clone());
     let _ = stream.set_nodelay(true);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(true);
@@ -249,7 +282,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemapho
 }
 
 impl Server {
-    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
+    async fn answer(self: &Arc<Self>, request: Request<impl RequestBody>) -> Answer {
         if !is_probe(&request) {
             self.environment.account.requests.fetch_add(1, Ordering::Relaxed);
         }
@@ -303,7 +336,7 @@ impl Server {
     /// One request in an instance of its own, to the handler's end.
     async fn handle(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        request: Request<impl RequestBody>,
         answer: oneshot::Sender<Result<Answer, String>>,
     ) -> Result<(), Ending> {
         let run = async {
@@ -345,7 +378,7 @@ impl Server {
 }
 
 /// Whether it is the node's own question, which is no work: kubelet and its like say so by their name.
-fn is_probe(request: &Request<Incoming>) -> bool {
+fn is_probe<B>(request: &Request<B>) -> bool {
     request.headers().get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"kube-probe/"))
 }
 

@@ -69,6 +69,24 @@ async fn requests_are_answered_and_logged() {
 }
 
 #[tokio::test]
+async fn a_neighbour_in_the_process_asks_without_a_connection() {
+    let node = Node::new();
+    let running = node.start(spec(&node)).await;
+    let ask = async |port, path: &str| {
+        let request = Request::get(path).header("host", "probe").body(()).unwrap();
+        node.runtime.ask(&running.id, port, request).await.map(|answer| answer.status())
+    };
+    assert_eq!(get(&running, "/").await.0, StatusCode::OK, "it serves by now");
+    assert_eq!(ask(PORT, "/").await, Some(StatusCode::OK));
+    assert_eq!(ask(PORT, "/none").await, Some(StatusCode::NOT_FOUND));
+    assert_eq!(ask(PORT, "/trap").await, Some(StatusCode::INTERNAL_SERVER_ERROR));
+    assert_eq!(ask(PORT + 1, "/").await, None, "nobody listens there");
+    assert_eq!(running.kill().await.code, 137);
+    assert_eq!(ask(PORT, "/").await, None);
+    assert_eq!(running.output.stdout(), "GET / 200\nGET / 200\nGET /none 404\n");
+}
+
+#[tokio::test]
 async fn what_a_container_uses_is_counted_as_its_own() {
     let node = Node::new();
     let (busy, idle) = (node.start(spec(&node)).await, node.start(spec(&node)).await);

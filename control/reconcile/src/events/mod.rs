@@ -1,12 +1,18 @@
 //! Events: what `kubectl describe` and `kubectl get events` tell about an object.
 //!
-//! A [`Recorder`] belongs to a component and never waits: an event goes on a bounded queue (and is dropped with a log line
-//! if that is full). One task a process folds repetitions together ([`correlate`]) and writes core/v1 Events. Events tell
+//! A [`Recorder`] belongs to a component and never waits: an event goes on a bounded queue, and is dropped if that is full (which the
+//! log tells once, and once more when the queue has room, with their number). One task a process folds repetitions together ([`correlate`]) and writes core/v1 Events. Events tell
 //! people what happened; nothing in the system may depend on one being delivered.
 
 mod correlate;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use correlate::{Correlator, Observation, Verdict};
 use k8s_openapi::{
@@ -64,7 +70,7 @@ struct Occurrence {
 /// Makes recorders and owns the task that writes their events. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorders {
-    sender: mpsc::Sender<Occurrence>,
+    outbox: Outbox,
     tasks: TaskTracker,
 }
 
@@ -72,10 +78,12 @@ impl Recorders {
     /// Writes events through `client` until `cancel`; what is queued then is dropped.
     pub fn new(client: Client, cancel: CancellationToken) -> Self {
         let (sender, receiver) = mpsc::channel(CAPACITY);
+        let outbox = Outbox { sender, dropped: Arc::default() };
         let tasks = TaskTracker::new();
-        tasks.spawn(async move { cancel.run_until_cancelled(write_all(client, receiver)).await });
+        let writing = write_all(client, receiver, outbox.dropped.clone());
+        tasks.spawn(async move { cancel.run_until_cancelled(writing).await });
         tasks.close();
-        Self { sender, tasks }
+        Self { outbox, tasks }
     }
 
     /// The recorder of a component of the control plane, for example `deployment-controller`.
@@ -85,7 +93,7 @@ impl Recorders {
 
     /// The recorder of a component that runs on a node, for example the `kubelet` of `node-1`.
     pub fn component_on(&self, component: &str, host: &str) -> Recorder {
-        Recorder { component: component.into(), host: host.into(), sender: self.sender.clone() }
+        Recorder { component: component.into(), host: host.into(), outbox: self.outbox.clone() }
     }
 
     /// Resolves once the writing task has ended after cancellation.
@@ -94,12 +102,28 @@ impl Recorders {
     }
 }
 
+/// Where events wait to be written.
+#[derive(Clone)]
+struct Outbox {
+    sender: mpsc::Sender<Occurrence>,
+    /// Events that found no room since that was told last.
+    dropped: Arc<AtomicU64>,
+}
+
+impl Outbox {
+    fn put(&self, occurrence: Occurrence) {
+        if self.sender.try_send(occurrence).is_err() && self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn!("events come faster than they can be written: some are dropped");
+        }
+    }
+}
+
 /// Records events as one component. Cheap to clone.
 #[derive(Clone)]
 pub struct Recorder {
     component: Arc<str>,
     host: Arc<str>,
-    sender: mpsc::Sender<Occurrence>,
+    outbox: Outbox,
 }
 
 impl Recorder {
@@ -114,17 +138,7 @@ impl Recorder {
             message: truncated(message.into()),
             time: Timestamp::now(),
         };
-        if let Err(error) = self.sender.try_send(occurrence) {
-            let dropped = match error {
-                mpsc::error::TrySendError::Full(dropped) | mpsc::error::TrySendError::Closed(dropped) => dropped,
-            };
-            warn!(
-                component = &*dropped.component,
-                reason = dropped.reason,
-                message = dropped.message,
-                "dropped an event"
-            );
-        }
+        self.outbox.put(occurrence);
     }
 
     /// The same for a typed object.
@@ -151,9 +165,12 @@ fn truncated(mut message: String) -> String {
     message
 }
 
-async fn write_all(client: Client, mut receiver: mpsc::Receiver<Occurrence>) {
+async fn write_all(client: Client, mut receiver: mpsc::Receiver<Occurrence>, dropped: Arc<AtomicU64>) {
     let mut correlator = Correlator::default();
     while let Some(occurrence) = receiver.recv().await {
+        if receiver.len() < CAPACITY / 2 && dropped.load(Ordering::Relaxed) > 0 {
+            warn!(dropped = dropped.swap(0, Ordering::Relaxed), "events are all written again");
+        }
         let Verdict::Record(observation) = correlator.observe(occurrence) else {
             continue;
         };
@@ -240,5 +257,17 @@ mod tests {
         let cut = truncated("é".repeat(1000));
         assert!(cut.len() <= MAX_MESSAGE && cut.ends_with("é..."));
         assert_eq!(truncated("short".into()), "short");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let outbox = Outbox { sender, dropped: Arc::default() };
+        let recorder = Recorder { component: "test".into(), host: "".into(), outbox: outbox.clone() };
+        for message in ["first", "second", "third"] {
+            recorder.event(&ObjectReference::default(), EventType::Normal, "Test", message);
+        }
+        assert_eq!(outbox.dropped.load(Ordering::Relaxed), 2);
+        assert_eq!(receiver.try_recv().map(|occurrence| occurrence.message).as_deref(), Ok("first"));
     }
 }

@@ -1,9 +1,11 @@
 //! The Node object: registration ([`register`]), heartbeat and lease ([`heartbeat`]), what the machine has ([`Capacity`]) and what
-//! others say it has ([`extended`]), for which Services its connections wait ([`waking`]).
+//! others say it has ([`extended`]), how many Pods that is enough for ([`limits`]), for which Services its connections wait
+//! ([`waking`]).
 
 pub(crate) mod extended;
 pub(crate) mod feed;
 pub(crate) mod heartbeat;
+pub(crate) mod limits;
 pub(crate) mod local_path;
 pub(crate) mod register;
 pub(crate) mod waking;
@@ -11,6 +13,7 @@ pub(crate) mod waking;
 use std::path::Path;
 
 use crate::measure::filesystem;
+use limits::PodLimit;
 
 /// What a node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +28,6 @@ pub struct Capacity {
     pub pods: i64,
 }
 
-/// As many Pods as addresses, file descriptors and memory maps of one process allow.
-const MAX_PODS: i64 = 16_000;
-
 impl Capacity {
     /// What this machine has.
     #[must_use]
@@ -38,7 +38,7 @@ impl Capacity {
             cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
             memory_bytes: meminfo("MemTotal").unwrap_or(0),
             storage_bytes: i64::try_from(storage).unwrap_or(i64::MAX),
-            pods: MAX_PODS,
+            pods: PodLimit::detect().pods,
         }
     }
 

@@ -244,9 +244,16 @@ async fn fetch(
     limit: Duration,
     agent: &str,
 ) -> Result<(u16, Option<String>), String> {
-    let stream = dial(target, host, port, limit).await?;
     let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     let request = build(&uri, http, agent)?;
+    if host.is_none() && uri.scheme_str() == Some("http") {
+        let answer = target.runtime.ask(&target.id, port, request.clone()).await;
+        if let Some(answer) = answer {
+            return Ok(told(&answer));
+        }
+    }
+    let request = request.map(|()| Empty::new());
+    let stream = dial(target, host, port, limit).await?;
     if uri.scheme_str() == Some("https") {
         let name = host.map_or_else(|| target.ip.map(|ip| ip.to_string()).unwrap_or_default(), str::to_owned);
         let name = rustls::pki_types::ServerName::try_from(name).map_err(|error| error.to_string())?;
@@ -259,10 +266,10 @@ async fn fetch(
     }
 }
 
-fn build(uri: &Uri, http: &HTTPGetAction, agent: &str) -> Result<Request<Empty<bytes::Bytes>>, String> {
+fn build(uri: &Uri, http: &HTTPGetAction, agent: &str) -> Result<Request<()>, String> {
     let mut request = Request::builder()
         .uri(uri.path_and_query().map_or("/", |path| path.as_str()))
-        .body(Empty::new())
+        .body(())
         .map_err(|error| error.to_string())?;
     let headers = request.headers_mut();
     let fixed = [
@@ -285,6 +292,12 @@ fn build(uri: &Uri, http: &HTTPGetAction, agent: &str) -> Result<Request<Empty<b
     Ok(request)
 }
 
+/// The status code, and where a redirect leads.
+fn told<B>(answer: &http::Response<B>) -> (u16, Option<String>) {
+    let location = answer.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+    (answer.status().as_u16(), location.map(str::to_owned))
+}
+
 async fn exchange<S>(stream: S, request: Request<Empty<bytes::Bytes>>) -> Result<(u16, Option<String>), String>
 where
     S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -293,12 +306,10 @@ where
         hyper::client::conn::http1::handshake(stream).await.map_err(|error| error.to_string())?;
     let answer = async {
         let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
-        let status = response.status().as_u16();
-        let location =
-            response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let told = told(&response);
         // A limited part of the body is taken, so that a server does not see its answer cut off.
         let _body = Limited::new(response.into_body(), BODY).collect().await;
-        Ok((status, location))
+        Ok(told)
     };
     let mut answer = std::pin::pin!(answer);
     // The connection is driven here and ends with this call; a closed one still leaves its answer to be read.
