@@ -67,6 +67,11 @@ pub(crate) fn is_version(name: &str, interface: &str, line: &str) -> bool {
     name.split_once('@').is_some_and(|(exported, version)| exported == interface && of_line(version))
 }
 
+/// Whether `name` is the interface by which a component gets its mounts.
+pub(crate) fn is_preopens(name: &str) -> bool {
+    name.split('@').next() == Some("wasi:filesystem/preopens")
+}
+
 /// An import of a component, with the functions that it wants of it.
 pub(crate) fn of_component(engine: &Engine, name: &str, item: &ComponentItem) -> String {
     let ComponentItem::ComponentInstance(instance) = item else { return explained(name.to_owned(), name) };
@@ -158,6 +163,12 @@ mod tests {
         ] {
             assert!(!is_offered(missing), "{missing}");
         }
+    }
+
+    #[test]
+    fn mounts_are_had_by_one_interface() {
+        assert!(is_preopens("wasi:filesystem/preopens@0.2.6") && is_preopens("wasi:filesystem/preopens@0.3.0"));
+        assert!(!is_preopens("wasi:filesystem/types@0.2.6") && !is_preopens("wasi:cli/stdout@0.2.6"));
     }
 
     #[test]

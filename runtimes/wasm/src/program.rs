@@ -133,6 +133,13 @@ impl Program {
         }
     }
 
+    /// Whether it can come by an open directory. A component has no other way than to ask for them all.
+    pub(crate) fn opens_files(&self) -> bool {
+        let Some(pre) = self.component() else { return true };
+        let (component, engine) = (pre.component(), pre.component().engine());
+        component.component_type().imports(engine).any(|(name, _)| imports::is_preopens(name))
+    }
+
     fn link_module(linkers: &Linkers, module: &Module, entry: Option<&str>) -> Result<Self, Invalid> {
         let known = |import: &wasmtime::ImportType<'_>| {
             import.module() == PREVIEW_1 && linkers.preview_1.contains(import.name())

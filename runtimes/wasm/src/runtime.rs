@@ -116,7 +116,12 @@ impl WasmRuntime {
             .ok_or_else(|| RuntimeError::Failed("the runtime is shut down".into()))
     }
 
-    async fn environment(&self, spec: &ContainerSpec, stdio: Arc<Stdio>) -> Result<Environment, RuntimeError> {
+    async fn environment(
+        &self,
+        spec: &ContainerSpec,
+        program: &Program,
+        stdio: Arc<Stdio>,
+    ) -> Result<Environment, RuntimeError> {
         let (mounts, staging) = (spec.mounts.clone(), self.staging.join(&spec.id.0));
         let mounts = self.guests()?.spawn_blocking(move || Mounts::prepare(&mounts, staging)).await;
         let mounts = mounts
@@ -135,6 +140,7 @@ impl WasmRuntime {
             },
             invocation: Invocation::of(spec),
             mounts: Arc::new(mounts),
+            opens_files: program.opens_files(),
             network: Arc::clone(&spec.network),
             files: OpenFiles::new(self.options.files),
             sockets: Arc::new(Semaphore::new(self.options.sockets)),
@@ -182,7 +188,7 @@ impl Runtime for WasmRuntime {
             let _guests = self.guests()?.enter();
             Wiring::of_container(spec.stdin, spec.stdin_once, spec.tty)?
         };
-        let environment = self.environment(&spec, Arc::clone(&wiring.stdio)).await?;
+        let environment = self.environment(&spec, &program, Arc::clone(&wiring.stdio)).await?;
         let id = spec.id.clone();
         let container = Arc::new(Container::new(spec, program, environment, wiring, output));
         match self.containers.lock().entry(id) {

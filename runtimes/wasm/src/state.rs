@@ -59,6 +59,8 @@ pub(crate) struct Environment {
     pub(crate) account: Account,
     pub(crate) invocation: Invocation,
     pub(crate) mounts: Arc<Mounts>,
+    /// Whether its program can ask for them: they are opened for each instance.
+    pub(crate) opens_files: bool,
     pub(crate) network: Arc<dyn PodNetwork>,
     pub(crate) outgoing: Outgoing,
     pub(crate) files: Arc<OpenFiles>,
@@ -85,6 +87,7 @@ impl Environment {
             },
             invocation: Invocation { args: args.to_vec(), ..self.invocation.clone() },
             mounts: Arc::clone(&self.mounts),
+            opens_files: self.opens_files,
             network: Arc::clone(&self.network),
             outgoing: self.outgoing.clone(),
             files: Arc::clone(&self.files),
@@ -148,7 +151,9 @@ impl Environment {
         if let Some(stdin) = self.account.stdio.take_stdin() {
             wasi.stdin(stdin);
         }
-        self.mounts.open(&mut wasi)?;
+        if self.opens_files {
+            self.mounts.open(&mut wasi)?;
+        }
         Ok(wasi)
     }
 }
