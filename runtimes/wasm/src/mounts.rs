@@ -4,15 +4,19 @@
 //! for each container and parent, with hard links to the files, so that what the guest writes (the termination log) is written to the
 //! source. A read-only file is copied instead, so that no write can reach it. Where a directory is mounted at the same
 //! place, it is what the guest sees.
+//!
+//! All this is made when it is needed first: a program that cannot open files has none, unless somebody copies from or to its mounts.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
-use wherry_runtime::{Handle, Mount};
+use wherry_runtime::Mount;
 
 use crate::copy::Tree;
 
@@ -38,24 +42,48 @@ pub(crate) fn staging(dir: &Path) -> io::Result<PathBuf> {
 
 /// Directories that a guest sees. The directory made for files goes with it.
 pub(crate) struct Mounts {
-    preopens: Vec<Preopen>,
+    wanted: Vec<Mount>,
     staging: PathBuf,
+    preopens: OnceLock<Vec<Preopen>>,
+    /// Held while they are made.
+    making: Mutex<()>,
 }
 
 struct Preopen {
     source: PathBuf,
     target: String,
     permissions: FsPerms,
-    /// Keeps open what `source` names.
-    _handle: Option<Handle>,
 }
 
 impl Mounts {
-    /// Sets up `mounts`; files go under `staging`, which is this container's alone.
-    pub(crate) fn prepare(mounts: &[Mount], staging: PathBuf) -> io::Result<Self> {
-        let mut made = Self { preopens: Vec::new(), staging };
+    /// Of `wanted`; files will go under `staging`, which is this container's alone.
+    pub(crate) fn new(wanted: Vec<Mount>, staging: PathBuf) -> Self {
+        Self { wanted, staging, preopens: OnceLock::new(), making: Mutex::default() }
+    }
+
+    /// Makes what instances will open, so that it is known here whether it can be. Does file I/O.
+    pub(crate) fn prepare(&self) -> io::Result<()> {
+        self.preopens().map(drop)
+    }
+
+    fn preopens(&self) -> io::Result<&[Preopen]> {
+        if let Some(made) = self.preopens.get() {
+            return Ok(made);
+        }
+        let _one_at_a_time = self.making.lock();
+        if let Some(made) = self.preopens.get() {
+            return Ok(made);
+        }
+        // What a failed attempt left would be in the way.
+        self.clear();
+        let made = self.make()?;
+        Ok(self.preopens.get_or_init(|| made))
+    }
+
+    fn make(&self) -> io::Result<Vec<Preopen>> {
+        let mut preopens = Vec::new();
         let mut files: BTreeMap<PathBuf, Vec<&Mount>> = BTreeMap::new();
-        for mount in mounts {
+        for mount in &self.wanted {
             let named = |error: io::Error| {
                 io::Error::new(
                     error.kind(),
@@ -63,11 +91,10 @@ impl Mounts {
                 )
             };
             if fs::metadata(&mount.source).map_err(named)?.is_dir() {
-                made.preopens.push(Preopen {
+                preopens.push(Preopen {
                     source: mount.source.clone(),
                     target: mount.target.display().to_string(),
                     permissions: if mount.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite },
-                    _handle: mount.handle.clone(),
                 });
             } else {
                 files.entry(mount.target.parent().unwrap_or(Path::new("/")).to_owned()).or_default().push(mount);
@@ -75,12 +102,11 @@ impl Mounts {
         }
         for (index, (parent, files)) in files.into_iter().enumerate() {
             let target = parent.display().to_string();
-            if !made.preopens.iter().any(|preopen| preopen.target == target) {
-                let preopen = made.stage(index, target, &files)?;
-                made.preopens.push(preopen);
+            if !preopens.iter().any(|preopen| preopen.target == target) {
+                preopens.push(self.stage(index, target, &files)?);
             }
         }
-        Ok(made)
+        Ok(preopens)
     }
 
     fn stage(&self, index: usize, target: String, files: &[&Mount]) -> io::Result<Preopen> {
@@ -106,21 +132,16 @@ impl Mounts {
             }
         }
         let writable = files.iter().any(|file| !file.read_only);
-        Ok(Preopen {
-            source,
-            target,
-            permissions: if writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly },
-            _handle: None,
-        })
+        Ok(Preopen { source, target, permissions: if writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly } })
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.preopens.len()
+    pub(crate) fn count(&self) -> io::Result<usize> {
+        self.preopens().map(<[_]>::len)
     }
 
     /// Opens them for one instance.
     pub(crate) fn open(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
-        for Preopen { source, target, permissions, .. } in &self.preopens {
+        for Preopen { source, target, permissions } in self.preopens()? {
             wasi.preopened_dir(source, target, *permissions)
                 .map_err(|error| error.context(format!("mount {target}")))?;
         }
@@ -130,10 +151,19 @@ impl Mounts {
     /// Opens them for a copy.
     pub(crate) fn tree(&self) -> io::Result<Tree> {
         let mut tree = Tree::new();
-        for Preopen { source, target, permissions, .. } in &self.preopens {
+        for Preopen { source, target, permissions } in self.preopens()? {
             tree.add(source, target.clone(), matches!(permissions, FsPerms::ReadWrite))?;
         }
         Ok(tree)
+    }
+
+    /// Removes what is staged.
+    fn clear(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.staging)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(dir = %self.staging.display(), %error, "a container's mounts are left behind");
+        }
     }
 }
 
@@ -153,17 +183,15 @@ fn link(file: &Mount, place: &Path) -> io::Result<()> {
 
 impl Drop for Mounts {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.staging)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(dir = %self.staging.display(), %error, "a container's mounts are left behind");
-        }
+        self.clear();
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use wherry_runtime::Handle;
+
     use super::*;
 
     #[test]
@@ -185,11 +213,14 @@ mod tests {
             mount("log", "/dev/termination-log", false),
             mount("hosts", "/data/hosts", true),
         ];
-        let made = Mounts::prepare(&mounts, at("staging")).unwrap();
+        let made = Mounts::new(mounts.to_vec(), at("staging"));
+        assert!(!at("staging").exists(), "nothing needs it yet");
+        made.prepare().unwrap();
+        let preopens = made.preopens().unwrap();
         let seen: Vec<(&str, bool)> =
-            made.preopens.iter().map(|p| (p.target.as_str(), matches!(p.permissions, FsPerms::ReadWrite))).collect();
+            preopens.iter().map(|p| (p.target.as_str(), matches!(p.permissions, FsPerms::ReadWrite))).collect();
         assert_eq!(seen, [("/data", false), ("/dev", true), ("/etc", false)]);
-        fs::write(made.preopens[1].source.join("termination-log"), "done").unwrap();
+        fs::write(preopens[1].source.join("termination-log"), "done").unwrap();
         assert_eq!(fs::read_to_string(at("log")).unwrap(), "done");
         drop(made);
         assert!(!at("staging").exists() && at("log").exists());
@@ -198,12 +229,15 @@ mod tests {
         let handle = Handle(std::sync::Arc::new(fs::File::open(at("log")).unwrap()));
         let held = Mount { handle: Some(handle), ..mount("elsewhere", "/x/log", false) };
         fs::write(at("elsewhere"), "").unwrap();
-        let made = Mounts::prepare(&[held], at("staging")).unwrap();
-        fs::write(made.preopens[0].source.join("log"), "again").unwrap();
+        let made = Mounts::new(vec![held], at("staging"));
+        fs::write(made.preopens().unwrap()[0].source.join("log"), "again").unwrap();
         assert_eq!(fs::read_to_string(at("log")).unwrap(), "again");
         drop(made);
 
-        let missing = Mounts::prepare(&[mount("none", "/x", false)], at("staging")).err().unwrap();
+        let made = Mounts::new(vec![mount("log", "/y/log", false), mount("later", "/x", false)], at("staging"));
+        let missing = made.prepare().unwrap_err();
         assert!(missing.to_string().contains("/x"), "{missing}");
+        fs::write(at("later"), "").unwrap();
+        assert_eq!(made.count().unwrap(), 2, "what failed may succeed later");
     }
 }

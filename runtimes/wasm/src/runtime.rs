@@ -122,11 +122,14 @@ impl WasmRuntime {
         program: &Program,
         stdio: Arc<Stdio>,
     ) -> Result<Environment, RuntimeError> {
-        let (mounts, staging) = (spec.mounts.clone(), self.staging.join(&spec.id.0));
-        let mounts = self.guests()?.spawn_blocking(move || Mounts::prepare(&mounts, staging)).await;
-        let mounts = mounts
-            .map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?
-            .map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
+        let mounts = Arc::new(Mounts::new(spec.mounts.clone(), self.staging.join(&spec.id.0)));
+        let opens_files = program.opens_files();
+        if opens_files {
+            let mounts = Arc::clone(&mounts);
+            let made = self.guests()?.spawn_blocking(move || mounts.prepare()).await;
+            made.map_err(|error| RuntimeError::Failed(format!("mounts: {error}")))?
+                .map_err(|error| RuntimeError::InvalidSpec(error.to_string()))?;
+        }
         let traffic = Arc::<Counter>::default();
         Ok(Environment {
             own_bytes: own_bytes(spec),
@@ -139,8 +142,8 @@ impl WasmRuntime {
                 pulse: self.ticker.pulse(),
             },
             invocation: Invocation::of(spec),
-            mounts: Arc::new(mounts),
-            opens_files: program.opens_files(),
+            mounts,
+            opens_files,
             network: Arc::clone(&spec.network),
             files: OpenFiles::new(self.options.files),
             sockets: Arc::new(Semaphore::new(self.options.sockets)),

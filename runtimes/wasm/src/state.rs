@@ -124,7 +124,7 @@ impl Environment {
     pub(crate) fn module_store(&self, engine: &Engine) -> wasmtime::Result<Store<ModuleState>> {
         let mut wasi = self.wasi()?.build_p1();
         let state = ModuleState {
-            directories: Directories::of_mounts(&mut wasi, self.mounts.count())?,
+            directories: Directories::of_mounts(&mut wasi, self.mounts.count()?)?,
             wasi,
             files: Arc::clone(&self.files),
             claim: Claim::new(Arc::clone(&self.account.memory)),

@@ -131,7 +131,7 @@ impl ContainerLog {
     }
 
     /// Writes what gathered. On the writer's thread. Whether it opened the file for it.
-    fn flush(&self, scratch: &mut Vec<u8>) -> bool {
+    pub(super) fn flush(&self, scratch: &mut Vec<u8>) -> bool {
         self.queued.store(false, Ordering::Release);
         scratch.clear();
         let closing = {
