@@ -6,7 +6,7 @@
 //!   twice nor deletes too many.
 //! - A Pod is adopted only after the server has confirmed that the owner still exists.
 
-use std::{fmt::Display, sync::Arc};
+use std::{cell::OnceCell, collections::HashSet, fmt::Display, sync::Arc};
 
 use futures::future::join_all;
 use k8s_openapi::{
@@ -82,10 +82,13 @@ impl Hand {
 
     /// Whether the cache shows everything that earlier passes wrote. If not, what is missing will wake us.
     pub(crate) fn is_current(&self, key: &ObjectKey, uid: &str) -> bool {
-        let owned = self.pods.by_index(pods::BY_CONTROLLER, uid);
-        let is_live =
-            |uid: &str| owned.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid) && !pods::is_deleting(pod));
-        self.expectations.satisfied(key, self.pods.revision(), is_live)
+        let live = OnceCell::new();
+        // Looked up only where a deletion is awaited, and then once for all that are.
+        let gather = || -> HashSet<String> {
+            let owned = self.pods.by_index(pods::BY_CONTROLLER, uid);
+            owned.iter().filter(|pod| !pods::is_deleting(pod)).filter_map(|pod| pod.metadata.uid.clone()).collect()
+        };
+        self.expectations.satisfied(key, self.pods.revision(), |uid| live.get_or_init(gather).contains(uid))
     }
 
     /// The owner is gone.

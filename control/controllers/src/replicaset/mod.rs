@@ -113,7 +113,7 @@ impl<K: Replicated> Controller<K> {
     async fn manage(&self, subject: &Subject<'_, K>, active: &[Arc<Pod>]) -> Option<Failure> {
         let set = &subject.set;
         let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        match plan::plan(count(wanted), active, &self.related(set), Timestamp::now()) {
+        match plan::plan(count(wanted), active, || self.related(set), Timestamp::now()) {
             Plan::Nothing => None,
             Plan::Create(lacking) => {
                 let template = set.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();

@@ -17,14 +17,19 @@ pub(super) enum Plan {
 }
 
 /// Decides for a ReplicaSet that has the `active` Pods. `related` are all Pods of the ReplicaSets that the same owner
-/// controls: a node that holds many of them is relieved first.
-pub(super) fn plan(wanted: usize, active: &[Arc<Pod>], related: &[Arc<Pod>], now: Timestamp) -> Plan {
+/// controls, asked for only where Pods have to go: a node that holds many of them is relieved first.
+pub(super) fn plan(
+    wanted: usize,
+    active: &[Arc<Pod>],
+    related: impl FnOnce() -> Vec<Arc<Pod>>,
+    now: Timestamp,
+) -> Plan {
     match active.len().cmp(&wanted) {
         Ordering::Equal => Plan::Nothing,
         Ordering::Less => Plan::Create((wanted - active.len()).min(BURST)),
         Ordering::Greater => {
             let surplus = (active.len() - wanted).min(BURST);
-            Plan::Delete(least_missed(active, related, now).into_iter().take(surplus).collect())
+            Plan::Delete(least_missed(active, &related(), now).into_iter().take(surplus).collect())
         }
     }
 }
@@ -176,7 +181,7 @@ mod tests {
         #[test]
         fn never_overshoots(wanted in 0usize..700, have in 0usize..700) {
             let pods: Vec<_> = (0..have).map(|n| Arc::new(pod(&n.to_string(), "n", "Running", None, 0))).collect();
-            match plan(wanted, &pods, &[], at(10_000)) {
+            match plan(wanted, &pods, Vec::new, at(10_000)) {
                 Plan::Nothing => prop_assert_eq!(wanted, have),
                 Plan::Create(count) => prop_assert!(count <= BURST && have + count <= wanted && count > 0),
                 Plan::Delete(victims) => prop_assert!(victims.len() <= BURST && have - victims.len() >= wanted && !victims.is_empty()),
