@@ -307,4 +307,61 @@ mod tests {
         queue.remove(&ObjectKey::new("default", "a"));
         assert!(queue.pop().is_none());
     }
+
+    proptest::proptest! {
+        /// Whatever happens to them: no Pod is forgotten, none is decided twice at a time, none before its turn.
+        #[test]
+        fn every_pod_gets_its_turn(steps in proptest::collection::vec((0u8..9, 0usize..5, 0u64..4), 0..80)) {
+            let (mut queue, mut now) = (Queue::default(), Instant::now());
+            let mut known: std::collections::BTreeMap<String, Arc<PodInfo>> = Default::default();
+            let mut deciding: Vec<Arc<PodInfo>> = Vec::new();
+            let pod = |n: usize, gated: bool| {
+                let gates = if gated { json!([{"name": "g"}]) } else { json!([]) };
+                Arc::new(pod_with(&format!("p{n}"), json!({"priority": n / 2, "schedulingGates": gates})))
+            };
+            for (what, n, wait) in steps {
+                let key = pod(n, false).key.clone();
+                match what {
+                    0 | 1 => {
+                        // Gates are only ever removed.
+                        let gated = what == 1 && known.get(&key.name).is_none_or(|known| is_gated(known));
+                        known.insert(key.name.clone(), pod(n, gated));
+                        queue.set(pod(n, gated), now);
+                    }
+                    2 => {
+                        known.remove(&key.name);
+                        deciding.retain(|info| info.key != key);
+                        queue.remove(&key);
+                    }
+                    3 | 4 => if let Some((info, _)) = queue.pop() {
+                        proptest::prop_assert!(known.contains_key(&info.key.name));
+                        proptest::prop_assert!(!deciding.iter().any(|other| other.key == info.key), "decided twice");
+                        deciding.push(info);
+                    },
+                    5 => if let Some(info) = deciding.pop() {
+                        queue.unschedulable(&info.key, &info.uid, BTreeSet::from([Wake::Node]), now);
+                    },
+                    6 => if let Some(info) = deciding.pop() {
+                        proptest::prop_assert!(queue.retry(&info.key, &info.uid, now));
+                    },
+                    7 => queue.wake(Wake::Node, now),
+                    _ => {
+                        now += Duration::from_secs(wait);
+                        queue.release(now);
+                    }
+                }
+            }
+            for info in deciding {
+                queue.retry(&info.key, &info.uid, now);
+            }
+            queue.wake(Wake::Node, now);
+            proptest::prop_assert_eq!(queue.release(now + BACKOFF_MOST), None);
+            let turns: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(info, _)| info).collect();
+            proptest::prop_assert!(turns.windows(2).all(|two| two[0].priority >= two[1].priority));
+            let mut names: Vec<_> = turns.iter().map(|info| info.key.name.clone()).collect();
+            names.sort();
+            let free: Vec<_> = known.iter().filter(|(_, info)| !is_gated(info)).map(|(name, _)| name.clone()).collect();
+            proptest::prop_assert_eq!(names, free);
+        }
+    }
 }

@@ -255,4 +255,34 @@ mod tests {
         let conditions = status.conditions.unwrap();
         assert_eq!(conditions[0].reason.as_deref(), Some("FailedGetResourceMetric"));
     }
+
+    fn word() -> impl proptest::strategy::Strategy<Value = Word> {
+        use proptest::prelude::*;
+        prop_oneof![(0i32..30).prop_map(wants), Just(Word::Unknown("FailedGetResourceMetric", "no".to_owned())),]
+    }
+
+    proptest::proptest! {
+        /// Without a memory and with default behavior going up is bounded by it, going down is not held back.
+        #[test]
+        fn a_size_is_within_its_bounds_and_moves_to_what_is_wanted_most(current in 0i32..15, words in proptest::collection::vec(word(), 0..4)) {
+            let size = decide(current, &words);
+            if current == 0 {
+                proptest::prop_assert_eq!(size.replicas, 0, "scaled to zero by hand");
+                return Ok(());
+            }
+            proptest::prop_assert!((2..=10).contains(&size.replicas));
+            if !(2..=10).contains(&current) {
+                return Ok(());
+            }
+            let known = words.iter().filter_map(|word| match word { Word::Wants(replicas, _) => Some(*replicas), Word::Unknown(..) => None });
+            let most = known.max().map(|most| most.clamp(2, 10));
+            let unknown = words.iter().any(|word| matches!(word, Word::Unknown(..)));
+            match most {
+                None => proptest::prop_assert_eq!(size.replicas, current),
+                Some(most) if most < current && unknown => proptest::prop_assert_eq!(size.replicas, current),
+                Some(most) if most <= current => proptest::prop_assert_eq!(size.replicas, most),
+                Some(most) => proptest::prop_assert!(size.replicas > current && size.replicas <= most),
+            }
+        }
+    }
 }

@@ -107,4 +107,47 @@ mod tests {
             prop_assert_eq!(look.time, expected);
         }
     }
+
+    /// A field as it is written, and the values that it means.
+    fn field(least: i8, most: i8) -> impl proptest::strategy::Strategy<Value = (String, Option<Vec<i8>>)> {
+        use proptest::prelude::*;
+        prop_oneof![
+            2 => Just(("*".to_owned(), None)),
+            2 => (least..=most).prop_map(|value| (value.to_string(), Some(vec![value]))),
+            1 => (least..=most, least..=most).prop_map(|(a, b)| (format!("{a},{b}"), Some(vec![a, b]))),
+            1 => (least..=most, least..=most, 1i8..20).prop_map(|(a, b, step)| {
+                let (a, b) = (a.min(b), a.max(b));
+                (format!("{a}-{b}/{step}"), Some((a..=b).step_by(step as usize).collect()))
+            }),
+        ]
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+        /// Against one who looks at every minute of two months.
+        #[test]
+        fn the_next_time_is_the_first_minute_that_fits(
+            minute in field(0, 59), hour in field(0, 23), day in field(1, 31), month in field(1, 12), weekday in field(0, 6),
+            start in 0i64..200_000_000,
+        ) {
+            let text = [&minute, &hour, &day, &month, &weekday].map(|(text, _)| text.as_str()).join(" ");
+            let schedule = Schedule::parse(&text).unwrap();
+            let after = Timestamp::from_second(1_700_000_000 + start).unwrap();
+            let fits = |values: &Option<Vec<i8>>, value: i8| values.as_ref().is_none_or(|values| values.contains(&value));
+            let first = after.as_second() / 60 + 1;
+            let expected = (first..first + 60 * 24 * 60).map(|minute| Timestamp::from_second(minute * 60).unwrap()).find(|time| {
+                let time = time.to_zoned(TimeZone::UTC).datetime();
+                let (of_month, of_week) = (fits(&day.1, time.day()), fits(&weekday.1, time.weekday().to_sunday_zero_offset()));
+                // Where both are given, either will do.
+                let is_day = if day.1.is_some() && weekday.1.is_some() { of_month || of_week } else { of_month && of_week };
+                fits(&minute.1, time.minute()) && fits(&hour.1, time.hour()) && fits(&month.1, time.month()) && is_day
+            });
+            let found = schedule.next(after, &TimeZone::UTC);
+            match expected {
+                Some(time) => proptest::prop_assert_eq!(found, Some(time), "{} after {}", text, after),
+                // Later than anybody looked, or never.
+                None => proptest::prop_assert!(found.is_none_or(|time| time.as_second() >= (first + 60 * 24 * 60) * 60), "{}", text),
+            }
+        }
+    }
 }

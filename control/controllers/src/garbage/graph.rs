@@ -86,6 +86,7 @@ impl Graph {
     /// Takes in an object's newest state; returns the objects that need a look because of it.
     pub(super) fn put(&mut self, node: Node) -> Vec<String> {
         let uid = node.uid.clone();
+        let before = self.nodes.get(&uid).map(|node| node.owners.clone()).unwrap_or_default();
         self.unlink(&uid);
         for owner in &node.owners {
             self.dependents.entry(owner.uid.clone()).or_default().insert(uid.clone());
@@ -102,8 +103,8 @@ impl Graph {
                 look.push(uid.clone());
             }
         }
-        // An owner may be waiting for this object to stop blocking it.
-        let waiting = node.owners.iter().map(|owner| &owner.uid);
+        // An owner may be waiting for this object to stop blocking it, or to let go of it.
+        let waiting = node.owners.iter().chain(&before).map(|owner| &owner.uid);
         look.extend(waiting.filter(|owner| self.nodes.get(*owner).is_some_and(Node::awaits_dependents)).cloned());
         self.nodes.insert(uid, node);
         look
@@ -212,5 +213,80 @@ mod tests {
         let mut child = node("child", &["owner"], &[], false);
         child.namespace = "elsewhere".into();
         assert_eq!(graph.put(child), ["child"]);
+    }
+
+    /// What the graph says, by looking at every object.
+    #[derive(Default)]
+    struct Slow(std::collections::BTreeMap<String, Node>);
+
+    impl Slow {
+        fn dependents(&self, uid: &str) -> Vec<&Node> {
+            self.0.values().filter(|node| node.owners.iter().any(|owner| owner.uid == uid)).collect()
+        }
+
+        fn is_blocked(&self, uid: &str) -> bool {
+            self.dependents(uid).iter().any(|node| {
+                node.owners.iter().any(|owner| owner.uid == uid && owner.block_owner_deletion == Some(true))
+            })
+        }
+
+        /// Objects that wait for others to be gone, and need not wait any more.
+        fn free(&self) -> HashSet<String> {
+            let waiting = self.0.values().filter(|node| node.awaits_dependents());
+            waiting.filter(|node| !self.is_blocked(&node.uid)).map(|node| node.uid.clone()).collect()
+        }
+
+        /// Objects with an owner that is not there, or waits for them to go.
+        fn garbage(&self) -> HashSet<String> {
+            let solid = |owner: &OwnerReference| self.0.get(&owner.uid).is_some_and(|owner| !owner.awaits_dependents());
+            let candidates = self.0.values().filter(|node| !node.deleting && !node.owners.is_empty());
+            candidates.filter(|node| !node.owners.iter().all(solid)).map(|node| node.uid.clone()).collect()
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whoever_may_be_garbage_or_need_not_wait_is_looked_at(
+            steps in proptest::collection::vec((0usize..6, 0u8..4, proptest::collection::vec((0usize..6, proptest::bool::ANY), 0..3)), 0..60),
+        ) {
+            let (mut graph, mut slow) = (Graph::default(), Slow::default());
+            for (n, what, owners) in steps {
+                let uid = format!("o{n}");
+                let (garbage, free) = (slow.garbage(), slow.free());
+                let look = if what == 0 {
+                    slow.0.remove(&uid);
+                    graph.remove(&uid)
+                } else {
+                    let names: Vec<String> = owners.iter().map(|(owner, _)| format!("o{owner}")).collect();
+                    let names: Vec<&str> = names.iter().map(String::as_str).filter(|owner| *owner != uid).collect();
+                    let finalizers: &[&str] = if what == 3 { &[FOREGROUND] } else { &[] };
+                    let mut node = node(&uid, &names, finalizers, what >= 2);
+                    for (owner, (_, blocks)) in node.owners.iter_mut().zip(&owners) {
+                        owner.block_owner_deletion = Some(*blocks);
+                    }
+                    slow.0.insert(uid.clone(), node.clone());
+                    graph.put(node)
+                };
+                for new in slow.garbage().difference(&garbage).chain(slow.free().difference(&free)) {
+                    proptest::prop_assert!(look.contains(new), "{new} is not looked at after {uid}: {look:?}");
+                }
+                for n in 0..6 {
+                    let uid = format!("o{n}");
+                    let mut found: Vec<_> = graph.dependents(&uid).map(|node| node.uid.clone()).collect();
+                    found.sort();
+                    let wanted: Vec<_> = slow.dependents(&uid).iter().map(|node| node.uid.clone()).collect();
+                    proptest::prop_assert_eq!(found, wanted);
+                    proptest::prop_assert_eq!(graph.is_blocked(&uid), slow.is_blocked(&uid));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_owner_that_a_dependent_lets_go_of_waits_no_more() {
+        let mut graph = Graph::default();
+        graph.put(node("child", &["owner"], &[], false));
+        graph.put(node("owner", &[], &[FOREGROUND], true));
+        assert!(graph.put(node("child", &[], &[], false)).contains(&"owner".to_owned()));
     }
 }

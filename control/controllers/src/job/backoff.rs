@@ -45,4 +45,17 @@ mod tests {
         assert_eq!(left(1, at(0), at(10)), None);
         assert_eq!(left(99, at(0), at(0)), Some(LONGEST));
     }
+
+    proptest::proptest! {
+        /// Each failure's wait, told at any time, ends at one moment, and no wait is shorter than that of fewer failures.
+        #[test]
+        fn a_wait_ends_when_it_was_said_to(failures in 0u32..20, passed in 0i64..700) {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            let whole = left(failures, at(0), at(0)).unwrap_or_default();
+            let now = left(failures, at(0), at(passed)).unwrap_or_default();
+            proptest::prop_assert!(whole <= LONGEST && (failures == 0) == whole.is_zero());
+            proptest::prop_assert_eq!(now, whole.saturating_sub(Duration::from_secs(passed as u64)));
+            proptest::prop_assert!(left(failures + 1, at(0), at(0)).unwrap_or_default() >= whole);
+        }
+    }
 }

@@ -196,4 +196,76 @@ mod tests {
         assert_eq!(stay(&lost, &usual, at(500)), Stay::For(Duration::ZERO));
         assert_eq!(stay(&[], &pod(&[]), at(0)), Stay::Forever);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn ours_follow_the_conditions_and_the_rest_stays(
+            ready in 0usize..4, pressures in proptest::collection::vec(proptest::bool::ANY, 4),
+            cordoned in proptest::bool::ANY, evict in proptest::bool::ANY, had in proptest::collection::vec((0usize..8, proptest::bool::ANY), 0..6),
+        ) {
+            let keys = [NOT_READY, UNREACHABLE, UNSCHEDULABLE, PRESSURES[0].1, PRESSURES[1].1, PRESSURES[2].1, PRESSURES[3].1, "gpu"];
+            let had: std::collections::BTreeSet<_> = had.into_iter().collect();
+            let taints = had.into_iter().map(|(key, executes)| Taint {
+                key: keys[key].into(),
+                effect: if executes { NO_EXECUTE } else { NO_SCHEDULE }.into(),
+                value: None,
+                time_added: executes.then(|| Time(at(1))),
+            });
+            let status = [None, Some("True"), Some("False"), Some("Unknown")][ready];
+            let mut node = node(status, taints.collect());
+            node.spec.as_mut().unwrap().unschedulable = Some(cordoned);
+            let conditions = node.status.as_mut().unwrap().conditions.get_or_insert_default();
+            conditions.extend(PRESSURES.iter().zip(&pressures).map(|((kind, _), there)| NodeCondition {
+                type_: (*kind).into(),
+                status: if *there { "True" } else { "False" }.into(),
+                ..Default::default()
+            }));
+            let found = wanted(&node, evict, at(9));
+            let existing = node.spec.clone().unwrap().taints.unwrap();
+            let foreign = |taints: &[Taint]| taints.iter().filter(|taint| !is_ours(taint)).cloned().collect::<Vec<_>>();
+            proptest::prop_assert_eq!(foreign(&found), foreign(&existing), "others' stay, in their order");
+            let has = |key: &str, effect: &str| found.iter().filter(|taint| taint.key == key && taint.effect == effect).count();
+            let lost = [Some(NOT_READY), None, Some(NOT_READY), Some(UNREACHABLE)][ready];
+            for key in [NOT_READY, UNREACHABLE] {
+                proptest::prop_assert_eq!(has(key, NO_SCHEDULE), usize::from(lost == Some(key)));
+                proptest::prop_assert_eq!(has(key, NO_EXECUTE), usize::from(lost == Some(key) && evict));
+            }
+            for ((_, key), there) in PRESSURES.iter().zip(&pressures) {
+                proptest::prop_assert_eq!(has(key, NO_SCHEDULE), usize::from(*there));
+            }
+            proptest::prop_assert_eq!(has(UNSCHEDULABLE, NO_SCHEDULE), usize::from(cordoned));
+            let kept = existing.iter().filter(|taint| found.iter().any(|f| f.key == taint.key && f.effect == taint.effect));
+            proptest::prop_assert!(kept.clone().all(|taint| found.contains(taint)), "no clock is set back");
+            node.spec.as_mut().unwrap().taints = Some(found.clone());
+            proptest::prop_assert_eq!(wanted(&node, evict, at(20)), found, "once is enough");
+        }
+
+        #[test]
+        fn a_pod_stays_as_long_as_it_tolerates_all(
+            taints in proptest::collection::vec((0usize..3, 0i64..50), 0..4),
+            tolerations in proptest::collection::vec((0usize..3, proptest::option::of(-5i64..60)), 0..5),
+            now in 50i64..60,
+        ) {
+            let keys = ["a", "b", "c"];
+            let taints: Vec<_> = taints.into_iter().map(|(key, since)| Taint {
+                key: keys[key].into(), effect: NO_EXECUTE.into(), value: None, time_added: Some(Time(at(since))),
+            }).collect();
+            let of = |(key, seconds): &(usize, Option<i64>)| Toleration {
+                key: Some(keys[*key].into()), operator: Some("Exists".into()), toleration_seconds: *seconds, ..Default::default()
+            };
+            let pod = Pod {
+                spec: Some(PodSpec { tolerations: Some(tolerations.iter().map(of).collect()), ..Default::default() }),
+                ..Default::default()
+            };
+            // Second by second: may it still be there?
+            let may = |second: i64| taints.iter().all(|taint| {
+                let mut for_it = tolerations.iter().filter(|(key, _)| keys[*key] == taint.key).map(|(_, seconds)| *seconds).peekable();
+                let since = taint.time_added.as_ref().unwrap().0.as_second();
+                for_it.peek().is_some() && for_it.flatten().all(|seconds| second < since + seconds.max(0))
+            });
+            let leaves = (now..now + 200).find(|second| !may(*second));
+            let expected = leaves.map_or(Stay::Forever, |second| Stay::For(Duration::from_secs((second - now) as u64)));
+            proptest::prop_assert_eq!(stay(&taints, &pod, at(now)), expected);
+        }
+    }
 }

@@ -187,5 +187,35 @@ mod tests {
                 Plan::Delete(victims) => prop_assert!(victims.len() <= BURST && have - victims.len() >= wanted && !victims.is_empty()),
             }
         }
+
+        /// Whatever the order in which the Pods are known.
+        #[test]
+        fn who_serves_stays_longest(
+            pods in prop::collection::vec((0usize..3, 0usize..3, prop::option::of(0i64..9_000), 0i64..9_000), 1..20),
+            wanted in 0usize..20, turn in 0usize..20,
+        ) {
+            let make = |(n, (node, phase, ready, created)): (usize, &(usize, usize, Option<i64>, i64))| {
+                let (node, phase) = (["", "a", "b"][*node], ["Pending", "Unknown", "Running"][*phase]);
+                Arc::new(pod(&format!("p{n}"), node, phase, *ready, *created))
+            };
+            let mut all: Vec<_> = pods.iter().enumerate().map(make).collect();
+            let Plan::Delete(victims) = plan(wanted, &all, &all, at(10_000)) else {
+                prop_assert!(all.len() <= wanted);
+                return Ok(());
+            };
+            let names = |pods: &[Arc<Pod>]| pods.iter().map(|pod| pod.metadata.name.clone().unwrap()).collect::<Vec<_>>();
+            let gone = names(&victims);
+            let worth = |pod: &Pod| {
+                let phase = ["Pending", "Unknown", "Running"].iter().position(|phase| *phase == pods::phase(pod));
+                (pods::node_of(pod).is_some(), phase, pods::is_ready(pod))
+            };
+            for survivor in all.iter().filter(|pod| !gone.contains(pod.metadata.name.as_ref().unwrap())) {
+                prop_assert!(victims.iter().all(|victim| worth(victim) <= worth(survivor)));
+            }
+            let turn = turn % all.len();
+            all.rotate_left(turn);
+            let Plan::Delete(again) = plan(wanted, &all, &all, at(10_000)) else { panic!("another decision") };
+            prop_assert_eq!(names(&again), gone);
+        }
     }
 }

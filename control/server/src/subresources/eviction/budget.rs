@@ -143,4 +143,31 @@ mod tests {
         pending["status"]["phase"] = "Pending".into();
         assert!(Pod(&pending).is_free() && !Pod(&unready).is_free());
     }
+
+    proptest::proptest! {
+        /// However evictions follow each other, no more are granted than were allowed, and each leaves the Pod's name.
+        #[test]
+        fn no_more_is_spent_than_there_is(allowed in 0i64..6, pods in proptest::collection::vec(0u8..8, 0..12)) {
+            let mut budget = budget(allowed, None);
+            let mut granted = std::collections::BTreeSet::new();
+            let mut count = 0;
+            for pod in pods {
+                let name = format!("p{pod}");
+                match spend(&budget, &name, "2026-01-01T00:00:00Z") {
+                    Ok(spent) => {
+                        budget = spent;
+                        count += 1;
+                        granted.insert(name);
+                    }
+                    Err(refused) => {
+                        proptest::prop_assert_eq!(refused.code, 429);
+                        proptest::prop_assert_eq!(count, allowed);
+                    }
+                }
+                proptest::prop_assert_eq!(budget["status"]["disruptionsAllowed"].as_i64(), Some(allowed - count));
+                let noted: Vec<_> = budget["status"]["disruptedPods"].as_object().map(|all| all.keys().cloned().collect()).unwrap_or_default();
+                proptest::prop_assert_eq!(noted, granted.iter().cloned().collect::<Vec<_>>());
+            }
+        }
+    }
 }
