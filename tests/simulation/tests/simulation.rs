@@ -71,7 +71,7 @@ fn one(seed: u64) -> ExitCode {
 fn many(first: u64, count: u64) -> ExitCode {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
-    let outcomes = Mutex::new(BTreeMap::new());
+    let outcomes: Mutex<BTreeMap<u64, Vec<Result<String, String>>>> = Mutex::default();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -85,7 +85,7 @@ fn many(first: u64, count: u64) -> ExitCode {
                     if let Err(what) = &outcome {
                         println!("seed {seed}: {what}\n  again: WHERRY_SEED={seed} RUST_LOG=act=info,store=debug cargo test --workspace --test simulation");
                     }
-                    outcomes.lock().expect("no thread panics").entry(seed).or_insert_with(Vec::new).push(outcome);
+                    outcomes.lock().expect("no thread panics").entry(seed).or_default().push(outcome);
                 }
             });
         }
