@@ -257,12 +257,14 @@ mod tests {
                     slow.0.remove(&uid);
                     graph.remove(&uid)
                 } else {
-                    let names: Vec<String> = owners.iter().map(|(owner, _)| format!("o{owner}")).collect();
-                    let names: Vec<&str> = names.iter().map(String::as_str).filter(|owner| *owner != uid).collect();
+                    // Each owner once, and nobody owns itself.
+                    let owners: std::collections::BTreeMap<String, bool> =
+                        owners.iter().map(|(owner, blocks)| (format!("o{owner}"), *blocks)).collect();
+                    let names: Vec<&str> = owners.keys().map(String::as_str).filter(|owner| *owner != uid).collect();
                     let finalizers: &[&str] = if what == 3 { &[FOREGROUND] } else { &[] };
                     let mut node = node(&uid, &names, finalizers, what >= 2);
-                    for (owner, (_, blocks)) in node.owners.iter_mut().zip(&owners) {
-                        owner.block_owner_deletion = Some(*blocks);
+                    for owner in &mut node.owners {
+                        owner.block_owner_deletion = owners.get(&owner.uid).copied();
                     }
                     slow.0.insert(uid.clone(), node.clone());
                     graph.put(node)

@@ -10,7 +10,7 @@
 //! - Backoff is read from the Pods, and so outlives a restart.
 //!
 //! Caveat: the account trusts that Pods whose finalizer was removed are told before or with what was written after. One
-//! controller at a time writes, and it waits for its own writes to arrive.
+//! controller at a time writes, waits for its own writes to arrive, and writes its counts at the version that it read.
 
 mod account;
 mod backoff;
@@ -133,7 +133,9 @@ impl Controller {
         failure = not_created.or(failure);
 
         let api: Api<Job> = Api::namespaced(self.context.client.clone(), &key.namespace);
-        let patched = patch_status(&api, job, job.status.as_ref(), &status, Precondition::Uid).await;
+        // Counts go on from those that were read. An earlier write of ours may be stored although its answer was lost, and the
+        // cache not show it yet: counted on from before it, a Pod that ended meanwhile would count twice.
+        let patched = patch_status(&api, job, job.status.as_ref(), &status, Precondition::Version).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
             self.written.wrote(key, revision_of(&updated));
         }
