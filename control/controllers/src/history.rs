@@ -174,6 +174,11 @@ impl Keeper {
         let mut collisions = wanted.collisions;
         for _ in 0..TRIES {
             let revision = revision(owner, wanted, &data, collisions, number);
+            if owner.meta().deletion_timestamp.is_some() {
+                // It has lost its revisions to the garbage collector already, which would take this one as well, again and again
+                // for as long as its Pods are awaited.
+                return Ok((Arc::new(revision), collisions));
+            }
             let name = revision.metadata.name.clone().unwrap_or_default();
             match api.create(&PostParams::default(), &revision).await {
                 Ok(created) => {

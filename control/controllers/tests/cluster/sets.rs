@@ -126,3 +126,26 @@ async fn claims_stay_or_go_with_their_ordinal() {
     cluster.until_count::<PersistentVolumeClaim>("default", 1).await;
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stateful_set_that_waits_for_its_end_makes_no_revisions() {
+    let cluster = Cluster::start().await;
+    let api = cluster.api::<StatefulSet>("default");
+    api.create(&PostParams::default(), &set("web", 1, json!({}))).await.unwrap();
+    cluster.until::<StatefulSet>("default", "web", |set| is_complete(set, "app:1", 1)).await;
+    cluster.hold_deletions();
+    api.delete("web", &DeleteParams::foreground()).await.unwrap();
+    // Its Pod takes its time, its revision goes; a pass is not to bring it back.
+    cluster.until_gone_all::<ControllerRevision>("default").await;
+    cluster.patch(&api, "web", json!({ "spec": { "replicas": 2 } })).await;
+    cluster
+        .until::<StatefulSet>("default", "web", |set| {
+            set.status.as_ref().and_then(|status| status.observed_generation) == set.metadata.generation
+        })
+        .await;
+    let revisions = cluster.api::<ControllerRevision>("default").list(&Default::default()).await.unwrap();
+    assert!(revisions.items.is_empty(), "{revisions:?}");
+    cluster.release_deletions().await;
+    cluster.until_gone::<StatefulSet>("default", "web").await;
+    cluster.stop().await;
+}
