@@ -58,12 +58,8 @@ fn rebuilt_samples_behave_as_the_committed_ones() -> anyhow::Result<()> {
     ensure!(ticks("committed")? == ticks("rebuilt")?, "the logs of ticker differ");
     let works = |build: &str, file: PathBuf| -> anyhow::Result<String> {
         cluster.load(&file, &format!("samples.wherry.dev/worker:{build}"))?;
-        let args = "  restartPolicy: Never\n  containers:";
-        kubectl.apply(
-            &manifest("worker", build)
-                .replace("  containers:", args)
-                .replace("ports:", "args: [pi, '50']\n      ports:"),
-        )?;
+        kubectl
+            .ok(&format!("run worker-{build} --image=samples.wherry.dev/worker:{build} --restart=Never -- pi 50"))?;
         kubectl.wait(&format!("--for=jsonpath={{.status.phase}}=Succeeded pod/worker-{build}"), PATIENCE)?;
         kubectl.ok(&format!("logs worker-{build}"))
     };
