@@ -84,10 +84,11 @@ impl<'a> Acts<'a> {
     /// Puts an end to all trouble: who was away comes back.
     pub(crate) async fn make_peace(&mut self) {
         self.cluster.network.heal();
-        let mut fortune = self.cluster.fortune.lock();
-        fortune.falters = 0.0;
-        fortune.fails = 0.0;
-        drop(fortune);
+        {
+            let mut fortune = self.cluster.fortune.lock();
+            fortune.falters = 0.0;
+            fortune.fails = 0.0;
+        }
         self.due.clear();
         self.cluster.start(CONTROLLERS);
         self.cluster.start(SCHEDULER);
