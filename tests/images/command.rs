@@ -149,7 +149,7 @@ fn help_version_and_completion_are_printed() -> anyhow::Result<()> {
     for (line, words) in [
         ("", "Usage: wherry <COMMAND>"),
         ("upp", "similar subcommand exists: 'up'"),
-        ("up --nodes 0", "0 is not in 1..=250"),
+        ("up --nodes 251", "251 is not in 0..=250"),
         ("image load one", "<REF>"),
         ("completion tcsh", "possible values: bash"),
     ] {
