@@ -10,6 +10,8 @@
 # WHERRY=PATH measures another binary, with the development build of the client.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+# A backtrace for every error, those that nobody sees among them, would be measured as well.
+export RUST_BACKTRACE=0
 tests/install.sh protobuf-compiler gcc make libc6-dev pkg-config nftables iproute2 util-linux wrk openssl docker-registry containerd runc containernetworking-plugins
 [ "${1:-}" != micro ] || exec cargo bench --locked -p wherry-bench --features micro --bench micro -- "${@:2}"
 target=${CARGO_TARGET_DIR:-target}
