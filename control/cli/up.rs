@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use wherry_agent::PodLimit;
 use wherry_images::Images;
 use wherry_network::{Cluster, ClusterConfig};
-use wherry_reconcile::Informer;
+use wherry_reconcile::{Informer, nodes};
 use wherry_server::audit::{Audit, Policy, Rotation};
 use wherry_server::pki;
 
@@ -312,16 +312,11 @@ impl Running {
 /// Waits until every named Node is Ready in the eyes of clients.
 async fn nodes_ready(informer: &Informer<NodeObject>, names: &[String]) {
     let mut changes = informer.subscribe();
-    while !names.iter().all(|name| informer.get("", name).is_some_and(|node| is_ready(&node))) {
+    while !names.iter().all(|name| informer.get("", name).is_some_and(|node| nodes::is_ready(&node))) {
         if changes.next().await.is_none() {
             return;
         }
     }
-}
-
-fn is_ready(node: &NodeObject) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|all| all.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"))
 }
 
 /// Memory mappings that Wasm instances may need: the kernel's default (65,530) ends at some 12,000 alive at once. A limit of

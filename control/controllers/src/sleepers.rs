@@ -10,7 +10,7 @@ use k8s_openapi::api::{
     autoscaling::v2::{CrossVersionObjectReference, HorizontalPodAutoscaler},
     core::v1::{PodTemplateSpec, ReplicationController, Service},
 };
-use wherry_reconcile::{Change, Feeds, Informer, ObjectKey};
+use wherry_reconcile::{Change, Feeds, Informer, Informers, ObjectKey, informer::Kind};
 
 use crate::{context::Context, endpoints};
 
@@ -21,10 +21,58 @@ type Labels = BTreeMap<String, String>;
 pub(crate) struct Sleepers {
     autoscalers: Informer<HorizontalPodAutoscaler>,
     services: Informer<Service>,
-    deployments: Informer<Deployment>,
-    replica_sets: Informer<ReplicaSet>,
-    stateful_sets: Informer<StatefulSet>,
-    replication_controllers: Informer<ReplicationController>,
+    /// One for each kind that an autoscaler's target may be.
+    targets: Arc<[Box<dyn Targets>]>,
+}
+
+/// The workloads of one kind.
+trait Targets: Send + Sync {
+    /// Has passes wait for the cache.
+    fn read(&self, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey>;
+    /// The same, and feeds the Services that a change may concern.
+    fn feed(&self, sleepers: &Sleepers, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey>;
+    /// The labels that the Pods of a target have; none where there is no such workload of this kind.
+    fn labels(&self, namespace: &str, target: &CrossVersionObjectReference) -> Option<Labels>;
+}
+
+/// A cache, and where the kind has its template.
+struct Kept<K: Kind> {
+    cache: Informer<K>,
+    template: fn(&K) -> Option<&PodTemplateSpec>,
+}
+
+impl<K: Kind<DynamicType = ()>> Kept<K> {
+    fn by(informers: &Informers, template: fn(&K) -> Option<&PodTemplateSpec>) -> Box<dyn Targets> {
+        Box::new(Self { cache: informers.get(), template })
+    }
+}
+
+impl<K: Kind<DynamicType = ()>> Targets for Kept<K> {
+    fn read(&self, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey> {
+        feeds.reading(&self.cache)
+    }
+
+    fn feed(&self, sleepers: &Sleepers, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey> {
+        let (sleepers, template) = (sleepers.clone(), self.template);
+        feeds.on(&self.cache, move |change| {
+            let labels = |side: &Option<Arc<K>>| side.as_ref().and_then(|side| labels_of(template(side)?));
+            let namespace = change.key().namespace;
+            if labels(&change.old) == labels(&change.new) || !sleepers.may_sleep_in(&namespace) {
+                return Vec::new();
+            }
+            sleepers.services_in(&namespace)
+        })
+    }
+
+    fn labels(&self, namespace: &str, target: &CrossVersionObjectReference) -> Option<Labels> {
+        let api_version = target.api_version.as_deref().unwrap_or("v1");
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        if group != K::group(&()) || target.kind != K::kind(&()) {
+            return None;
+        }
+        let workload = self.cache.get(namespace, &target.name)?;
+        labels_of((self.template)(&workload)?)
+    }
 }
 
 /// Whether its target may be scaled to zero.
@@ -38,47 +86,27 @@ impl Sleepers {
         Self {
             autoscalers: informers.get(),
             services: informers.get(),
-            deployments: informers.get(),
-            replica_sets: informers.get(),
-            stateful_sets: informers.get(),
-            replication_controllers: informers.get(),
+            targets: Arc::new([
+                Kept::by(informers, |workload: &Deployment| Some(&workload.spec.as_ref()?.template)),
+                Kept::by(informers, |workload: &StatefulSet| Some(&workload.spec.as_ref()?.template)),
+                Kept::by(informers, |workload: &ReplicaSet| workload.spec.as_ref()?.template.as_ref()),
+                Kept::by(informers, |workload: &ReplicationController| workload.spec.as_ref()?.template.as_ref()),
+            ]),
         }
     }
 
     /// Has passes wait for the caches.
     pub(crate) fn read(&self, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey> {
-        feeds
-            .reading(&self.autoscalers)
-            .reading(&self.services)
-            .reading(&self.deployments)
-            .reading(&self.replica_sets)
-            .reading(&self.stateful_sets)
-            .reading(&self.replication_controllers)
+        let feeds = feeds.reading(&self.autoscalers).reading(&self.services);
+        self.targets.iter().fold(feeds, |feeds, targets| targets.read(feeds))
     }
 
     /// Feeds the Services of which a change may tell that they are before something that may sleep, or no longer.
     pub(crate) fn feed_services(&self, feeds: Feeds<ObjectKey>) -> Feeds<ObjectKey> {
-        let (of_autoscalers, of_deployments, of_sets) = (self.clone(), self.clone(), self.clone());
-        let (of_stateful_sets, of_replication_controllers) = (self.clone(), self.clone());
-        self.read(feeds)
-            .on(&self.autoscalers, move |change| of_autoscalers.of_autoscaler(change))
-            .on(&self.deployments, move |change| {
-                let labels = |side: &Arc<Deployment>| side.spec.as_ref().and_then(|spec| labels_of(&spec.template));
-                of_deployments.of_target(change, labels)
-            })
-            .on(&self.replica_sets, move |change| {
-                let labels = |side: &Arc<ReplicaSet>| side.spec.as_ref()?.template.as_ref().and_then(labels_of);
-                of_sets.of_target(change, labels)
-            })
-            .on(&self.stateful_sets, move |change| {
-                let labels = |side: &Arc<StatefulSet>| side.spec.as_ref().and_then(|spec| labels_of(&spec.template));
-                of_stateful_sets.of_target(change, labels)
-            })
-            .on(&self.replication_controllers, move |change| {
-                let labels =
-                    |side: &Arc<ReplicationController>| side.spec.as_ref()?.template.as_ref().and_then(labels_of);
-                of_replication_controllers.of_target(change, labels)
-            })
+        let of_autoscalers = self.clone();
+        let feeds =
+            feeds.reading(&self.services).on(&self.autoscalers, move |change| of_autoscalers.of_autoscaler(change));
+        self.targets.iter().fold(feeds, |feeds, targets| targets.feed(self, feeds))
     }
 
     fn of_autoscaler(&self, change: &Change<HorizontalPodAutoscaler>) -> Vec<ObjectKey> {
@@ -91,17 +119,8 @@ impl Sleepers {
         self.services_in(&change.key().namespace)
     }
 
-    fn of_target<K: wherry_reconcile::informer::Kind>(
-        &self,
-        change: &Change<K>,
-        labels: impl Fn(&Arc<K>) -> Option<Labels>,
-    ) -> Vec<ObjectKey> {
-        let sides = [&change.old, &change.new].map(|side| side.as_ref().and_then(&labels));
-        let namespace = change.key().namespace;
-        if sides[0] == sides[1] || !self.autoscalers.list_namespace(&namespace).iter().any(|hpa| may_sleep(hpa)) {
-            return Vec::new();
-        }
-        self.services_in(&namespace)
+    fn may_sleep_in(&self, namespace: &str) -> bool {
+        self.autoscalers.list_namespace(namespace).iter().any(|hpa| may_sleep(hpa))
     }
 
     fn services_in(&self, namespace: &str) -> Vec<ObjectKey> {
@@ -124,20 +143,7 @@ impl Sleepers {
 
     /// The labels that the Pods of a target have.
     fn labels(&self, namespace: &str, target: &CrossVersionObjectReference) -> Option<Labels> {
-        let api_version = target.api_version.as_deref().unwrap_or("v1");
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        let name = target.name.as_str();
-        match (group, target.kind.as_str()) {
-            ("apps", "Deployment") => labels_of(&self.deployments.get(namespace, name)?.spec.as_ref()?.template),
-            ("apps", "StatefulSet") => labels_of(&self.stateful_sets.get(namespace, name)?.spec.as_ref()?.template),
-            ("apps", "ReplicaSet") => {
-                labels_of(self.replica_sets.get(namespace, name)?.spec.as_ref()?.template.as_ref()?)
-            }
-            ("", "ReplicationController") => {
-                labels_of(self.replication_controllers.get(namespace, name)?.spec.as_ref()?.template.as_ref()?)
-            }
-            _ => None,
-        }
+        self.targets.iter().find_map(|targets| targets.labels(namespace, target))
     }
 }
 

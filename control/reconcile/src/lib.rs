@@ -13,6 +13,7 @@
 //! - [`ownership`], [`placement`], [`status`], [`expectations`] and [`hash`] are the small shared conventions of Kubernetes' own
 //!   controllers, as pure functions with the I/O beside them.
 //! - [`storage`] says which volume is for which claim, [`resources`] and [`host_ports`] what a Pod takes of its node.
+//! - [`nodes`] reads what a Node says of itself.
 //! - [`waking`]: what is scaled to zero, and for what somebody waits.
 //! - [`Recorders`] write Events the way `kubectl describe` shows them.
 //!
@@ -28,6 +29,7 @@ pub mod host_ports;
 pub mod informer;
 mod key;
 pub mod leader;
+pub mod nodes;
 pub mod ownership;
 pub mod placement;
 pub mod queue;

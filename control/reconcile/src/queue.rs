@@ -34,9 +34,11 @@ struct State<T> {
     ready: VecDeque<T>,
     /// Keys that are ready, or that became due while they were being worked.
     dirty: HashSet<T>,
-    /// Keys that are being worked, or rest.
-    working: HashSet<T>,
+    /// Keys that are being worked (none), or rest until then.
+    busy: HashMap<T, Option<Instant>>,
     resting: BTreeSet<(Instant, T)>,
+    /// Those of them that are dirty: who rests unasked need not wake anybody.
+    awaited: BTreeSet<(Instant, T)>,
     timers: BTreeSet<(Instant, T)>,
     due: HashMap<T, Instant>,
     failures: HashMap<T, u32>,
@@ -44,8 +46,15 @@ struct State<T> {
 
 impl<T: Key> State<T> {
     fn add(&mut self, key: T) {
-        if self.dirty.insert(key.clone()) && !self.working.contains(&key) {
-            self.ready.push_back(key);
+        if !self.dirty.insert(key.clone()) {
+            return;
+        }
+        match self.busy.get(&key) {
+            None => self.ready.push_back(key),
+            Some(None) => {}
+            Some(Some(until)) => {
+                self.awaited.insert((*until, key));
+            }
         }
     }
 
@@ -64,8 +73,9 @@ impl<T: Key> State<T> {
     /// Moves what is due to the ready keys and takes the next of these.
     fn take(&mut self, now: Instant) -> Option<T> {
         while self.resting.first().is_some_and(|(until, _)| *until <= now) {
-            if let Some((_, key)) = self.resting.pop_first() {
-                self.done(&key);
+            if let Some(rested) = self.resting.pop_first() {
+                self.awaited.remove(&rested);
+                self.done(&rested.1);
             }
         }
         while self.timers.first().is_some_and(|(at, _)| *at <= now) {
@@ -76,22 +86,28 @@ impl<T: Key> State<T> {
         }
         let key = self.ready.pop_front()?;
         self.dirty.remove(&key);
-        self.working.insert(key.clone());
+        self.busy.insert(key.clone(), None);
         Some(key)
     }
 
+    fn rest(&mut self, key: T, until: Instant) {
+        self.busy.insert(key.clone(), Some(until));
+        if self.dirty.contains(&key) {
+            self.awaited.insert((until, key.clone()));
+        }
+        self.resting.insert((until, key));
+    }
+
     fn done(&mut self, key: &T) {
-        self.working.remove(key);
+        self.busy.remove(key);
         if self.dirty.contains(key) {
             self.ready.push_back(key.clone());
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        // Who rests unasked need not wake anybody.
-        let rested = self.resting.iter().find(|(_, key)| self.dirty.contains(key));
-        let first = |timers: Option<&(Instant, T)>| timers.map(|(at, _)| *at);
-        first(self.timers.first()).into_iter().chain(first(rested)).min()
+        let first = |times: &BTreeSet<(Instant, T)>| times.first().map(|(at, _)| *at);
+        first(&self.timers).into_iter().chain(first(&self.awaited)).min()
     }
 }
 
@@ -125,8 +141,9 @@ impl<T: Key> Queue<T> {
                 state: Mutex::new(State {
                     ready: VecDeque::new(),
                     dirty: HashSet::new(),
-                    working: HashSet::new(),
+                    busy: HashMap::new(),
                     resting: BTreeSet::new(),
+                    awaited: BTreeSet::new(),
                     timers: BTreeSet::new(),
                     due: HashMap::new(),
                     failures: HashMap::new(),
@@ -182,7 +199,7 @@ impl<T: Key> Queue<T> {
         self.len() == 0
     }
 
-    /// Waits for the next key; it counts as being worked until [`Queue::done`]. None once cancelled. Meant for one
+    /// Waits for the next key; it counts as being worked until [`Queue::rest`]. None once cancelled. Meant for one
     /// consumer: [`crate::run`] is the usual one and runs several reconcilers at a time itself.
     pub async fn next(&self, cancel: &CancellationToken) -> Option<T> {
         loop {
@@ -207,106 +224,20 @@ impl<T: Key> Queue<T> {
         }
     }
 
-    /// Ends the work on a key. If it was queued meanwhile it is ready again.
-    pub fn done(&self, key: &T) {
-        self.shared.state.lock().done(key);
-        self.shared.changed.notify_one();
-    }
-
-    /// Ends the work on a key, which is not worked again before it has rested so long.
+    /// Ends the work on a key, which is not worked again before it has rested so long. If it was queued meanwhile it is
+    /// ready then.
     pub fn rest(&self, key: T, rest: Duration) {
+        let mut state = self.shared.state.lock();
         if rest.is_zero() {
-            return self.done(&key);
+            state.done(&key);
+        } else {
+            state.rest(key, Instant::now() + rest);
         }
-        self.shared.state.lock().resting.insert((Instant::now() + rest, key));
+        drop(state);
         self.shared.changed.notify_one();
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    fn take(queue: &Queue<u32>, now: Instant) -> Option<u32> {
-        queue.shared.state.lock().take(now)
-    }
-
-    #[test]
-    fn a_key_is_worked_once_and_again_if_queued_meanwhile() {
-        let queue = Queue::new();
-        let now = Instant::now();
-        queue.add(1);
-        queue.add(1);
-        queue.add(2);
-        assert_eq!(take(&queue, now), Some(1));
-        queue.add(1);
-        assert_eq!(take(&queue, now), Some(2));
-        assert_eq!(take(&queue, now), None, "1 is still being worked");
-        queue.done(&1);
-        assert_eq!(take(&queue, now), Some(1));
-        queue.done(&1);
-        queue.done(&2);
-        assert_eq!(take(&queue, now), None);
-    }
-
-    #[test]
-    fn delayed_keys_keep_the_earliest_deadline() {
-        let queue = Queue::new();
-        let now = Instant::now();
-        let at = |seconds| now + Duration::from_secs(seconds);
-        {
-            let mut state = queue.shared.state.lock();
-            state.add_at(1, at(10));
-            state.add_at(1, at(5));
-            state.add_at(1, at(20));
-            state.add_at(2, at(7));
-            assert_eq!(state.deadline(), Some(at(5)));
-            assert_eq!(state.take(at(4)), None);
-            assert_eq!(state.take(at(6)), Some(1));
-            assert_eq!(state.take(at(8)), Some(2));
-            assert_eq!(state.take(at(60)), None);
-        }
-    }
-
-    #[test]
-    fn what_is_queued_while_a_key_rests_is_worked_once_when_it_has_rested() {
-        let queue = Queue::new();
-        let now = Instant::now();
-        queue.add(1);
-        assert_eq!(take(&queue, now), Some(1));
-        queue.rest(1, Duration::from_secs(5));
-        assert_eq!(queue.shared.state.lock().deadline(), None, "nobody asked for it");
-        queue.add(1);
-        queue.add(1);
-        queue.add(2);
-        assert_eq!(take(&queue, now), Some(2), "others do not wait for it");
-        assert_eq!(take(&queue, now), None);
-        let due = queue.shared.state.lock().deadline().unwrap();
-        assert_eq!(take(&queue, due), Some(1));
-        queue.done(&1);
-        assert_eq!(take(&queue, due), None);
-    }
-
-    #[test]
-    fn failures_count_until_forgotten() {
-        let queue = Queue::new();
-        queue.retry(1);
-        queue.retry(1);
-        assert_eq!(queue.failures(&1), 2);
-        queue.forget(&1);
-        assert_eq!(queue.failures(&1), 0);
-    }
-
-    #[tokio::test]
-    async fn next_waits_for_timers_in_order_and_ends_when_cancelled() {
-        let queue = Queue::new();
-        let cancel = CancellationToken::new();
-        queue.add_after(2, Duration::from_millis(4));
-        queue.add_after(1, Duration::from_millis(2));
-        assert_eq!(queue.next(&cancel).await, Some(1));
-        assert_eq!(queue.next(&cancel).await, Some(2));
-        cancel.cancel();
-        assert_eq!(queue.next(&cancel).await, None);
-    }
-}
+#[path = "queue_tests.rs"]
+mod tests;

@@ -7,7 +7,7 @@
 
 use k8s_openapi::api::core::v1::Node;
 
-use crate::ObjectKey;
+use crate::{ObjectKey, nodes};
 
 /// A label of EndpointSlices: the workload behind their Service may be scaled to zero, and a connection wakes it.
 pub const SLEEPS: &str = "wherry.dev/scales-to-zero";
@@ -24,8 +24,7 @@ pub fn annotation<'a>(services: impl Iterator<Item = (&'a str, &'a str)>) -> Opt
 /// The Services that a node's connections wait for, where it is Ready: what an unready one last said may be long ago.
 #[must_use]
 pub fn waited_for(node: &Node) -> Vec<ObjectKey> {
-    let mut conditions = node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    if !conditions.any(|condition| condition.type_ == "Ready" && condition.status == "True") {
+    if !nodes::is_ready(node) {
         return Vec::new();
     }
     let text = node.metadata.annotations.as_ref().and_then(|all| all.get(WAITED_FOR)).map_or("", String::as_str);

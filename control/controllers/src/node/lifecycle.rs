@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wherry_reconcile::{Change, EventType, Filter, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder};
+use wherry_reconcile::{Change, EventType, Filter, Informer, ObjectKey, Outcome, Queue, Reconciler, Recorder, nodes};
 
 use super::taints;
 use crate::{
@@ -88,8 +88,8 @@ impl Controller {
             self.heard.lock().remove(&change.key().name);
             return self.wake_all(queue);
         };
-        let ready = taints::is_ready(node);
-        let was_ready = change.old.as_deref().map(taints::is_ready);
+        let ready = nodes::is_ready(node);
+        let was_ready = change.old.as_deref().map(nodes::is_ready);
         let beat = |node: &Node| heartbeat(node).cloned();
         if was_ready.is_none() {
             self.heard.lock().insert(node.name_any(), Instant::now());
@@ -105,7 +105,7 @@ impl Controller {
 
     fn wake_all(&self, queue: &Queue<ObjectKey>) {
         let nodes = self.nodes.list();
-        nodes.iter().filter(|node| !taints::is_ready(node)).for_each(|node| queue.add(ObjectKey::of(&**node)));
+        nodes.iter().filter(|node| !nodes::is_ready(node)).for_each(|node| queue.add(ObjectKey::of(&**node)));
     }
 
     fn api(&self) -> Api<Node> {
@@ -145,7 +145,7 @@ impl Controller {
     }
 
     async fn sync_taints(&self, node: &Node) -> Result<(), Error> {
-        let evict = self.nodes.list().iter().any(|node| taints::is_ready(node));
+        let evict = self.nodes.list().iter().any(|node| nodes::is_ready(node));
         let existing = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
         let wanted = taints::wanted(node, evict, Timestamp::now());
         if existing == wanted {
@@ -181,7 +181,7 @@ impl Reconciler<ObjectKey> for Controller {
             node = Arc::new(updated);
         }
         self.sync_taints(&node).await?;
-        if taints::condition(&node, "Ready").is_some_and(|status| status != "True") {
+        if nodes::condition(&node, "Ready").is_some_and(|status| status != "True") {
             self.mark_pods(&node).await?;
         }
         Ok(match GRACE.checked_sub(silence).filter(|left| !left.is_zero()) {
@@ -228,8 +228,46 @@ fn unknown_conditions(node: &Node, now: Timestamp) -> Vec<NodeCondition> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use k8s_openapi::api::core::v1::NodeStatus;
+    use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn silence_is_told_of_all_that_is_observed_and_of_nothing_else(
+            known in prop::collection::btree_map(0usize..6, (0usize..3, prop::option::of(0i64..9)), 0..6),
+        ) {
+            let kinds = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable", "Foreign"];
+            let at = |second| Time(Timestamp::from_second(second).unwrap());
+            let conditions: Vec<_> = known.iter().map(|(kind, (status, beat))| NodeCondition {
+                type_: kinds[*kind].into(),
+                status: ["True", "False", "Unknown"][*status].into(),
+                last_heartbeat_time: beat.map(at),
+                ..Default::default()
+            }).collect();
+            let mut node = Node::default();
+            node.metadata.creation_timestamp = Some(at(0));
+            node.status.get_or_insert_default().conditions = Some(conditions.clone());
+            let told = unknown_conditions(&node, Timestamp::from_second(20).unwrap());
+            // What a merge by type makes of it.
+            let mut merged = conditions.clone();
+            merged.retain(|before| !told.iter().any(|now| now.type_ == before.type_));
+            let spared = merged.clone();
+            merged.extend(told.clone());
+            prop_assert!(spared.iter().all(|c| c.status == "Unknown" || !OBSERVED.contains(&c.type_.as_str())), "{:?}", spared);
+            node.status.get_or_insert_default().conditions = Some(merged);
+            for kind in OBSERVED {
+                prop_assert_eq!(nodes::condition(&node, kind), Some("Unknown"));
+            }
+            prop_assert!(!nodes::is_ready(&node));
+            for now in &told {
+                let before = conditions.iter().find(|before| before.type_ == now.type_);
+                let beat = before.and_then(|before| before.last_heartbeat_time.clone()).unwrap_or(at(0));
+                prop_assert_eq!(now.last_heartbeat_time.clone(), Some(beat), "when it was last heard stays known");
+            }
+            prop_assert!(unknown_conditions(&node, Timestamp::from_second(30).unwrap()).is_empty(), "once is enough");
+        }
+    }
 
     #[test]
     fn unknown_is_told_once_and_with_its_reason() {

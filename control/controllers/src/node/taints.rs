@@ -7,6 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
+use wherry_reconcile::nodes::condition;
 
 pub(super) const NOT_READY: &str = "node.kubernetes.io/not-ready";
 pub(super) const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
@@ -21,16 +22,6 @@ const PRESSURES: [(&str, &str); 4] = [
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
-
-/// The value of a Node's condition.
-pub(super) fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a str> {
-    let conditions = node.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == kind).map(|condition| condition.status.as_str())
-}
-
-pub(super) fn is_ready(node: &Node) -> bool {
-    condition(node, "Ready") == Some("True")
-}
 
 /// The taints that a Node should have. Those that others put there stay; ours follow its conditions. `evict` adds the
 /// NoExecute taints, which make Pods leave.
