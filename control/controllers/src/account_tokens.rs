@@ -89,26 +89,45 @@ fn account_of(secret: &Secret) -> Option<String> {
     Some(format!("{}/{}", secret.metadata.namespace.as_deref()?, annotation(secret, ACCOUNT)?))
 }
 
+/// What becomes of a Secret.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// It is as it should be, or nobody's token.
+    Leave,
+    /// Its account is no more.
+    Delete,
+    /// It is given this, its account's UID and, if it has none, a token.
+    Fill { data: BTreeMap<&'static str, ByteString>, token: bool },
+}
+
+/// The next step for a Secret, given the account of the name that it says. Pure.
+fn next(secret: &Secret, account: Option<&ServiceAccount>, root_ca_pem: &str) -> Step {
+    if annotation(secret, ACCOUNT).is_none() {
+        return Step::Leave;
+    }
+    let uid = annotation(secret, ACCOUNT_UID);
+    if account.is_none_or(|account| uid.is_some() && uid != account.metadata.uid.as_deref()) {
+        return Step::Delete;
+    }
+    let has = |name: &str| secret.data.as_ref().and_then(|data| data.get(name)).filter(|value| !value.0.is_empty());
+    let mut data = BTreeMap::new();
+    if has("ca.crt").is_none_or(|ca| ca.0 != root_ca_pem.as_bytes()) {
+        data.insert("ca.crt", ByteString(root_ca_pem.as_bytes().to_vec()));
+    }
+    if has("namespace").is_none() {
+        data.insert("namespace", ByteString(key_of(secret).namespace.into_bytes()));
+    }
+    let token = has("token").is_none();
+    if data.is_empty() && !token && uid.is_some() { Step::Leave } else { Step::Fill { data, token } }
+}
+
 impl Controller {
-    /// What the Secret lacks; `None` where it has all.
-    fn missing(&self, secret: &Secret, account: &ServiceAccount) -> Result<Option<BTreeMap<&str, ByteString>>, Error> {
-        let key = key_of(secret);
-        let has = |name: &str| secret.data.as_ref().and_then(|data| data.get(name)).filter(|value| !value.0.is_empty());
-        let mut data = BTreeMap::new();
-        if has("ca.crt").is_none_or(|ca| ca.0 != self.root_ca_pem.as_bytes()) {
-            data.insert("ca.crt", ByteString(self.root_ca_pem.clone().into_bytes()));
-        }
-        if has("namespace").is_none() {
-            data.insert("namespace", ByteString(key.namespace.clone().into_bytes()));
-        }
-        if has("token").is_none() {
-            let (name, uid) = (account.metadata.name.as_deref(), account.metadata.uid.as_deref());
-            let (name, uid) = (name.unwrap_or_default(), uid.unwrap_or_default());
-            let token = self.authority.token(&key.namespace, name, uid, &key.name).map_err(Error::Partial)?;
-            data.insert("token", ByteString(token.into_bytes()));
-        }
-        let named = annotation(secret, ACCOUNT_UID).is_some();
-        Ok((!data.is_empty() || !named).then_some(data))
+    /// The account's token for this Secret.
+    fn token(&self, key: &ObjectKey, account: &ServiceAccount) -> Result<ByteString, Error> {
+        let (name, uid) = (account.metadata.name.as_deref(), account.metadata.uid.as_deref());
+        let (name, uid) = (name.unwrap_or_default(), uid.unwrap_or_default());
+        let token = self.authority.token(&key.namespace, name, uid, &key.name).map_err(Error::Partial)?;
+        Ok(ByteString(token.into_bytes()))
     }
 }
 
@@ -127,24 +146,84 @@ impl Reconciler<ObjectKey> for Controller {
                 accounts.get_opt(name).await?.map(Arc::new)
             }
         };
-        let uid = annotation(&secret, ACCOUNT_UID);
-        let account = account.filter(|account| uid.is_none() || uid == account.metadata.uid.as_deref());
-        let Some(account) = account else {
-            let uid = secret.metadata.uid.clone();
-            let only_it = DeleteParams::default().preconditions(Preconditions { uid, resource_version: None });
-            error::gone_is_fine(api.delete(&key.name, &only_it).await)?;
-            return Ok(Outcome::Done);
-        };
-        if let Some(data) = self.missing(&secret, &account)? {
-            let patch = json!({
-                "metadata": {
-                    "resourceVersion": secret.metadata.resource_version,
-                    "annotations": {ACCOUNT_UID: account.metadata.uid},
-                },
-                "data": data,
-            });
-            error::gone_is_fine(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+        match (next(&secret, account.as_deref(), &self.root_ca_pem), account) {
+            (Step::Delete, _) => {
+                let uid = secret.metadata.uid.clone();
+                let only_it = DeleteParams::default().preconditions(Preconditions { uid, resource_version: None });
+                error::gone_is_fine(api.delete(&key.name, &only_it).await)?;
+            }
+            (Step::Fill { mut data, token }, Some(account)) => {
+                if token {
+                    data.insert("token", self.token(&key, &account)?);
+                }
+                let patch = json!({
+                    "metadata": {
+                        "resourceVersion": secret.metadata.resource_version,
+                        "annotations": {ACCOUNT_UID: account.metadata.uid},
+                    },
+                    "data": data,
+                });
+                error::gone_is_fine(api.patch(&key.name, &PatchParams::default(), &Patch::Merge(patch)).await)?;
+            }
+            _ => {}
         }
         Ok(Outcome::Done)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CA: &str = "the root";
+
+    proptest! {
+        #[test]
+        fn a_secret_goes_with_its_account_alone_and_keeps_its_token(
+            named in any::<bool>(), uid in prop::option::of(0usize..2), account in prop::option::of(0usize..2),
+            has in prop::collection::btree_map(0usize..4, prop::sample::select(vec!["", CA, "else"]), 0..5),
+        ) {
+            let names = ["ca.crt", "namespace", "token", "extra"];
+            let mut secret = Secret::default();
+            secret.metadata.namespace = Some("default".into());
+            let said = [(ACCOUNT, named.then(|| "a".to_owned())), (ACCOUNT_UID, uid.map(|n| format!("u{n}")))];
+            let said = said.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            secret.metadata.annotations = Some(said.collect());
+            let bytes = |text: &str| ByteString(text.as_bytes().to_vec());
+            secret.data = Some(has.iter().map(|(n, value)| (names[*n].to_owned(), bytes(value))).collect());
+            let account = account.map(|n| {
+                let mut account = ServiceAccount::default();
+                account.metadata.uid = Some(format!("u{n}"));
+                account
+            });
+            let before = secret.data.clone().unwrap();
+            match next(&secret, account.as_ref(), CA) {
+                Step::Leave => {
+                    prop_assert!(!named || account.is_some());
+                }
+                Step::Delete => {
+                    let same = account.as_ref().is_some_and(|account| uid.is_none_or(|uid| account.metadata.uid == Some(format!("u{uid}"))));
+                    prop_assert!(named && !same, "it goes with nobody else");
+                }
+                Step::Fill { mut data, token } => {
+                    prop_assert!(named && account.is_some());
+                    prop_assert_eq!(token, before.get("token").is_none_or(|known| known.0.is_empty()), "a token is never replaced");
+                    if token {
+                        data.insert("token", bytes("t"));
+                    }
+                    let (all, annotations) = (secret.data.get_or_insert_default(), secret.metadata.annotations.get_or_insert_default());
+                    all.extend(data.into_iter().map(|(name, value)| (name.to_owned(), value)));
+                    annotations.insert(ACCOUNT_UID.to_owned(), account.as_ref().unwrap().metadata.uid.clone().unwrap());
+                    prop_assert_eq!(next(&secret, account.as_ref(), CA), Step::Leave, "once is enough");
+                    let after = secret.data.unwrap();
+                    prop_assert_eq!(&after["ca.crt"], &bytes(CA));
+                    prop_assert!(names[..3].iter().all(|name| !after[*name].0.is_empty()));
+                    prop_assert_eq!(after.get("extra"), before.get("extra"));
+                }
+            }
+        }
     }
 }

@@ -85,9 +85,45 @@ fn gathered(role: &ClusterRole, mut all: Vec<Arc<ClusterRole>>) -> Option<Vec<Po
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_gathered_is_the_union_of_what_is_selected(
+            roles in prop::collection::vec((any::<[bool; 3]>(), prop::collection::vec(0usize..6, 0..4)), 1..6),
+            selectors in prop::collection::vec(0usize..3, 0..3), turn in any::<prop::sample::Index>(),
+        ) {
+            let select = |label: &usize| json!({"matchLabels": {format!("l{label}"): "true"}});
+            let rules = |rules: &[usize]| rules.iter().map(|n| rule(&format!("r{n}"))).collect::<Vec<_>>();
+            let mut all: Vec<_> = roles.iter().enumerate().map(|(n, (labels, holds))| {
+                let labels: serde_json::Map<_, _> =
+                    labels.iter().enumerate().filter(|(_, has)| **has).map(|(n, _)| (format!("l{n}"), json!("true"))).collect();
+                let mut made = json!({"metadata": {"name": format!("n{n}"), "labels": labels}, "rules": rules(holds)});
+                if n == 0 {
+                    made["aggregationRule"] = json!({"clusterRoleSelectors": selectors.iter().map(select).collect::<Vec<_>>()});
+                }
+                role(made)
+            }).collect();
+            let gathers = all[0].clone();
+            let found = gathered(&gathers, all.clone()).unwrap();
+            let mut resources: Vec<_> = found.iter().map(|rule| rule.resources.clone().unwrap().concat()).collect();
+            resources.sort();
+            // Also of a role that gathers only what others hold: what it holds itself does not keep itself alive.
+            let selected = roles[1..].iter().filter(|(labels, _)| selectors.iter().any(|label| labels[*label]));
+            let union: std::collections::BTreeSet<_> = selected.flat_map(|(_, holds)| holds).map(|n| format!("r{n}")).collect();
+            prop_assert_eq!(&resources, &union.into_iter().collect::<Vec<_>>(), "each once");
+            let middle = turn.index(all.len());
+            all.rotate_left(middle);
+            prop_assert_eq!(gathered(&gathers, all.clone()).unwrap(), found.clone(), "in whatever order the roles are told");
+            let mut held = ClusterRole::clone(&gathers);
+            held.rules = Some(found.clone());
+            let all = all.into_iter().map(|role| if role.metadata.name == held.metadata.name { Arc::new(held.clone()) } else { role });
+            prop_assert_eq!(gathered(&held, all.collect()).unwrap(), found, "then it rests");
+        }
+    }
 
     fn role(value: Value) -> Arc<ClusterRole> {
         Arc::new(serde_json::from_value(value).unwrap())

@@ -40,6 +40,11 @@ fn end(job: &Job) -> Option<Timestamp> {
     ended.last_transition_time.as_ref()?.0.checked_add(lifetime).ok()
 }
 
+/// How long a Job stays: nothing once it is to go, none where it does not go by itself.
+fn left(job: &Job, now: Timestamp) -> Option<Duration> {
+    Some(Duration::try_from(end(job)?.duration_since(now)).unwrap_or_default())
+}
+
 impl Reconciler<ObjectKey> for Controller {
     type Error = Error;
 
@@ -47,10 +52,10 @@ impl Reconciler<ObjectKey> for Controller {
         let Some(job) = self.jobs.get_key(&key).filter(|job| job.metadata.deletion_timestamp.is_none()) else {
             return Ok(Outcome::Done);
         };
-        let Some(end) = end(&job) else { return Ok(Outcome::Done) };
-        let left = Duration::try_from(end.duration_since(Timestamp::now())).unwrap_or_default();
-        if !left.is_zero() {
-            return Ok(Outcome::After(left + Duration::from_millis(1)));
+        match left(&job, Timestamp::now()) {
+            None => return Ok(Outcome::Done),
+            Some(left) if !left.is_zero() => return Ok(Outcome::After(left)),
+            Some(_) => {}
         }
         let params = DeleteParams {
             // Whatever changed since may have changed when it is to go.
@@ -69,9 +74,37 @@ impl Reconciler<ObjectKey> for Controller {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_job_goes_when_its_time_is_over_and_never_before(
+            ttl in prop::option::of(0i32..1000), kind in 0usize..4, status in any::<bool>(), ended in 0i64..1000, now in 0i64..3_000_000,
+        ) {
+            let at = |milli: i64| Timestamp::from_millisecond(milli).unwrap();
+            let kind = ["Complete", "Failed", "SuccessCriteriaMet", "Suspended"][kind];
+            let condition = json!({
+                "type": kind, "status": if status { "True" } else { "False" }, "lastTransitionTime": at(ended * 1000).to_string(),
+            });
+            let spec = json!({ "ttlSecondsAfterFinished": ttl, "template": {} });
+            let job: Job =
+                serde_json::from_value(json!({ "metadata": {}, "spec": spec, "status": { "conditions": [condition] } })).unwrap();
+            let finished = status && ["Complete", "Failed"].contains(&kind);
+            let stays = left(&job, at(now));
+            prop_assert_eq!(stays.is_some(), finished && ttl.is_some(), "only what has ended and says so goes");
+            let (Some(stays), Some(ttl)) = (stays, ttl) else { return Ok(()) };
+            prop_assert_eq!(stays.is_zero(), now >= (ended + i64::from(ttl)) * 1000);
+            // Whoever waits as long as told finds that it goes, and a moment before that it did not.
+            let then = now + i64::try_from(stays.as_millis()).unwrap();
+            prop_assert_eq!(left(&job, at(then)), Some(Duration::ZERO));
+            if !stays.is_zero() {
+                prop_assert_ne!(left(&job, at(then - 1)), Some(Duration::ZERO));
+            }
+        }
+    }
 
     #[test]
     fn the_time_counts_from_the_end() {

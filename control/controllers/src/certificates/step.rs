@@ -100,9 +100,55 @@ fn condition<'a>(csr: &'a CertificateSigningRequest, kind: &str) -> Option<&'a C
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn only_the_end_comes_by_time_and_only_what_is_approved_is_signed(
+            signer in 0usize..4, user in 0usize..2, issued in any::<bool>(), asked in prop::option::of(-5i32..40_000_000),
+            conditions in prop::collection::btree_map(0usize..3, 0i64..200_000, 0..3), now in 0i64..400_000, later in 0i64..400_000,
+        ) {
+            let signer = [KUBELET_CLIENT, certificates::KUBELET_SERVING, certificates::API_CLIENT, "example.com/mine"][signer];
+            let second = |second: i64| Timestamp::from_second(second).unwrap();
+            let kinds = ["Approved", "Denied", "Failed"];
+            let told: Vec<_> = conditions.iter().map(|(kind, at)| {
+                json!({"type": kinds[*kind], "status": "True", "lastUpdateTime": second(*at).to_string()})
+            }).collect();
+            let user = ["system:node:a", "jane"][user];
+            let mut csr = csr(signer, user, json!(told), if issued { "issued" } else { "" });
+            csr.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(second(0)));
+            csr.spec.expiration_seconds = asked;
+            let has = |kind: &str| conditions.keys().any(|known| kinds[*known] == kind);
+            let step = next(&csr, second(now));
+            match &step {
+                Step::Sign { seconds, .. } => {
+                    prop_assert!(has("Approved") && signer != "example.com/mine");
+                    prop_assert!((SHORTEST_LIFE..=LIFE).contains(seconds));
+                    prop_assert!(asked.is_none_or(|asked| *seconds <= i64::from(asked).max(SHORTEST_LIFE)), "no longer than asked for");
+                }
+                Step::Fail(_) => prop_assert!(has("Approved") && signer != "example.com/mine"),
+                Step::Ask(permissions) => {
+                    prop_assert!(!has("Approved") && signer == KUBELET_CLIENT);
+                    prop_assert_eq!(permissions.contains(&SELF_NODE), user == "system:node:a");
+                }
+                Step::Wait(_) | Step::Delete => {}
+            }
+            if issued || has("Denied") || has("Failed") {
+                prop_assert!(matches!(step, Step::Wait(_) | Step::Delete), "{:?}: it is decided", step);
+            }
+            // Time brings the end, once, and nothing else.
+            let later = next(&csr, second(now + later));
+            prop_assert!(later == step || later == Step::Delete, "{:?} became {:?}", step, later);
+            if let Step::Wait(Some(end)) = step {
+                prop_assert!(end > second(now));
+                prop_assert_eq!(next(&csr, end), Step::Delete);
+                prop_assert_eq!(next(&csr, end - Duration::from_nanos(1)), step);
+            }
+        }
+    }
 
     /// Of `system:node:a` in `system:nodes`, with a P-256 key.
     const NODE_REQUEST: &str = include_str!("node.csr");

@@ -125,7 +125,7 @@ fn wanted(service: &Service, pods: &[Arc<Pod>], existing: Option<&Endpoints>) ->
     members.retain(|member| !member.ports.is_empty() || members::is_headless(service));
     let truncated = members.len() > CAPACITY;
     if truncated {
-        members.sort_by_key(|member| !member.ready);
+        members.sort_by(|a, b| (!a.ready, &a.address).cmp(&(!b.ready, &b.address)));
         members.truncate(CAPACITY);
     }
 
@@ -196,32 +196,5 @@ fn port(port: Port) -> EndpointPort {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
-    use super::{
-        super::members::tests::{pod, service},
-        *,
-    };
-
-    #[test]
-    fn groups_by_ports_and_splits_by_readiness() {
-        let service = service(IntOrString::String("http".into()));
-        let pods = [
-            Arc::new(pod(2, true, 8080)),
-            Arc::new(pod(1, true, 8080)),
-            Arc::new(pod(3, false, 8080)),
-            Arc::new(pod(4, true, 9090)),
-        ];
-        let endpoints = wanted(&service, &pods, None);
-        let subsets = endpoints.subsets.clone().unwrap();
-        let ips = |addresses: &Option<Vec<EndpointAddress>>| -> Vec<String> {
-            addresses.iter().flatten().map(|address| address.ip.clone()).collect()
-        };
-        assert_eq!(ips(&subsets[0].addresses), ["10.128.0.1", "10.128.0.2"]);
-        assert_eq!(ips(&subsets[0].not_ready_addresses), ["10.128.0.3"]);
-        assert_eq!(ips(&subsets[1].addresses), ["10.128.0.4"]);
-        assert_eq!(wanted(&service, &pods, Some(&endpoints)), endpoints, "then it rests");
-    }
-}
+#[path = "legacy_tests.rs"]
+mod tests;

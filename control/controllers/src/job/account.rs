@@ -13,6 +13,8 @@ use k8s_openapi::api::{
     core::v1::Pod,
 };
 
+use wherry_reconcile::status::Precondition;
+
 use super::{
     indexes::{self, Indexes},
     policies::Verdict,
@@ -20,6 +22,9 @@ use super::{
 };
 use crate::{counts::saturate, pods};
 
+/// Counts are written at the version that they go on from. An earlier write may be stored although its answer was lost, and the
+/// cache not show it yet; or it may arrive after a later one. Either way a Pod would be counted twice, or never.
+pub(super) const AT: Precondition = Precondition::Version;
 /// The most Pods that wait in the status to be counted.
 const MOST: usize = 500;
 

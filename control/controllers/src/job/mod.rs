@@ -39,10 +39,8 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use view::{FINALIZER, is_tracked};
 use wherry_reconcile::{
-    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
-    informer::revision_of,
-    ownership::selects,
-    status::{Precondition, patch_status},
+    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, informer::revision_of, ownership::selects,
+    status::patch_status,
 };
 
 use crate::{
@@ -133,9 +131,7 @@ impl Controller {
         failure = not_created.or(failure);
 
         let api: Api<Job> = Api::namespaced(self.context.client.clone(), &key.namespace);
-        // Counts go on from those that were read. An earlier write of ours may be stored although its answer was lost, and the
-        // cache not show it yet: counted on from before it, a Pod that ended meanwhile would count twice.
-        let patched = patch_status(&api, job, job.status.as_ref(), &status, Precondition::Version).await;
+        let patched = patch_status(&api, job, job.status.as_ref(), &status, account::AT).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
             self.written.wrote(key, revision_of(&updated));
         }

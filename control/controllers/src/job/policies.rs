@@ -74,7 +74,8 @@ pub(super) fn met(policy: &SuccessPolicy, succeeded: &Indexes, completions: i32)
             Some(text) => {
                 let wanted = indexes::parse(text, completions);
                 let counted = wanted.intersection(succeeded).count();
-                (counted, counted == wanted.len())
+                // A smaller Job may have none of them left: nothing is met by nothing.
+                (counted, counted > 0 && counted == wanted.len())
             }
             None => (succeeded.len(), false),
         };
@@ -86,6 +87,7 @@ pub(super) fn met(policy: &SuccessPolicy, succeeded: &Indexes, completions: i32)
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -133,5 +135,128 @@ mod tests {
         let both = policy(json!([{ "succeededIndexes": "0-2", "succeededCount": 2 }]));
         assert!(met(&both, &succeeded, 5).is_some());
         assert!(met(&policy(json!([{ "succeededCount": 4 }])), &succeeded, 5).is_none());
+    }
+
+    /// A rule: whether it asks for exit codes (of which container, listed or not, which) or a condition; and its action.
+    fn rule() -> impl Strategy<Value = serde_json::Value> {
+        let codes = (prop::option::of(0usize..3), any::<bool>(), prop::collection::btree_set(1i32..6, 1..4)).prop_map(
+            |(container, listed, values)| {
+                let operator = if listed { "In" } else { "NotIn" };
+                let container = container.map(|n| format!("c{n}"));
+                json!({ "onExitCodes": { "containerName": container, "operator": operator, "values": values } })
+            },
+        );
+        let condition = (0usize..3, any::<bool>()).prop_map(|(kind, status)| {
+            let status = if status { "True" } else { "False" };
+            json!({ "onPodConditions": [{ "type": format!("T{kind}"), "status": status }] })
+        });
+        let action = prop::sample::select(vec!["Ignore", "FailIndex", "FailJob", "Count"]);
+        (prop_oneof![codes, condition], action).prop_map(|(mut rule, action)| {
+            rule["action"] = json!(action);
+            rule
+        })
+    }
+
+    /// The exit codes of three containers, the last of them an init container, and the Pod's conditions.
+    fn failed(codes: &[Option<i32>], conditions: &[(usize, bool)]) -> Pod {
+        let container = |(n, code): (usize, &Option<i32>)| {
+            let state =
+                code.map_or_else(|| json!({ "running": {} }), |code| json!({ "terminated": { "exitCode": code } }));
+            json!({ "name": format!("c{n}"), "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state })
+        };
+        let mut containers: Vec<_> = codes.iter().enumerate().map(container).collect();
+        let init = containers.split_off(2);
+        let condition = |(kind, status): &(usize, bool)| json!({ "type": format!("T{kind}"), "status": if *status { "True" } else { "False" } });
+        let conditions: Vec<_> = conditions.iter().map(condition).collect();
+        let status = json!({
+            "containerStatuses": containers, "initContainerStatuses": init, "conditions": conditions, "phase": "Failed",
+        });
+        serde_json::from_value(json!({ "metadata": { "name": "p" }, "status": status })).unwrap()
+    }
+
+    fn exits() -> impl Strategy<Value = Vec<Option<i32>>> {
+        prop::collection::vec(prop::option::of(0i32..6), 3)
+    }
+
+    fn action(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Count => "Count",
+            Verdict::Ignore => "Ignore",
+            Verdict::FailIndex => "FailIndex",
+            Verdict::FailJob(_) => "FailJob",
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_rule_that_would_match_alone_decides(
+            rules in prop::collection::vec(rule(), 0..5), codes in exits(),
+            conditions in prop::collection::vec((0usize..3, any::<bool>()), 0..3),
+        ) {
+            let pod = failed(&codes, &conditions);
+            let alone = |rule: &serde_json::Value| {
+                let mut rule = rule.clone();
+                rule["action"] = json!("Ignore");
+                judge(&job(json!([rule])), &pod) == Verdict::Ignore
+            };
+            let first = rules.iter().position(alone);
+            let verdict = judge(&job(json!(rules)), &pod);
+            let expected = first.map_or("Count", |n| rules[n]["action"].as_str().unwrap());
+            prop_assert_eq!(action(&verdict), expected);
+            if let Verdict::FailJob(why) = verdict {
+                let ending = format!("rule at index {}", first.unwrap());
+                prop_assert!(why.ends_with(&ending), "{}", why);
+            }
+            // In which order the Pod tells of its containers and conditions does not matter.
+            let mut turned = pod.clone();
+            let status = turned.status.as_mut().unwrap();
+            status.container_statuses.as_mut().unwrap().reverse();
+            status.conditions.as_mut().unwrap().reverse();
+            prop_assert_eq!(action(&judge(&job(json!(rules)), &turned)), expected);
+        }
+
+        #[test]
+        fn an_exit_code_is_listed_or_not_and_success_is_neither(
+            code in 0i32..6, values in prop::collection::btree_set(1i32..6, 1..4), other in 0i32..6,
+        ) {
+            let pod = failed(&[Some(code), Some(other), None], &[]);
+            let matches = |operator: &str| {
+                let codes = json!({ "containerName": "c0", "operator": operator, "values": values });
+                judge(&job(json!([{ "action": "Ignore", "onExitCodes": codes }])), &pod) == Verdict::Ignore
+            };
+            prop_assert_eq!(usize::from(matches("In")) + usize::from(matches("NotIn")), usize::from(code != 0));
+            prop_assert_eq!(matches("In"), values.contains(&code));
+        }
+
+        #[test]
+        fn more_successes_meet_what_fewer_met_and_none_meet_nothing(
+            rules in prop::collection::vec(
+                (prop::option::of(prop::collection::btree_set(0i32..8, 1..6)), prop::option::of(1i32..6)), 1..4,
+            ),
+            some in prop::collection::btree_set(0i32..6, 0..7), more in prop::collection::btree_set(0i32..6, 0..7),
+            completions in 1i32..7,
+        ) {
+            let within = |indexes: &Indexes| indexes.iter().copied().filter(|n| *n < completions).collect::<Indexes>();
+            let (some, more) = (within(&some), within(&more));
+            let all: Indexes = some.union(&more).copied().collect();
+            // Indexes beyond the completions are left over where an elastic Job was made smaller.
+            let rule = |(wanted, count): &(Option<Indexes>, Option<i32>)| {
+                json!({ "succeededIndexes": wanted.as_ref().map(indexes::format), "succeededCount": count })
+            };
+            let given: Vec<_> = rules.iter().map(rule).collect();
+            let policy: SuccessPolicy = serde_json::from_value(json!({ "rules": given })).unwrap();
+            prop_assert!(met(&policy, &Indexes::new(), completions).is_none());
+            if met(&policy, &some, completions).is_some() {
+                prop_assert!(met(&policy, &all, completions).is_some());
+            }
+            // What is not asked for does not help.
+            let asked: Indexes = rules.iter().flat_map(|(wanted, count)| match (wanted, count) {
+                (Some(wanted), _) => wanted.clone(),
+                (None, Some(_)) => (0..8).collect(),
+                (None, None) => Indexes::new(),
+            }).collect();
+            let of_use: Indexes = all.intersection(&asked).copied().collect();
+            prop_assert_eq!(met(&policy, &all, completions), met(&policy, &of_use, completions));
+        }
     }
 }

@@ -34,10 +34,6 @@ impl Remaining {
         !self.failures.is_empty()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.is_done()
-    }
-
     /// Nothing is left, for certain.
     pub(super) fn is_done(&self) -> bool {
         self.resources.is_empty() && self.failures.is_empty()
@@ -141,7 +137,63 @@ fn set(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Objects left, each of a resource and with finalizers; and resources of which nothing could be learnt.
+    #[derive(Clone, Debug)]
+    struct Left {
+        objects: Vec<(usize, Vec<usize>)>,
+        failures: Vec<usize>,
+    }
+
+    fn left() -> impl Strategy<Value = Left> {
+        let objects = prop::collection::vec((0usize..3, prop::collection::vec(0usize..2, 0..2)), 0..6);
+        (objects, prop::collection::vec(0usize..3, 0..3)).prop_map(|(objects, failures)| Left { objects, failures })
+    }
+
+    fn told(left: &Left) -> Remaining {
+        let mut told = Remaining::default();
+        for (resource, finalizers) in &left.objects {
+            let finalizers: Vec<_> = finalizers.iter().map(|n| format!("f{n}")).collect();
+            told.note(&format!("r{resource}"), &finalizers);
+        }
+        left.failures.iter().for_each(|n| told.failed(format!("e{n}")));
+        told
+    }
+
+    proptest! {
+        #[test]
+        fn conditions_say_what_is_left_and_move_only_with_it(before in left(), after in left(), foreign in any::<bool>()) {
+            let at = |second| Timestamp::from_second(second).unwrap();
+            let others = NamespaceCondition { type_: "Foreign".into(), status: "True".into(), ..Default::default() };
+            let first = updated(foreign.then_some(others.clone()).into_iter().collect(), &told(&before), at(1));
+            let second = updated(first.clone(), &told(&after), at(2));
+            prop_assert_eq!(&updated(second.clone(), &told(&after), at(3)), &second, "what says the same stays as it is");
+            let mut turned = after.clone();
+            turned.objects.reverse();
+            turned.failures.reverse();
+            prop_assert_eq!(&updated(first.clone(), &told(&turned), at(2)), &second, "in whatever order it is found");
+            prop_assert_eq!(second.iter().filter(|condition| **condition == others).count(), usize::from(foreign));
+            for (old, new) in first.iter().zip(&second) {
+                prop_assert_eq!(&old.type_, &new.type_);
+                prop_assert_eq!(old.status == new.status, old.last_transition_time == new.last_transition_time);
+            }
+            let says = |kind: &str| second.iter().find(|condition| condition.type_ == kind).unwrap();
+            let holds = |kind: &str| says(kind).status == "True";
+            prop_assert_eq!(holds("NamespaceContentRemaining"), !after.objects.is_empty());
+            prop_assert_eq!(holds("NamespaceDeletionContentFailure"), !after.failures.is_empty());
+            let held = after.objects.iter().any(|(_, finalizers)| !finalizers.is_empty());
+            prop_assert_eq!(holds("NamespaceFinalizersRemaining"), held);
+            prop_assert_eq!(told(&after).is_done(), after.objects.is_empty() && after.failures.is_empty());
+            for resource in 0..3 {
+                let count = after.objects.iter().filter(|(of, _)| *of == resource).count();
+                let message = says("NamespaceContentRemaining").message.clone().unwrap();
+                prop_assert_eq!(message.contains(&format!("r{resource} has {count} resource instances")), count > 0);
+            }
+        }
+    }
 
     #[test]
     fn tells_what_remains_and_then_that_nothing_does() {

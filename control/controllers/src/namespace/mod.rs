@@ -98,7 +98,7 @@ impl Controller {
                 left.failed(error::message(&error));
             }
         }
-        if !left.is_empty() {
+        if !left.is_done() {
             return left;
         }
         for resource in others {

@@ -74,20 +74,13 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     pods::index(&controller.pods);
     controller.pods.index(BY_END, |pod| pods::is_terminal(pod).then(String::new).into_iter().collect());
     let nodes = controller.nodes.clone();
-    let mut ended: usize = 0;
+    let mut ended = Ended::default();
     Feeds::new()
         .on(&controller.nodes, |change| change.new.is_none().then(|| Task::OfNode(change.key().name)))
         .on(&controller.pods, move |change| {
-            let had_ended = change.old.as_deref().is_some_and(pods::is_terminal);
-            let has_ended = change.new.as_deref().is_some_and(pods::is_terminal);
-            ended = (ended + usize::from(has_ended)).saturating_sub(usize::from(had_ended));
-            let too_many = (has_ended && !had_ended && ended > ENDED).then_some(Task::Ended);
-            let pod = change.new.as_ref();
-            let task = pod.and_then(|pod| match pods::node_of(pod) {
-                Some(node) if nodes.get("", node).is_none() => Some(Task::OfNode(node.to_owned())),
-                None if pods::is_deleting(pod) => Some(Task::Unscheduled),
-                _ => None,
-            });
+            let grew = ended.follow(change.old.as_deref(), change.new.as_deref());
+            let too_many = (grew && ended.0 > ENDED).then_some(Task::Ended);
+            let task = change.new.as_deref().and_then(|pod| adrift(pod, |node| nodes.get("", node).is_some()));
             too_many.into_iter().chain(task)
         })
         .run(NAME, 2, controller.clone(), cancel)
@@ -122,6 +115,27 @@ impl Controller {
         };
         error::gone_is_fine(api.delete(name, &params).await)?;
         Ok(())
+    }
+}
+
+/// How many Pods there are that ended.
+#[derive(Default)]
+struct Ended(usize);
+
+impl Ended {
+    /// Takes a change into account; whether there is one more.
+    fn follow(&mut self, old: Option<&Pod>, new: Option<&Pod>) -> bool {
+        let (had, has) = (old.is_some_and(pods::is_terminal), new.is_some_and(pods::is_terminal));
+        self.0 = (self.0 + usize::from(has)).saturating_sub(usize::from(had));
+        has && !had
+    }
+}
+
+/// What is to be looked at because of a Pod that nobody will finish.
+fn adrift(pod: &Pod, exists: impl Fn(&str) -> bool) -> Option<Task> {
+    match pods::node_of(pod) {
+        Some(node) => (!exists(node)).then(|| Task::OfNode(node.to_owned())),
+        None => pods::is_deleting(pod).then_some(Task::Unscheduled),
     }
 }
 
@@ -164,7 +178,7 @@ impl Reconciler<Task> for Controller {
             Task::OfNode(node) => return self.remove_of_node(node).await,
             Task::Unscheduled => {
                 let pods = self.pods.list();
-                for pod in pods.iter().filter(|pod| pods::is_deleting(pod) && pods::node_of(pod).is_none()) {
+                for pod in pods.iter().filter(|pod| adrift(pod, |_| true) == Some(Task::Unscheduled)) {
                     self.remove(pod, "pod is terminating and was never scheduled").await?;
                 }
             }
@@ -181,7 +195,65 @@ impl Reconciler<Task> for Controller {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn made(name: usize, second: i64, phase: &str, node: Option<usize>, deleting: bool) -> Pod {
+        let mut pod = Pod::default();
+        let time = Time(Timestamp::from_second(second).unwrap());
+        pod.metadata.name = Some(format!("p{name}"));
+        pod.metadata.deletion_timestamp = deleting.then(|| time.clone());
+        pod.metadata.creation_timestamp = Some(time);
+        pod.spec.get_or_insert_default().node_name = node.map(|node| format!("n{node}"));
+        pod.status.get_or_insert_default().phase = Some(phase.to_owned());
+        pod
+    }
+
+    proptest! {
+        #[test]
+        fn as_many_stay_as_may_and_none_that_is_older_than_who_goes(
+            ages in prop::collection::vec(0i64..5, 0..12), most in 0usize..8, turn in any::<prop::sample::Index>(),
+        ) {
+            let pods: Vec<_> = ages.iter().enumerate().map(|(n, age)| Arc::new(made(n, *age, "Failed", None, false))).collect();
+            let gone = oldest(pods.clone(), most);
+            let stay: Vec<_> = pods.iter().filter(|pod| !gone.contains(pod)).cloned().collect();
+            prop_assert_eq!(stay.len(), pods.len().min(most));
+            let age = |pod: &Arc<Pod>| pod.metadata.creation_timestamp.clone();
+            prop_assert!(gone.iter().all(|gone| stay.iter().all(|stays| age(gone) <= age(stays))));
+            let mut turned = pods.clone();
+            turned.rotate_left(if pods.is_empty() { 0 } else { turn.index(pods.len()) });
+            prop_assert_eq!(oldest(turned, most), gone, "in whatever order they are told");
+            prop_assert!(oldest(stay, most).is_empty(), "once is enough");
+        }
+
+        #[test]
+        fn the_count_is_that_of_the_pods_that_ended(
+            changes in prop::collection::vec((0usize..4, prop::option::of(0usize..4)), 0..40),
+        ) {
+            let mut pods: std::collections::BTreeMap<usize, Pod> = std::collections::BTreeMap::new();
+            let mut ended = Ended::default();
+            for (name, phase) in changes {
+                let old = pods.remove(&name);
+                let new = phase.map(|phase| made(name, 0, ["Pending", "Running", "Failed", "Succeeded"][phase], None, false));
+                let before = ended.0;
+                let grew = ended.follow(old.as_ref(), new.as_ref());
+                prop_assert_eq!(grew, ended.0 > before);
+                pods.extend(new.map(|new| (name, new)));
+                prop_assert_eq!(ended.0, pods.values().filter(|pod| pods::is_terminal(pod)).count());
+            }
+        }
+
+        #[test]
+        fn a_pod_whose_node_is_there_is_left_to_it(node in prop::option::of(0usize..3), there in any::<[bool; 3]>(), deleting in any::<bool>()) {
+            let pod = made(0, 0, "Running", node, deleting);
+            let task = adrift(&pod, |name| there.iter().enumerate().any(|(n, there)| *there && format!("n{n}") == name));
+            match node {
+                Some(node) => prop_assert_eq!(task, (!there[node]).then(|| Task::OfNode(format!("n{node}")))),
+                None => prop_assert_eq!(task.is_some(), deleting, "who waits for a node is not lost"),
+            }
+        }
+    }
 
     #[test]
     fn the_first_made_go() {

@@ -40,12 +40,56 @@ pub(super) fn owners(
     (!same).then_some(wanted)
 }
 
+/// Whether a claim goes with an earlier Pod of this name, which is no more: the next one does not get it.
+pub(super) fn goes_with_earlier(claim: &PersistentVolumeClaim, pod: &str) -> bool {
+    claim.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "Pod" && owner.name == pod)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_claim_goes_with_whom_the_policy_says_and_others_keep_it(
+            with_set in any::<bool>(), with_pod in any::<bool>(), condemned in any::<bool>(),
+            had in prop::collection::btree_set(0usize..5, 0..5),
+        ) {
+            let word = |deletes: bool| if deletes { "Delete" } else { "Retain" };
+            let set: StatefulSet = serde_json::from_value(json!({
+                "metadata": { "name": "db", "uid": "s" },
+                "spec": { "selector": {}, "template": {},
+                    "persistentVolumeClaimRetentionPolicy": { "whenDeleted": word(with_set), "whenScaled": word(with_pod) } },
+            })).unwrap();
+            let pod = |name: &str, uid: &str| -> Pod {
+                serde_json::from_value(json!({ "metadata": { "name": name, "uid": uid } })).unwrap()
+            };
+            // Ours: the set, the Pod, one of its name before it. Others': a set of our name before ours, another Pod.
+            let mut earlier = set.clone();
+            earlier.metadata.uid = Some("s0".into());
+            let all = [
+                owner_reference(&set), owner_reference(&pod("db-0", "p")), owner_reference(&pod("db-0", "p0")),
+                owner_reference(&earlier), owner_reference(&pod("db-1", "q")),
+            ];
+            let mut claim = PersistentVolumeClaim::default();
+            claim.metadata.owner_references = Some(had.iter().map(|n| all[*n].clone()).collect());
+            prop_assert_eq!(goes_with_earlier(&claim, "db-0"), had.contains(&1) || had.contains(&2));
+            let own = pod("db-0", "p");
+            if let Some(wanted) = owners(&set, &claim, Some(&own), condemned) {
+                claim.metadata.owner_references = Some(wanted);
+            }
+            prop_assert_eq!(owners(&set, &claim, Some(&own), condemned), None, "then it rests");
+            let has = |n: usize| claim.metadata.owner_references.iter().flatten().filter(|owner| **owner == all[n]).count();
+            prop_assert_eq!(has(1), usize::from(with_pod && condemned));
+            prop_assert_eq!(has(0), usize::from(with_set && !(with_pod && condemned)), "never two at once: it goes with the first");
+            prop_assert_eq!(has(2), 0, "it does not go with a Pod that went before");
+            prop_assert_eq!((has(3), has(4)), (usize::from(had.contains(&3)), usize::from(had.contains(&4))));
+        }
+    }
 
     #[test]
     fn claims_go_with_the_set_or_with_their_ordinal() {

@@ -79,7 +79,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Creates the claims that an ordinal lacks. One that is being deleted belonged to an earlier life: it is waited for.
+    /// Creates the claims that an ordinal lacks. One that goes, or is about to, belonged to an earlier life: it is waited for.
     async fn create_claims(&self, pass: &Pass<'_>, ordinal: i32) -> Result<(), Error> {
         let api: Api<PersistentVolumeClaim> = Api::namespaced(self.context.client.clone(), &pass.key.namespace);
         let pod_name = identity::name(&pass.key.name, ordinal);
@@ -88,6 +88,10 @@ impl Controller {
             match self.claims.get(&pass.key.namespace, &name) {
                 Some(known) if known.metadata.deletion_timestamp.is_some() => {
                     return Err(Error::Partial(format!("claim {name} of {pod_name} is being deleted")));
+                }
+                // The garbage collector is about to: it must not come between the Pod and its data.
+                Some(known) if retention::goes_with_earlier(&known, &pod_name) => {
+                    return Err(Error::Partial(format!("claim {name} goes with an earlier {pod_name}")));
                 }
                 Some(_) => {}
                 None => {

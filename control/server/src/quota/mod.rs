@@ -12,6 +12,8 @@
 //! them along, and whatever is lost with them was not stored either.
 
 mod check;
+#[cfg(test)]
+mod exactness;
 mod ledger;
 mod measure;
 mod recount;
