@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -40,7 +42,7 @@ impl Driver {
                 self.pod_known(uid, pod);
             }
         }
-        self.clear(found, &known);
+        self.clear(found, &known).await;
     }
 
     async fn list(&self) -> Found {
@@ -149,7 +151,7 @@ impl Driver {
     }
 
     /// Ends and removes what belongs to no Pod.
-    fn clear(&mut self, found: Found, known: &HashSet<String>) {
+    async fn clear(&mut self, found: Found, known: &HashSet<String>) {
         for (_, (runtime, status)) in found {
             let (shared, orphan) = (self.shared.clone(), !known.contains(&status.pod.uid));
             self.spawn(Outcome::Nothing, async move {
@@ -170,10 +172,14 @@ impl Driver {
                 Outcome::Nothing
             });
         }
+        // Listed before any new Pod is begun, whose directory would be a strange one, too; removed in the meantime.
         let (root, known) = (self.shared.logs.root().to_owned(), known.clone());
+        let left = tokio::task::spawn_blocking(move || left_behind(&root, &known)).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the directories of Pods that are gone");
+            Vec::new()
+        });
         self.spawn(Outcome::Nothing, async move {
-            let cleared = tokio::task::spawn_blocking(move || clear_dirs(&root, &known)).await;
-            if let Err(error) = cleared {
+            if let Err(error) = tokio::task::spawn_blocking(move || remove_dirs(&left)).await {
                 tracing::warn!(%error, "cannot clear the directories of Pods that are gone");
             }
             Outcome::Nothing
@@ -186,7 +192,7 @@ async fn adopt(
     shared: &Shared,
     runtime: &Arc<dyn Runtime>,
     status: &ContainerStatus,
-    path: &std::path::Path,
+    path: &Path,
 ) -> Result<(), String> {
     if matches!(status.state, ContainerState::Exited(_)) {
         return Ok(());
@@ -203,15 +209,20 @@ async fn adopt(
     }
 }
 
-/// Removes the directories (`<namespace>_<name>_<uid>`) of Pods that are not known.
-fn clear_dirs(root: &std::path::Path, known: &HashSet<String>) {
-    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-        let name = entry.file_name();
+/// The directories (`<namespace>_<name>_<uid>`) of Pods that are not known.
+fn left_behind(root: &Path, known: &HashSet<String>) -> Vec<PathBuf> {
+    let is_known = |name: &OsStr| {
         let uid = name.to_str().and_then(|name| name.rsplit('_').next());
-        if uid.is_some_and(|uid| !known.contains(uid))
-            && let Err(error) = volumes::remove_all(&entry.path())
-        {
-            tracing::warn!(dir = %entry.path().display(), %error, "cannot remove the files of a Pod that is gone");
+        uid.is_none_or(|uid| known.contains(uid))
+    };
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    entries.filter(|entry| !is_known(&entry.file_name())).map(|entry| entry.path()).collect()
+}
+
+fn remove_dirs(dirs: &[PathBuf]) {
+    for dir in dirs {
+        if let Err(error) = volumes::remove_all(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "cannot remove the files of a Pod that is gone");
         }
     }
 }
@@ -226,5 +237,26 @@ impl Record {
                 container.run = Run::Exited { ended, restart: false };
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A Pod that comes while the agent clears up is not one of those that were left behind.
+    #[test]
+    fn only_directories_that_were_there_are_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = |name: &str| {
+            let dir = root.path().join(name);
+            std::fs::create_dir_all(dir.join("volumes")).unwrap();
+            dir
+        };
+        let (kept, gone) = (dir("default_web_1"), dir("default_old_2"));
+        let left = left_behind(root.path(), &HashSet::from(["1".to_owned()]));
+        let new = dir("default_new_3");
+        remove_dirs(&left);
+        assert_eq!([&kept, &gone, &new].map(|dir| dir.join("volumes").exists()), [true, false, true]);
     }
 }
