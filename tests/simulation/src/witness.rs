@@ -6,6 +6,7 @@
 
 mod budgets;
 mod jobs;
+mod loops;
 mod rollouts;
 
 use std::{
@@ -81,6 +82,7 @@ struct State {
     jobs: jobs::Truth,
     budgets: budgets::History,
     rollouts: rollouts::History,
+    lately: loops::Lately,
 }
 
 /// See the module.
@@ -185,13 +187,14 @@ impl State {
         if !RESTLESS.contains(&&**resource) {
             self.changed = world::elapsed();
         }
+        let place = (resource.to_string(), namespace.to_string(), name.to_string());
+        self.note_write(&place);
         if !KEPT.contains(&&**resource) {
             tracing::trace!(target: "store", revision = entry.revision, key = %entry.key, deleted, "written");
             return;
         }
         let new = (!deleted).then(|| serde_json::from_slice::<Value>(&entry.json).unwrap_or_default());
         tracing::debug!(target: "store", "{} {}: {}", entry.revision, entry.key, digest(new.as_ref()));
-        let place = (resource.to_string(), namespace.to_string(), name.to_string());
         let old = match &new {
             Some(new) => self.objects.insert(place, new.clone()),
             None => self.objects.remove(&place),
