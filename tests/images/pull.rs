@@ -40,6 +40,13 @@ fn both_kinds_come_by_tag_and_by_digest_under_every_policy() -> anyhow::Result<(
             registry.reference(&format!("team/echo@{digest}"))
         );
         kubectl.wait(&listed, PATIENCE)?;
+        if kind == "wasm" {
+            // It is compiled by now, and its node says so by a name of its own, after the three that were used above.
+            let last = format!("jsonpath={{.status.images[?(@.names[1]=={image:?})].names[3]}}");
+            kubectl.wait(&format!("--for={last} node --all"), PATIENCE)?;
+            let name = kubectl.ok(&format!("get nodes -o {}", last.replace(".status", ".items[0].status")))?;
+            assert!(name.starts_with("wherry.dev/prepared@sha256:"), "{name}");
+        }
         let list = String::from_utf8(cluster.wherry(&["image", "ls"]).output()?.stdout)?;
         let row: Vec<_> =
             list.lines().find(|line| line.starts_with(&image)).unwrap_or_default().split_whitespace().take(3).collect();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{Node, Taint};
-use wherry_reconcile::resources::Resources;
+use wherry_reconcile::{nodes, resources::Resources};
 
 use crate::{alike::Alike, matching::Labels, nominations::Nominations, pod::PodInfo, storage::Storage};
 
@@ -27,8 +27,17 @@ pub(crate) struct NodeInfo {
     pub(crate) weights: (i64, i64),
     /// By UID.
     pub(crate) pods: BTreeMap<String, Arc<PodInfo>>,
-    /// Images on the node, with their size.
-    pub(crate) images: HashMap<String, i64>,
+    /// Images on the node, by each of their names.
+    pub(crate) images: HashMap<String, Held>,
+}
+
+/// An image on a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Bytes.
+    pub(crate) size: i64,
+    /// Containers start from it with nothing more to be made of it.
+    pub(crate) prepared: bool,
 }
 
 impl NodeInfo {
@@ -44,8 +53,8 @@ impl NodeInfo {
             .iter()
             .flatten()
             .flat_map(|image| {
-                let size = image.size_bytes.unwrap_or_default();
-                image.names.iter().flatten().map(move |name| (name.clone(), size))
+                let held = Held { size: image.size_bytes.unwrap_or_default(), prepared: nodes::is_prepared(image) };
+                image.names.iter().flatten().map(move |name| (name.clone(), held))
             })
             .collect();
         self.node = Some(node);

@@ -147,6 +147,7 @@ impl ImageSource for Images {
             .map(|image| NodeImage {
                 names: std::iter::once(image.id).chain(image.references).collect(),
                 size: image.size,
+                layers: image.layers,
             })
             .collect();
         images.sort_by(|a, b| b.size.cmp(&a.size).then_with(|| a.names.cmp(&b.names)));

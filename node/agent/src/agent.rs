@@ -166,6 +166,7 @@ impl Agent {
             client: self.config.client.clone(),
             facts: self.facts(),
             images: self.config.images.clone(),
+            runtimes: std::iter::once(&self.config.wasm).chain(&self.config.containers).cloned().collect(),
             pressure: self.pressure.subscribe(),
             not_ready: self.not_ready.subscribe(),
             nodes: self.config.informers.get(),

@@ -63,6 +63,8 @@ pub struct NodeImage {
     pub names: Vec<String>,
     /// Bytes.
     pub size: u64,
+    /// The digests of its layers.
+    pub layers: Vec<String>,
 }
 
 /// What a node has of what it may run short of.

@@ -76,6 +76,8 @@ pub struct ImageSummary {
     pub size: u64,
     /// Which kind of runtime can run it.
     pub kind: ImageKind,
+    /// The digests of its layers.
+    pub layers: Vec<String>,
     /// When it came.
     pub pulled_at: SystemTime,
 }
@@ -196,6 +198,7 @@ impl Images {
                 id: record.id,
                 size,
                 kind,
+                layers: record.layers.into_iter().map(|layer| layer.digest).collect(),
                 pulled_at,
             });
             image.references.push(record.reference);

@@ -1,6 +1,6 @@
 //! [`HostRuntime`]: the [`Runtime`] trait over hosts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -220,6 +220,7 @@ impl Runtime for HostRuntime {
     async fn prepare(&self, image: &Arc<Image>, namespace: &str) -> Result<(), RuntimeError> {
         let (_, host) = self.host(namespace).await?;
         host.ask(&Ask::Prepare(Box::new(Image::clone(image))), layer(image)?).await?;
+        host.prepared.lock().extend(image.layers.iter().map(|layer| layer.digest.clone()));
         Ok(())
     }
 
@@ -355,6 +356,16 @@ impl Runtime for HostRuntime {
         }
     }
 
+    /// Of the host that all namespaces share, while it runs: what a namespace's has made is for nobody else.
+    fn prepared(&self) -> BTreeSet<String> {
+        let seats = self.seats.lock();
+        let seat = seats.get(&self.options.node).filter(|_| self.options.isolation == Isolation::Node);
+        // While somebody has the place a host is being started there, or ended.
+        let place = seat.and_then(|seat| seat.0.try_lock().ok());
+        let host = place.as_deref().and_then(Option::as_ref).filter(|host| !host.has_ended());
+        host.map(|host| host.prepared.lock().clone()).unwrap_or_default()
+    }
+
     /// Hosts that do not run keep theirs, within the bounds of their caches, until they run again.
     async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
         let seats: Vec<Arc<Seat>> = self.seats.lock().values().cloned().collect();
@@ -365,6 +376,7 @@ impl Runtime for HostRuntime {
             if let Ok(Told::Layers(mut layers)) = host.ask(&Ask::Compiled, Vec::new()).await {
                 layers.retain(|layer| !kept(layer));
                 if !layers.is_empty() {
+                    host.prepared.lock().retain(|layer| !layers.contains(layer));
                     drop(host.ask(&Ask::Forget(layers), Vec::new()).await);
                 }
             }

@@ -1,5 +1,6 @@
 //! A host's process: started, watched by one thread, ended.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::thread;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use sha2::{Digest as _, Sha256};
 use tokio::net::UnixStream;
@@ -34,6 +36,8 @@ pub(crate) struct Host {
     peer: Peer<Ask, Result<Told, Fault>>,
     pub(crate) entries: Arc<Entries>,
     pub(crate) room: Room,
+    /// The layers that it has made ready.
+    pub(crate) prepared: Mutex<BTreeSet<String>>,
     process: Arc<OwnedFd>,
     ended: watch::Receiver<Option<String>>,
 }
@@ -85,7 +89,7 @@ impl Host {
         }
         // It has its namespace by now.
         let room = Room::of(pid).map_err(failed)?;
-        Ok(Arc::new(Self { peer, entries, room, process, ended: end.ended }))
+        Ok(Arc::new(Self { peer, entries, room, prepared: Mutex::default(), process, ended: end.ended }))
     }
 
     /// Asks it. Dropped before the answer, what was asked is given up.

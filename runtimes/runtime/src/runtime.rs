@@ -1,5 +1,6 @@
 //! The trait that both kinds implement.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -89,6 +90,12 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// What a container has written into its own root filesystem; zero where the kind has none. May walk a tree of files.
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError>;
+
+    /// The layers, by their digests, of which [`prepare`](Self::prepare) has made all there is to make, for Pods of whichever
+    /// namespace. Cheap and without waiting: it is asked often. Empty where having an image is as good.
+    fn prepared(&self) -> BTreeSet<String> {
+        BTreeSet::new()
+    }
 
     /// Frees what [`prepare`](Self::prepare) made of images that are gone. `kept` says of the digest of a manifest or layer whether
     /// an image on the node has it; nobody may prepare or start one of which it says no. What runs goes on.

@@ -1,6 +1,6 @@
 //! One runtime, shared by the nodes of a process.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -107,6 +107,10 @@ impl Runtime for Scoped {
 
     async fn disk(&self, id: &ContainerId) -> Result<DiskUse, RuntimeError> {
         self.inner.disk(id).await
+    }
+
+    fn prepared(&self) -> BTreeSet<String> {
+        self.inner.prepared()
     }
 
     async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {

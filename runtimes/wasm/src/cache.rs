@@ -77,11 +77,21 @@ impl Cache {
 
     /// Of what there is compiled code, for this or another engine.
     pub(crate) fn digests(&self) -> BTreeSet<String> {
-        let digest = |file: Kept| {
-            let name = file.path.file_name()?.to_str()?.to_owned();
-            Some(format!("sha256:{}", name.split_once('-')?.0))
-        };
-        self.files().into_iter().filter_map(digest).collect()
+        self.names().into_iter().map(|(digest, _)| digest).collect()
+    }
+
+    /// Of what there is compiled code for this engine, by its name: whether it is as it was written is seen when it is used.
+    pub(crate) fn usable(&self) -> BTreeSet<String> {
+        let ours = self.names().into_iter().filter(|(digest, name)| self.name(digest).as_ref() == Some(name));
+        ours.map(|(digest, _)| digest).collect()
+    }
+
+    /// The digests of what was compiled, and the names of the files of it.
+    fn names(&self) -> Vec<(String, String)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let code = names.filter(|name| name.ends_with(".cwasm"));
+        code.filter_map(|name| Some((format!("sha256:{}", name.split_once('-')?.0), name))).collect()
     }
 
     /// Removes what was used least lately until the rest fits; `kept` stays. What is mapped stays usable: only its name goes.

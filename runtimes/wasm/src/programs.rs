@@ -95,6 +95,11 @@ impl Programs {
         self.shared.cache.digests()
     }
 
+    /// Those of them whose code this engine can use.
+    pub(crate) fn usable(&self) -> BTreeSet<String> {
+        self.shared.cache.usable()
+    }
+
     /// Forgets a layer. What runs of it goes on.
     pub(crate) fn forget(&self, digest: &str) {
         self.known.lock().retain(|(known, _), _| known != digest);

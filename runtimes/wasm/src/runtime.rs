@@ -288,6 +288,10 @@ impl Runtime for WasmRuntime {
         self.find(id).map(|_| DiskUse::default())
     }
 
+    fn prepared(&self) -> BTreeSet<String> {
+        self.programs.usable()
+    }
+
     async fn retain(&self, kept: &Kept<'_>) -> Result<(), RuntimeError> {
         self.compiled().iter().filter(|layer| !kept(layer)).for_each(|layer| self.forget(layer));
         Ok(())

@@ -21,14 +21,14 @@ pub(super) fn score(cycle: &Cycle<'_>, nodes: &[&NodeInfo]) -> Vec<i64> {
     let sum = |node: &&NodeInfo| {
         let sizes = images.iter().zip(&shares);
         sizes
-            .map(|(image, share)| node.images.get(image).map_or(0, |size| size.saturating_mul(*share) / total))
+            .map(|(image, share)| node.images.get(image).map_or(0, |held| held.size.saturating_mul(*share) / total))
             .sum::<i64>()
     };
     nodes.iter().map(|node| (sum(node).clamp(LEAST, most) - LEAST) * MOST / (most - LEAST)).collect()
 }
 
 /// A reference without a tag means `latest`.
-fn normalized(image: &str) -> String {
+pub(super) fn normalized(image: &str) -> String {
     let tagged = image.rsplit('/').next().is_some_and(|last| last.contains(':') || last.contains('@'));
     if tagged { image.to_owned() } else { format!("{image}:latest") }
 }

@@ -1,9 +1,11 @@
-//! Scores: how well each fitting node would suit a Pod. One file a score, from 0 to 100; the weights are upstream's.
+//! Scores: how well each fitting node would suit a Pod. One file a score, from 0 to 100; the weights are upstream's,
+//! which has no [`prepared`].
 
 mod images;
 mod node_affinity;
 mod owner;
 mod pod_affinity;
+mod prepared;
 mod resources;
 mod taints;
 mod topology_spread;
@@ -15,7 +17,7 @@ const MOST: i64 = 100;
 
 type Score = fn(&Cycle<'_>, &[&NodeInfo]) -> Vec<i64>;
 
-const SCORES: [(i64, Score); 8] = [
+const SCORES: [(i64, Score); 9] = [
     (1, resources::least_allocated),
     (1, resources::balanced),
     (3, taints::score),
@@ -24,6 +26,7 @@ const SCORES: [(i64, Score); 8] = [
     (2, topology_spread::score),
     (2, owner::score),
     (1, images::score),
+    (1, prepared::score),
 ];
 
 /// The weighted sum of all scores of each node.

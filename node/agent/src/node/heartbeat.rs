@@ -1,5 +1,6 @@
 //! Keeps the Node alive in the eyes of the control plane: a Lease every 10 s, its status when it changes and every 5 min.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,8 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use wherry_reconcile::{Informer, informer::revision_of};
+use wherry_reconcile::{Informer, informer::revision_of, nodes};
+use wherry_runtime::Runtime;
 
 use super::extended;
 use super::register::{Facts, NotReady, register, status};
@@ -31,6 +33,7 @@ pub(crate) struct Heartbeat {
     pub(crate) client: kube::Client,
     pub(crate) facts: Facts,
     pub(crate) images: Arc<dyn ImageSource>,
+    pub(crate) runtimes: Vec<Arc<dyn Runtime>>,
     /// What it is short of.
     pub(crate) pressure: watch::Receiver<Pressure>,
     /// Why the node is not ready.
@@ -89,10 +92,11 @@ impl Heartbeat {
             if std::mem::take(&mut returning) && self.not_ready.borrow().is_some() {
                 continue;
             }
+            let images = self.images();
             let now = Reported {
                 not_ready: self.not_ready.borrow_and_update().clone(),
                 pressure: *self.pressure.borrow_and_update(),
-                images: self.images.list(),
+                images,
             };
             let due = last.as_ref().is_none_or(|(at, reported)| changed || at.elapsed() >= REPORT || *reported != now);
             if !due {
@@ -117,6 +121,18 @@ impl Heartbeat {
                 }
             }
         }
+    }
+
+    /// The images on the node, by all their names.
+    fn images(&self) -> Vec<NodeImage> {
+        let prepared: BTreeSet<String> = self.runtimes.iter().flat_map(|runtime| runtime.prepared()).collect();
+        let mut images = self.images.list();
+        for image in &mut images {
+            let ready = nodes::prepared_name(&image.layers)
+                .filter(|_| image.layers.iter().all(|layer| prepared.contains(layer)));
+            image.names.extend(ready);
+        }
+        images
     }
 
     async fn register(&self) -> Node {
