@@ -2,7 +2,7 @@
 # Measures the release build, and beside it what others use for the same: prints tables, and writes each figure as a line of JSON to
 # target/bench/NAME.jsonl. What is measured beside it is built here the first time, which takes long; WITHOUT_PEERS=1 leaves it out.
 #
-# usage: tests/bench/run.sh [OPTIONS] [NAME...]     (tests/bench/run.sh --help)
+# usage: tests/bench/run.sh [OPTIONS] [NAME...]     (tests/bench/run.sh --help); with nothing said, all but `micro`: about two hours
 #        tests/bench/run.sh api [OPTIONS]           the API beside kube-apiserver + etcd (tests/bench/README.md)
 #        tests/bench/run.sh growth [--sizes N,...]  some of them at several sizes: curves in target/bench/growth.svg
 #        tests/bench/run.sh micro [FILTER]          decisions, decoding and managed fields one at a time, by criterion
@@ -33,4 +33,5 @@ if [ -z "${WITHOUT_PEERS:-}" ]; then
   tests/bench/peers/build.sh "$target/bench/bin" "${needed[@]}"
   peers=(--peers "$target/bench/bin")
 fi
-exec "$bench" --wherry "$wherry" --out "$target/bench" "${peers[@]}" "$@"
+"$bench" --wherry "$wherry" --out "$target/bench" "${peers[@]}" "$@"
+[ $# -gt 0 ] || [ -n "${WITHOUT_PEERS:-}" ] || exec tests/bench/api/run.sh "$wherry" "$target/bench"

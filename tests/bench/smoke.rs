@@ -17,6 +17,7 @@ async fn benchmarks_run_and_report() -> anyhow::Result<()> {
         idle_pods: 3,
         idle: 1,
         replicas: 20,
+        commands: 3,
         in_turn: 5,
         scheduled: 60,
         rolled: 20,

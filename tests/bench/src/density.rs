@@ -1,5 +1,6 @@
-//! One Deployment of many replicas of a `wasi:http` component on one node, each with an address, a readiness probe and limits: how long
-//! it takes until all are Ready, what they take while nobody asks, whether each answers, and how long until they are gone.
+//! One Deployment of many replicas of a `wasi:http` component, each with an address, a readiness probe and limits: how long it takes
+//! until all are Ready, what they take while nobody asks, whether each answers, what long-running commands beside them take, and
+//! how long until they are gone. On one node, and three times as many on three.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,11 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
-use serde_json::json;
-use wherry_test::{is_root, sample};
+use serde_json::{Value, json};
+use wherry_test::{Cluster, is_root, sample, wasm_layout};
 
 use crate::Setup;
+use crate::commands;
 use crate::inside::inside;
 use crate::report::{Report, cpu_time, memory};
 use crate::requests::{address, measure};
@@ -23,46 +25,66 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: many}\nsp
 const LEAST: Duration = Duration::from_secs(60);
 const EACH: Duration = Duration::from_millis(60);
 
+/// How many nodes there are where there is not one.
+const NODES: u16 = 3;
+
+/// One node.
 pub(crate) async fn run(setup: &Setup) -> anyhow::Result<Vec<Report>> {
+    on(setup, 1).await
+}
+
+/// Three nodes, with as many Pods on each.
+pub(crate) async fn on_nodes(setup: &Setup) -> anyhow::Result<Vec<Report>> {
+    on(setup, NODES).await
+}
+
+async fn on(setup: &Setup, nodes: u16) -> anyhow::Result<Vec<Report>> {
     if !is_root("entering the node's network") {
         return Ok(Vec::new());
     }
-    let cluster = setup.cluster()?;
+    let cluster = setup.cluster_of(nodes)?;
     cluster.load(&sample("hello"), IMAGE)?;
     cluster.kubectl().apply(SERVICE)?;
     let client = cluster.client().await?;
     let (deployments, pods) = (Api::default_namespaced(client.clone()), Api::<Pod>::default_namespaced(client));
-    let limit = LEAST + EACH * setup.replicas;
-    let count = f64::from(setup.replicas);
+    let replicas = setup.replicas * u32::from(nodes);
+    let limit = LEAST + EACH * replicas;
+    let count = f64::from(replicas);
 
     let (empty, before) = (memory(&cluster)?, cpu_time(&cluster)?);
     let took =
-        tokio::time::timeout(limit, start(&deployments, setup.replicas)).await.context("not all are Ready")??;
+        tokio::time::timeout(limit, start(&deployments, served(replicas))).await.context("not all are Ready")??;
     let (full, cpu) = (memory(&cluster)?, cpu_time(&cluster)?.saturating_sub(before));
     let mut reports = vec![Report {
-        what: format!("{} Pods, apply to Ready", setup.replicas),
-        figures: vec![
-            ("seconds", took.as_secs_f64()),
-            ("Pods/s", count / took.as_secs_f64()),
-            ("cpu ms/Pod", cpu.as_secs_f64() * 1e3 / count),
-            ("MiB in all", full / 1048576.0),
-            ("KiB/Pod", (full - empty) / 1024.0 / count),
-        ],
+        what: format!("{replicas} Pods, apply to Ready"),
+        figures: figures(count, took, cpu, full, empty),
     }];
-
-    let (before, begun) = (cpu_time(&cluster)?, Instant::now());
-    tokio::time::sleep(Duration::from_secs(setup.seconds)).await;
-    let cores = cpu_time(&cluster)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
-    reports.push(Report { what: "idle".into(), figures: vec![("% of a core", cores * 100.0)] });
+    reports.push(idle(&cluster, "idle", setup.seconds).await?);
 
     let addresses = addresses(&pods).await?;
-    ensure!(addresses.len() == setup.replicas as usize, "{} of {count} Pods have addresses", addresses.len());
+    ensure!(addresses.len() == replicas as usize, "{} of {count} Pods have addresses", addresses.len());
     let before = cpu_time(&cluster)?;
     let times = inside(&cluster, move || ask_each(&addresses)).await?;
     let cpu = cpu_time(&cluster)?.saturating_sub(before);
     reports.push(Report::times("each asked once, by its address", times, cpu));
     let ip = address(&cluster, "many")?;
     reports.push(measure(&cluster, "all, by their Service", &ip, setup.seconds).await?);
+
+    let file = cluster.scratch().join("command.tar");
+    wasm_layout(&file, &wat::parse_str(commands::PROGRAM)?)?;
+    cluster.load(&file, commands::IMAGE)?;
+    for (name, pages) in commands::SIZES {
+        let (empty, before) = (memory(&cluster)?, cpu_time(&cluster)?);
+        let started = start(&deployments, commands::deployment(name, setup.commands, pages));
+        let took = tokio::time::timeout(limit, started).await.context("not all commands run")??;
+        let (full, cpu) = (memory(&cluster)?, cpu_time(&cluster)?.saturating_sub(before));
+        reports.push(Report {
+            what: format!("and {} commands of {} KiB", setup.commands, pages * 64),
+            figures: figures(f64::from(setup.commands), took, cpu, full, empty),
+        });
+    }
+    reports.push(idle(&cluster, "idle, with these", setup.seconds).await?);
+    reports.push(measure(&cluster, "all served, beside these", &ip, setup.seconds).await?);
 
     let before = cpu_time(&cluster)?;
     let took = tokio::time::timeout(limit, delete(&deployments, &pods)).await.context("not all are gone")??;
@@ -79,7 +101,25 @@ pub(crate) async fn run(setup: &Setup) -> anyhow::Result<Vec<Report>> {
     Ok(reports)
 }
 
-fn deployment(replicas: u32) -> serde_json::Value {
+/// What many Pods took from being asked for until all were Ready; memory of the process `before` and `after`, bytes.
+fn figures(count: f64, took: Duration, cpu: Duration, after: f64, before: f64) -> Vec<(&'static str, f64)> {
+    vec![
+        ("seconds", took.as_secs_f64()),
+        ("Pods/s", count / took.as_secs_f64()),
+        ("cpu ms/Pod", cpu.as_secs_f64() * 1e3 / count),
+        ("MiB in all", after / 1048576.0),
+        ("KiB/Pod", (after - before) / 1024.0 / count),
+    ]
+}
+
+async fn idle(cluster: &Cluster, what: &str, seconds: u64) -> anyhow::Result<Report> {
+    let (before, begun) = (cpu_time(cluster)?, Instant::now());
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let cores = cpu_time(cluster)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    Ok(Report { what: what.into(), figures: vec![("% of a core", cores * 100.0)] })
+}
+
+fn served(replicas: u32) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -105,13 +145,15 @@ fn deployment(replicas: u32) -> serde_json::Value {
 }
 
 /// Creates the Deployment; how long until all its replicas are Ready.
-async fn start(deployments: &Api<Deployment>, replicas: u32) -> anyhow::Result<Duration> {
-    let wanted = i32::try_from(replicas)?;
-    let deployment: Deployment = serde_json::from_value(deployment(replicas))?;
+async fn start(deployments: &Api<Deployment>, deployment: Value) -> anyhow::Result<Duration> {
+    let deployment: Deployment = serde_json::from_value(deployment)?;
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).context("no replicas")?;
+    let name = deployment.metadata.name.as_deref().unwrap_or_default();
     let begun = Instant::now();
     let made = deployments.create(&PostParams::default(), &deployment).await?;
     let version = made.metadata.resource_version.context("no resourceVersion")?;
-    let mut changes = deployments.watch(&WatchParams::default().fields("metadata.name=many"), &version).await?.boxed();
+    let mut changes =
+        deployments.watch(&WatchParams::default().fields(&format!("metadata.name={name}")), &version).await?.boxed();
     loop {
         match next(&mut changes).await? {
             WatchEvent::Modified(deployment) if ready(&deployment) == wanted => return Ok(begun.elapsed()),

@@ -3,6 +3,7 @@
 //! Figures are printed as a table and kept as lines of JSON. On a small machine client and cluster share the processors: each
 //! figure therefore comes with the processor time that the cluster spent on one operation.
 
+mod commands;
 mod curves;
 mod density;
 mod fake_nodes;
@@ -30,8 +31,8 @@ pub use growth::growth;
 pub use report::{Column, Report};
 
 /// The names of all benchmarks.
-pub const BENCHMARKS: [&str; 7] =
-    ["footprint", "pod-start", "requests", "neighbours", "density", "schedule", "rollout"];
+pub const BENCHMARKS: [&str; 8] =
+    ["footprint", "pod-start", "requests", "neighbours", "density", "nodes", "schedule", "rollout"];
 
 /// What to measure, and how much.
 #[derive(Clone, Debug)]
@@ -54,8 +55,10 @@ pub struct Setup {
     pub idle_pods: usize,
     /// For how many seconds.
     pub idle: u64,
-    /// Replicas of the one Deployment that `density` makes.
+    /// Replicas of the one Deployment that `density` makes; `nodes` makes as many for each of three nodes.
     pub replicas: u32,
+    /// Long-running commands of each size that they start beside these.
+    pub commands: u32,
     /// Pods that `requests` asks in turn.
     pub in_turn: usize,
     /// Pods that `schedule` finds nodes for.
@@ -72,8 +75,12 @@ pub struct Setup {
 
 impl Setup {
     fn cluster(&self) -> anyhow::Result<Cluster> {
+        self.cluster_of(1)
+    }
+
+    fn cluster_of(&self, nodes: u16) -> anyhow::Result<Cluster> {
         let binary = std::path::absolute(&self.wherry)?;
-        Cluster::start(Options::new(&binary.to_string_lossy()))
+        Cluster::start(Options { nodes, ..Options::new(&binary.to_string_lossy()) })
     }
 }
 
@@ -102,6 +109,7 @@ pub async fn run(name: &str, setup: &Setup) -> anyhow::Result<Vec<Column>> {
         "requests" => requests::run(setup).await?,
         "neighbours" => vec![neighbours::run(setup).await?.into()],
         "density" => vec![density::run(setup).await?.into()],
+        "nodes" => vec![density::on_nodes(setup).await?.into()],
         "schedule" => schedule::run(setup).await?,
         "rollout" => rollout::run(setup).await?,
         other => bail!("no benchmark is named {other}: there are {}", BENCHMARKS.join(", ")),

@@ -11,7 +11,7 @@ const GROWTH: &str = "growth";
 /// Measure a wherry binary.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to measure; everything but `growth`, which measures some of them at several sizes, where none is named
+    /// What to measure; everything where none is named. `growth` measures some of them at several sizes
     #[arg(value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(BENCHMARKS.into_iter().chain([GROWTH])))]
     names: Vec<String>,
     /// How many Pods there are for `growth`
@@ -44,9 +44,12 @@ struct Arguments {
     /// For how long
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     idle: u64,
-    /// How many replicas the Deployment of `density` has
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    /// How many replicas the Deployment of `density` has; that of `nodes` has three times as many
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
     replicas: u32,
+    /// How many long-running commands of each size they start beside these
+    #[arg(long, value_name = "N", default_value_t = 500)]
+    commands: u32,
     /// How many Pods `requests` asks in turn
     #[arg(long, value_name = "N", default_value_t = 1000)]
     in_turn: usize,
@@ -76,7 +79,8 @@ struct Arguments {
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let names = if arguments.names.is_empty() { BENCHMARKS.map(str::to_owned).to_vec() } else { arguments.names };
+    let all = || BENCHMARKS.into_iter().chain([GROWTH]).map(str::to_owned).collect();
+    let names = if arguments.names.is_empty() { all() } else { arguments.names };
     if arguments.list_peers {
         let needed: BTreeSet<_> = names.iter().flat_map(|name| peers_of(name)).collect();
         needed.iter().for_each(|name| println!("{name}"));
@@ -93,6 +97,7 @@ async fn main() -> anyhow::Result<()> {
         idle_pods: arguments.idle_pods,
         idle: arguments.idle,
         replicas: arguments.replicas,
+        commands: arguments.commands,
         in_turn: arguments.in_turn,
         scheduled: arguments.scheduled,
         rolled: arguments.rolled,
