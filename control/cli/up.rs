@@ -108,7 +108,6 @@ impl Up {
         parts::install_crypto();
         raise_file_limit();
         raise_map_limit();
-        tell_pod_limit(self.nodes);
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wherry").build()?.block_on(self.serve())
     }
 
@@ -187,12 +186,15 @@ impl Up {
 
         progress.set_message("starting the runtimes");
         let mut wasm = Wasm::new(dir.path(), self.isolate)?;
+        let limit = PodLimit::detect(self.nodes, wasm.files_of_pod(&cluster));
+        tell_pod_limit(limit);
         let mut containers = self.containers(dir).await?;
         let stop_nodes = CancellationToken::new();
         let mut nodes = Vec::new();
         for index in 0..self.nodes {
             let parts = parts::NodeParts {
                 nodes: self.nodes,
+                pods: limit.pods,
                 manifests: manifests.as_deref(),
                 control: &control,
                 cluster: &cluster,
@@ -333,10 +335,8 @@ fn raise_map_limit() {
 }
 
 /// Says how many Pods a node takes where that is few, and why.
-fn tell_pod_limit(nodes: u16) {
+fn tell_pod_limit(PodLimit { pods, by }: PodLimit) {
     const FEW: i64 = 1000;
-    let PodLimit { pods, by } = PodLimit::detect();
-    let pods = pods / i64::from(nodes.max(1));
     if pods < FEW {
         eprintln!("note: a node takes {pods} Pods at the most: {by} are the limit");
     }

@@ -79,6 +79,8 @@ impl Containers {
 pub(crate) struct NodeParts<'a> {
     /// How many nodes share the machine.
     pub(crate) nodes: u16,
+    /// How many Pods each takes.
+    pub(crate) pods: i64,
     /// Where manifests of Pods lie that each of them runs by itself.
     pub(crate) manifests: Option<&'a Path>,
     pub(crate) control: &'a ControlPlane,
@@ -106,7 +108,7 @@ impl Node {
         parts: NodeParts<'_>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let NodeParts { nodes, manifests, control, cluster, images, wasm, containers, shortage } = parts;
+        let NodeParts { nodes, pods, manifests, control, cluster, images, wasm, containers, shortage } = parts;
         let name = format!("wherry-{index}");
         let dir = root.join("nodes").join(&name);
         let containers = match containers {
@@ -125,7 +127,7 @@ impl Node {
             data_dir: dir.clone(),
             labels: Default::default(),
             manifests: manifests.map(Path::to_owned),
-            capacity: Some(Capacity::detect(root).share(nodes)),
+            capacity: Some(Capacity { pods, ..Capacity::detect(root).share(nodes) }),
             supply: None,
             shortage: shortage.clone(),
             clock: Default::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::bail;
 use clap::ValueEnum;
 use wherry_host::{HostOptions, HostRuntime, Isolation};
+use wherry_network::Cluster;
 use wherry_runtime::Runtime;
 use wherry_wasm::{Options, WasmRuntime};
 
@@ -57,6 +58,12 @@ impl Wasm {
                 Ok(runtime)
             }
         }
+    }
+
+    /// Open files that a served Pod holds in its process while nothing is asked of it. Hosts have listeners of their own: no socket
+    /// is led to another process.
+    pub(crate) fn files_of_pod(&self, cluster: &Cluster) -> u64 {
+        u64::from(!(matches!(self, Self::Inside(_)) && cluster.shares_listener()))
     }
 
     /// Ends every container.

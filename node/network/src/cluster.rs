@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use wherry_runtime::{SocketFamily, SocketKind};
 
+use crate::gate::Gate;
 use crate::helper::{HelperClient, HelperConfig};
 use crate::links::{NodeLinks, configure_fabric, connection_in, join, route_peer};
 use crate::netns::Netns;
@@ -48,6 +49,7 @@ pub struct Cluster {
     config: ClusterConfig,
     fabric: Fabric,
     tables: Arc<Tables>,
+    shares_listener: bool,
 }
 
 /// The Service tables of all nodes of this process: a Pod may stop once each of them has dropped it.
@@ -92,7 +94,20 @@ impl Cluster {
             let helper = start.await.map_err(|error| NetworkError::Invalid(error.to_string()))??;
             Fabric::Helper(Arc::new(Place::Held(helper)))
         };
-        Ok(Self { config, fabric, tables: Arc::default() })
+        let (Fabric::Bridge(place) | Fabric::Helper(place)) = &fabric;
+        let place = place.clone();
+        let tried = tokio::task::spawn_blocking(move || Gate::try_out(&place)).await;
+        let tried = tried.unwrap_or_else(|error| Err(NetworkError::Invalid(error.to_string())));
+        if let Err(error) = &tried {
+            tracing::warn!(%error, "served Pods hold a listener, and so an open file, each: transparent proxying is not to be had");
+        }
+        Ok(Self { config, fabric, tables: Arc::default(), shares_listener: tried.is_ok() })
+    }
+
+    /// Whether served Pods that have an address alone share one listener of their node; each holds its own where not.
+    #[must_use]
+    pub fn shares_listener(&self) -> bool {
+        self.shares_listener
     }
 
     /// What it was started with.

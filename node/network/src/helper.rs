@@ -4,7 +4,7 @@
 //!
 //! Flow: `unshare --user --map-root-user --net` starts this binary again as [`HELPER_COMMAND`], its standard input one
 //! end of a socket pair. It configures, answers `ready`, then serves requests until the other end closes. A
-//! request is one datagram: `S` + family + kind asks for a socket; `N` + script runs `nft`. An answer is one datagram:
+//! request is one datagram: `S` + family + kind asks for a socket, `F` for one to netfilter; `N` + script runs `nft`. An answer is one datagram:
 //! `+` (with the descriptor, or with what `nft` printed), or `-` and a text.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,7 +22,7 @@ use wherry_runtime::{SocketFamily, SocketKind};
 
 use crate::NetworkError;
 use crate::links::{NodeLinks, configure_node};
-use crate::place::{feed_nft, make_socket, nft_missing, spawn_nft};
+use crate::place::{feed_nft, make_netfilter, make_socket, nft_missing, spawn_nft};
 
 /// The hidden subcommand under which the binary runs [`helper_main`].
 pub const HELPER_COMMAND: &str = "netns-helper";
@@ -73,6 +73,10 @@ impl HelperClient {
         let family = if family == SocketFamily::V4 { b'4' } else { b'6' };
         let kind = if kind == SocketKind::Tcp { b't' } else { b'u' };
         self.call(&[b'S', family, kind])?.1.ok_or_else(|| io::Error::other("the network helper sent no socket"))
+    }
+
+    pub(crate) fn netfilter(&self) -> io::Result<OwnedFd> {
+        self.call(b"F")?.1.ok_or_else(|| io::Error::other("the network helper sent no socket"))
     }
 
     pub(crate) fn nft(&self, script: &str) -> Result<String, String> {
@@ -136,9 +140,9 @@ fn serve(channel: BorrowedFd<'_>) -> io::Result<()> {
             [b'S', family, kind] => {
                 let family = if *family == b'4' { SocketFamily::V4 } else { SocketFamily::V6 };
                 let kind = if *kind == b't' { SocketKind::Tcp } else { SocketKind::Udp };
-                let made = make_socket(family, kind);
-                made.map(|socket| (String::new(), Some(socket))).map_err(|error| error.to_string())
+                handed(make_socket(family, kind))
             }
+            [b'F'] => handed(make_netfilter()),
             [b'N', script @ ..] => spawn_nft()
                 .map_err(|error| nft_missing(&error))
                 .and_then(|child| feed_nft(child, &String::from_utf8_lossy(script)))
@@ -150,6 +154,10 @@ fn serve(channel: BorrowedFd<'_>) -> io::Result<()> {
             Err(text) => send(channel, format!("-{text}").as_bytes(), None)?,
         }
     }
+}
+
+fn handed(made: io::Result<OwnedFd>) -> Result<(String, Option<OwnedFd>), String> {
+    made.map(|socket| (String::new(), Some(socket))).map_err(|error| error.to_string())
 }
 
 fn answer((message, fd): (Vec<u8>, Option<OwnedFd>)) -> io::Result<(String, Option<OwnedFd>)> {

@@ -9,6 +9,7 @@
 //!      AnyIP: local podCIDR dev lo     ← Pods of Wasm alone: an address, no kernel object
 //!      veth ── Pod namespace, eth0     ← Pods with a container
 //!      nftables maps                   ← Services, host ports
+//!      a listener                      ← served Pods of Wasm alone, all of them (gate)
 //!      a listener                      ← connections that wait for what is scaled to zero (activate)
 //!      10.96.0.10:53                   ← DNS
 //! ```
@@ -29,6 +30,7 @@ mod activate;
 mod cluster;
 mod dns;
 mod error;
+mod gate;
 mod helper;
 mod host_ports;
 mod ipam;

@@ -16,6 +16,7 @@ use wherry_runtime::{PodNetwork, PodRef, SocketFamily, SocketKind, Traffic};
 use crate::activate::{self, Refusal, Reports, Waited};
 use crate::cluster::{Cluster, Tables};
 use crate::dns::{self, Zone};
+use crate::gate::Gate;
 use crate::host_ports::HostPorts;
 use crate::links::{
     NodeLinks, attach_pod, configure_node, connection_in, detach_pod, pod_address, route_peer, traffic,
@@ -47,6 +48,8 @@ pub struct NodeNetwork {
     config: NodeConfig,
     ip: Ipv4Addr,
     place: Arc<Place>,
+    /// Where served Pods that have an address alone are reached; none where each has a listener.
+    gate: Option<Arc<Gate>>,
     /// Into the node's namespace; none where a helper holds it, which configured all that is needed.
     netlink: Option<Handle>,
     pods_dir: PathBuf,
@@ -135,6 +138,10 @@ impl NodeNetwork {
         let cancel = CancellationToken::new();
         let base = Base { node_ip: ip, service_cidr: settings.service_cidr, local: vec![settings.dns_ip] };
         let reports = Reports::new();
+        let gate = match cluster.shares_listener() {
+            true => Some(Gate::open(&place, cancel.clone()).await?),
+            false => None,
+        };
         let waker = activate::open(&place, ip, &services)
             .map_err(NetworkError::io(format!("listen on {ip} for Services that sleep")))?;
         tokio::spawn(activate::run(waker, place.clone(), services.clone(), reports.clone(), cancel.clone()));
@@ -150,6 +157,7 @@ impl NodeNetwork {
             ip,
             netlink,
             place,
+            gate,
             pods_dir,
             shared_dir: cluster.shared_dir(&config.name),
             state: Mutex::new(State { ipam, pods: HashMap::new(), left }),
@@ -245,7 +253,7 @@ impl NodeNetwork {
     ) -> Result<Pod, NetworkError> {
         let shared_dir = self.shared_dir.join(&pod.uid);
         let (mut shared, mut processes) = (None, Seen::Container);
-        let mut view = if request.host_network { View::Node } else { View::Address };
+        let mut view = if request.host_network { View::Node } else { View::Address(self.gate.clone()) };
         if let (Some(handle), Place::Entered(node)) = (&self.netlink, &*self.place)
             && namespaced
         {

@@ -2,11 +2,12 @@
 //! process holds for it (without root).
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use wherry_runtime::{SocketFamily, SocketKind};
 
 use crate::NetworkError;
@@ -28,6 +29,14 @@ impl Place {
         match self {
             Self::Entered(netns) => netns.enter(|| make_socket(family, kind)),
             Self::Held(helper) => helper.socket(family, kind),
+        }
+    }
+
+    /// A new socket to the place's netfilter.
+    pub(crate) fn netfilter(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Entered(netns) => netns.enter(make_netfilter),
+            Self::Held(helper) => helper.netfilter(),
         }
     }
 
@@ -54,6 +63,11 @@ pub(crate) fn make_socket(family: SocketFamily, kind: SocketKind) -> io::Result<
         SocketKind::Udp => SockType::Datagram,
     };
     Ok(socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, None)?)
+}
+
+pub(crate) fn make_netfilter() -> io::Result<OwnedFd> {
+    let protocol = SockProtocol::NetlinkNetFilter;
+    Ok(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?)
 }
 
 pub(crate) fn spawn_nft() -> io::Result<std::process::Child> {
@@ -102,4 +116,10 @@ pub(crate) fn listen(socket: OwnedFd, addr: std::net::SocketAddr) -> io::Result<
 pub(crate) async fn connect(socket: OwnedFd, addr: std::net::SocketAddr) -> io::Result<tokio::net::TcpStream> {
     let stream: std::net::TcpStream = socket2::Socket::from(socket).into();
     tokio::net::TcpSocket::from_std_stream(stream).connect(addr).await
+}
+
+/// Ends a connection as a port that nobody listens on answers, once the stream is dropped.
+pub(crate) fn reset(client: &impl AsFd) {
+    // Without it the client would see an orderly end; where it fails, that is what it sees.
+    drop(socket2::SockRef::from(client).set_linger(Some(Duration::ZERO)));
 }

@@ -2,14 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use wherry_runtime::{PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind};
+use socket2::{SockRef, Type};
+use wherry_runtime::{Arrivals, PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind, listener};
 
 use crate::dns::{Zone, candidates};
+use crate::gate::Gate;
 use crate::netns::Netns;
 use crate::place::{Place, make_socket};
 use crate::processes::PodProcesses;
@@ -18,8 +20,8 @@ use crate::request::PodDns;
 /// Where a Pod's sockets are.
 #[derive(Debug)]
 pub(crate) enum View {
-    /// In the node's namespace, with an address of its own: a Pod of Wasm alone.
-    Address,
+    /// In the node's namespace, with an address of its own: a Pod of Wasm alone. Served at the node's gate, where there is one.
+    Address(Option<Arc<Gate>>),
     /// In a namespace of its own.
     Own(Netns),
     /// Wherever the node's are: `hostNetwork`.
@@ -55,7 +57,7 @@ impl PodNetwork for Pod {
     fn namespace(&self) -> Option<&Path> {
         match (&self.view, &*self.node) {
             (View::Own(netns), _) | (View::Node, Place::Entered(netns)) => Some(netns.path()),
-            (View::Node, Place::Held(_)) | (View::Address, _) => None,
+            (View::Node, Place::Held(_)) | (View::Address(_), _) => None,
         }
     }
 
@@ -74,7 +76,7 @@ impl PodNetwork for Pod {
     fn socket(&self, family: SocketFamily, kind: SocketKind) -> io::Result<OwnedFd> {
         match &self.view {
             View::Own(netns) => netns.enter(|| make_socket(family, kind)),
-            View::Address | View::Node => self.node.socket(family, kind),
+            View::Address(_) | View::Node => self.node.socket(family, kind),
         }
     }
 
@@ -84,7 +86,7 @@ impl PodNetwork for Pod {
         let bound = match &self.view {
             View::Node => ip,
             View::Own(_) if ip.is_unspecified() || ip.is_loopback() => ip,
-            View::Address if ip.is_unspecified() || ip.is_loopback() => own,
+            View::Address(_) if ip.is_unspecified() || ip.is_loopback() => own,
             _ if ip == own => own,
             _ => return Err(denied(format!("cannot bind {ip}: the Pod's address is {own}"))),
         };
@@ -94,7 +96,7 @@ impl PodNetwork for Pod {
     fn map_connect(&self, addr: SocketAddr) -> io::Result<SocketAddr> {
         let ip = v4(addr.ip())?;
         let target = if ip.is_loopback() || ip.is_unspecified() {
-            if matches!(self.view, View::Address) { self.ip } else { Ipv4Addr::LOCALHOST }
+            if matches!(self.view, View::Address(_)) { self.ip } else { Ipv4Addr::LOCALHOST }
         } else if matches!(self.view, View::Node) {
             ip
         } else if ip.is_link_local() || ip.is_multicast() || ip.is_broadcast() {
@@ -103,6 +105,25 @@ impl PodNetwork for Pod {
             ip
         };
         Ok(SocketAddr::new(target.into(), addr.port()))
+    }
+
+    fn bind(&self, socket: BorrowedFd<'_>, addr: SocketAddr) -> io::Result<()> {
+        let (socket, addr) = (SockRef::from(&socket), self.map_bind(addr)?);
+        self.unless_served(&socket, addr, || socket.bind(&addr.into()))
+    }
+
+    fn listen(&self, socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+        let socket = SockRef::from(&socket);
+        let bound = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::InvalidInput)?;
+        // It may have been free when the socket was bound.
+        self.unless_served(&socket, bound, || socket.listen(backlog))
+    }
+
+    fn serve(&self, addr: SocketAddr) -> io::Result<Box<dyn Arrivals>> {
+        match (&self.view, self.map_bind(addr)?) {
+            (View::Address(Some(gate)), SocketAddr::V4(mapped)) if mapped.port() != 0 => gate.serve(mapped),
+            _ => listener(self, addr),
+        }
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
@@ -126,6 +147,23 @@ impl PodNetwork for Pod {
             .iter()
             .find_map(|candidate| self.zone.addresses(candidate))
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no address is known for {name:?}")))
+    }
+}
+
+impl Pod {
+    /// Does what makes a guest's socket the owner of an address, as the kernel would if a listener stood where it is served.
+    fn unless_served<T>(
+        &self,
+        socket: &SockRef<'_>,
+        addr: SocketAddr,
+        what: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<T> {
+        match (&self.view, addr) {
+            (View::Address(Some(gate)), SocketAddr::V4(addr)) if socket.r#type()? == Type::STREAM => {
+                gate.unless_served(addr, what)
+            }
+            _ => what(),
+        }
     }
 }
 

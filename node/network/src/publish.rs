@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use wherry_runtime::{SocketFamily, SocketKind};
+use wherry_runtime::{SocketFamily, SocketKind, accept};
 
 use crate::place::{Place, connect};
 use crate::services::Services;
@@ -58,16 +58,13 @@ async fn forward(listener: TcpListener, place: Arc<Place>, target: SocketAddr, c
     loop {
         let Ok(permit) = room.clone().acquire_owned().await else { return };
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((client, _)) => {
-                    let place = place.clone();
-                    connections.spawn(async move {
-                        splice(client, &place, target).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => tracing::warn!(%target, %error, "cannot accept"),
-            },
+            (client, _) = accept(&listener) => {
+                let place = place.clone();
+                connections.spawn(async move {
+                    splice(client, &place, target).await;
+                    drop(permit);
+                });
+            }
             Some(_) = connections.join_next() => {}
             () = cancel.cancelled() => return,
         }

@@ -6,6 +6,7 @@
 //! the seams a runtime needs from its node: where output goes ([`Output`]), where sockets are made
 //! ([`PodNetwork`]), what an image is ([`Image`]).
 
+mod arrivals;
 mod attach;
 pub mod conformance;
 pub mod fake;
@@ -18,6 +19,7 @@ mod spec;
 mod stats;
 mod streams;
 
+pub use arrivals::{Arrivals, accept, listener, not_accepted};
 pub use attach::{Attachers, Attachment};
 pub use image::{Descriptor, Image, ImageKind};
 pub use network::{PodNetwork, Processes, SharedMemory, SocketFamily, SocketKind};

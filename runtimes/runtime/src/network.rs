@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
 
+use crate::arrivals::{self, Arrivals};
+
 /// The transport of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SocketKind {
@@ -64,6 +66,13 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// Has a bound socket accept connections, of which `backlog` may wait.
     fn listen(&self, socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
         SockRef::from(&socket).listen(backlog)
+    }
+
+    /// Has connections to what a guest means by `addr` ([`map_bind`](Self::map_bind)) come to the caller, in whose tokio runtime it is
+    /// called. They do when it returns. `AddrInUse` where somebody in the Pod has the address; `AddrInUse` is then also what others
+    /// get who want it. Takes microseconds, as making a socket does. Whether a listener stands behind it is the network's concern.
+    fn serve(&self, addr: SocketAddr) -> io::Result<Box<dyn Arrivals>> {
+        arrivals::listener(self, addr)
     }
 
     /// Connects a socket to what a guest means by `addr`, as [`map_connect`](Self::map_connect) has it; with none, a datagram

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures::FutureExt;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use wherry_runtime::{
-    Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef, RuntimeError, Signal,
-    Streams,
+    Arrivals, Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef,
+    RuntimeError, Signal, Streams,
 };
 
 use crate::Options;
@@ -47,7 +46,7 @@ pub(crate) struct Container {
 enum Phase {
     /// Left by `start` or `kill`.
     Created,
-    /// `start` is opening its listeners; left when they are open or could not be.
+    /// `start` is opening its doors; left when they are open or could not be.
     Starting,
     /// Left when its supervisor has handed over all output.
     Running { started_at: SystemTime },
@@ -118,15 +117,15 @@ impl Container {
         if let Some(state) = from {
             return Err(self.wrong_state(state, "only a created container can be started"));
         }
-        let listeners = self.environment.account.cpu.spend(|| {
+        let doors = self.environment.account.cpu.spend(|| {
             let _guests = guests.enter();
             match &*self.program {
                 Program::Served(_) => serve::listen(self.environment.network.as_ref(), self.served()),
                 _ => Ok(Vec::new()),
             }
         });
-        let listeners = match listeners {
-            Ok(listeners) => listeners,
+        let doors = match doors {
+            Ok(doors) => doors,
             Err(error) => {
                 // It may be tried again: the port may be free then.
                 self.phase.send_replace(Phase::Created);
@@ -135,19 +134,19 @@ impl Container {
         };
         let started_at = SystemTime::now();
         self.phase.send_replace(Phase::Running { started_at });
-        guests.spawn(Arc::clone(self).supervise(listeners, Arc::clone(options), started_at));
+        guests.spawn(Arc::clone(self).supervise(doors, Arc::clone(options), started_at));
         Ok(())
     }
 
-    async fn supervise(self: Arc<Self>, listeners: Vec<TcpListener>, options: Arc<Options>, started_at: SystemTime) {
-        let ending = self.wiring.run(self.output.as_ref(), self.run(listeners, &options)).await;
+    async fn supervise(self: Arc<Self>, doors: Vec<Box<dyn Arrivals>>, options: Arc<Options>, started_at: SystemTime) {
+        let ending = self.wiring.run(self.output.as_ref(), self.run(doors, &options)).await;
         tracing::debug!(id = %self.id, pod = %self.pod.name, container = %self.name, ?ending, "a container ended");
         self.attachers.end();
         self.phase.send_replace(Phase::Exited(ending.exit(started_at)));
     }
 
-    async fn run(&self, listeners: Vec<TcpListener>, options: &Options) -> Ending {
-        let work = AssertUnwindSafe(self.work(listeners, options)).catch_unwind();
+    async fn run(&self, doors: Vec<Box<dyn Arrivals>>, options: &Options) -> Ending {
+        let work = AssertUnwindSafe(self.work(doors, options)).catch_unwind();
         let end_by_term = async {
             match &*self.program {
                 // Hears it itself.
@@ -164,13 +163,13 @@ impl Container {
         }
     }
 
-    async fn work(&self, listeners: Vec<TcpListener>, options: &Options) -> Ending {
+    async fn work(&self, doors: Vec<Box<dyn Arrivals>>, options: &Options) -> Ending {
         let account = &self.environment.account;
         let (cpu, pulse) = (Arc::clone(&account.cpu), Arc::clone(&account.pulse));
         match &*self.program {
             Program::Served(program) => {
                 let environment = Arc::clone(&self.environment);
-                serve::serve(program, environment, listeners, options, &self.door, self.term.clone()).await
+                serve::serve(program, environment, doors, options, &self.door, self.term.clone()).await
             }
             Program::Command(program) => {
                 Metered::new(cpu, pulse, command::run_component(program, &self.environment)).await

@@ -1,8 +1,8 @@
-//! Containers that are served: `wasi:http` components behind listeners on the Pod's address.
+//! Containers that are served: `wasi:http` components at the Pod's address.
 //!
 //! Each request gets a fresh instance: memory is the image's own pages, copied on write, so nothing of one request is seen by the
-//! next, and an idle container costs a listener. Connections, requests at work and requests that wait are bounded;
-//! beyond, new connections stay in the kernel's queue and new requests are answered 503; so are those that find no room on the
+//! next, and an idle container costs what its network makes of [`PodNetwork::serve`]. Connections, requests at work and requests that
+//! wait are bounded; beyond, new connections wait there and new requests are answered 503; so are those that find no room on the
 //! node for their instance.
 //!
 //! # Ends
@@ -12,9 +12,7 @@
 //! * A request that calls `wasi:cli/exit` or runs out of memory ends the container; answers that are on their way get
 //!   [`LINGER`] to leave.
 
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener as StdTcpListener};
-use std::os::fd::AsFd as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -29,14 +27,14 @@ use http_body_util::{BodyExt, Empty, Full, Limited};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{Proxy, ProxyPre};
-use wherry_runtime::{PodNetwork, RuntimeError, SocketFamily, SocketKind};
+use wherry_runtime::{Arrivals, PodNetwork, RuntimeError};
 
 use crate::Options;
 use crate::cpu::Metered;
@@ -55,7 +53,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(30);
 const FIRST_REQUEST: Duration = Duration::from_secs(5);
 /// Streams of one HTTP/2 connection.
 const STREAMS: u32 = 128;
-const BACKLOG: i32 = 4096;
 
 /// The most that is taken of a body which nobody reads.
 const UNREAD_BODY: usize = 10 << 10;
@@ -107,33 +104,26 @@ impl Door {
     }
 }
 
-/// Opens the listeners of a served container.
-pub(crate) fn listen(network: &dyn PodNetwork, ports: &[u16]) -> Result<Vec<TcpListener>, RuntimeError> {
+/// Has connections to the ports of a served container arrive.
+pub(crate) fn listen(network: &dyn PodNetwork, ports: &[u16]) -> Result<Vec<Box<dyn Arrivals>>, RuntimeError> {
     let Some(ip) = network.ips().first() else {
         return Err(RuntimeError::Failed("the Pod has no address".into()));
     };
     // Where the Pod has a namespace, its other containers reach this one by loopback too; elsewhere this means the Pod's address.
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    ports.iter().map(|port| listen_on(network, SocketAddr::new(any, *port))).collect()
-}
-
-fn listen_on(network: &dyn PodNetwork, address: SocketAddr) -> Result<TcpListener, RuntimeError> {
-    let family = if address.is_ipv4() { SocketFamily::V4 } else { SocketFamily::V6 };
-    let listener = network.socket(family, SocketKind::Tcp).and_then(|socket| {
-        let socket = socket2::Socket::from(socket);
-        socket.set_reuse_address(true)?;
-        network.bind(socket.as_fd(), address)?;
-        network.listen(socket.as_fd(), BACKLOG)?;
-        TcpListener::from_std(StdTcpListener::from(socket))
-    });
-    listener.map_err(|error| RuntimeError::Failed(format!("can't listen on {address}: {error}")))
+    let listen_on = |port: &u16| {
+        let address = SocketAddr::new(any, *port);
+        let failed = |error| RuntimeError::Failed(format!("can't listen on {address}: {error}"));
+        network.serve(address).map_err(failed)
+    };
+    ports.iter().map(listen_on).collect()
 }
 
 /// Serves until `term`, or until a request ends it all.
 pub(crate) async fn serve(
     program: &ProxyPre<ComponentState>,
     environment: Arc<Environment>,
-    listeners: Vec<TcpListener>,
+    doors: Vec<Box<dyn Arrivals>>,
     options: &Options,
     door: &Door,
     term: CancellationToken,
@@ -160,9 +150,9 @@ pub(crate) async fn serve(
     // Whichever way this function is left, by being dropped too, no guest goes on after it.
     let _stop = server.stop.clone().drop_guard();
     door.open(&server);
-    // Not tasks of their own: whoever drops this function has closed the listeners, and the port is free.
-    let open = |listener| accept(Arc::clone(&server), listener);
-    let mut doors: FuturesUnordered<_> = listeners.into_iter().map(open).collect();
+    // Not tasks of their own: whoever drops this function has closed the doors, and the port is free.
+    let open = |arrivals| accept(Arc::clone(&server), arrivals);
+    let mut doors: FuturesUnordered<_> = doors.into_iter().map(open).collect();
     let close = async {
         while doors.next().await.is_some() {}
         server.guests.close();
@@ -195,8 +185,8 @@ async fn try_out(program: &ProxyPre<ComponentState>, environment: &Environment) 
     program.instantiate_async(&mut store).await.map(drop)
 }
 
-/// Accepts connections until `closing`, then those that had already arrived; returns when all of them have ended.
-async fn accept(server: Arc<Server>, listener: TcpListener) {
+/// Takes connections until `closing`, then those that had already arrived; returns when all of them have ended.
+async fn accept(server: Arc<Server>, mut arrivals: Box<dyn Arrivals>) {
     let (limit, closing) = (Arc::clone(&server.connections), server.closing.clone());
     let mut connections = JoinSet::new();
     loop {
@@ -204,43 +194,16 @@ async fn accept(server: Arc<Server>, listener: TcpListener) {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
         let stream = tokio::select! {
             biased;
-            accepted = listener.accept() => accepted,
+            stream = arrivals.next() => stream,
             () = closing.cancelled() => break,
         };
-        match stream {
-            Ok((stream, _)) => {
-                connections.spawn(connection(Arc::clone(&server), stream, permit));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a connection was lost before it was accepted");
-                // Out of descriptors, most likely: the next attempt would fail at once.
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_millis(50)) => {}
-                    () = closing.cancelled() => break,
-                }
-            }
-        }
+        connections.spawn(connection(Arc::clone(&server), stream, permit));
     }
-    // Those of which the reactor has not told yet.
-    for stream in arrived(listener) {
+    for stream in arrivals.close() {
         let Ok(permit) = Arc::clone(&limit).acquire_owned().await else { break };
         connections.spawn(connection(Arc::clone(&server), stream, permit));
     }
     while connections.join_next().await.is_some() {}
-}
-
-/// The connections in the kernel's queue of a listener, which is closed.
-fn arrived(listener: TcpListener) -> Vec<TcpStream> {
-    let mut streams = Vec::new();
-    let Ok(listener) = listener.into_std() else { return streams };
-    loop {
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(_) => return streams,
-        };
-        streams.extend(stream);
-    }
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, permit: OwnedSemaphorePermit) {

@@ -29,7 +29,7 @@ pub struct Capacity {
 }
 
 impl Capacity {
-    /// What this machine has.
+    /// What this machine has; as many Pods as it takes where each holds an open file.
     #[must_use]
     pub fn detect(data_dir: &Path) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -38,7 +38,7 @@ impl Capacity {
             cpu_millis: i64::try_from(cores).unwrap_or(1) * 1000,
             memory_bytes: meminfo("MemTotal").unwrap_or(0),
             storage_bytes: i64::try_from(storage).unwrap_or(i64::MAX),
-            pods: PodLimit::detect().pods,
+            pods: PodLimit::detect(1, 1).pods,
         }
     }
 

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wherry_runtime::{SocketFamily, SocketKind};
 
-use super::{Refusal, reset};
-use crate::place::{Place, connect};
+use super::Refusal;
+use crate::place::{Place, connect, reset};
 use crate::services::{Port, Services, Way};
 
 /// A connection, and what it waits for.

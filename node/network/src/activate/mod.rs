@@ -31,9 +31,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use wherry_runtime::{SocketFamily, SocketKind};
+use wherry_runtime::{SocketFamily, SocketKind, accept};
 
-use crate::place::{Place, listen};
+use crate::place::{Place, listen, reset};
 use crate::services::Services;
 use held::Held;
 pub(crate) use report::Reports;
@@ -65,15 +65,7 @@ pub(crate) async fn run(
     let mut connections = JoinSet::new();
     loop {
         let client = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((client, _)) => client,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take a connection to a Service that sleeps");
-                    // Out of descriptors, most likely: the next attempt would fail at once.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
+            (client, _) = accept(&listener) => client,
             Some(_) = connections.join_next() => continue,
             () = cancel.cancelled() => return,
         };
@@ -105,10 +97,4 @@ fn destination(client: &TcpStream) -> Option<SocketAddrV4> {
     let address = getsockopt(client, OriginalDst).ok()?;
     let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
     Some(SocketAddrV4::new(ip, u16::from_be(address.sin_port)))
-}
-
-/// As a port that nobody listens on answers.
-fn reset(client: &TcpStream) {
-    // Without it the client would see an orderly end; where it fails, that is what it sees.
-    drop(socket2::SockRef::from(client).set_linger(Some(Duration::ZERO)));
 }
