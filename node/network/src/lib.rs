@@ -22,6 +22,7 @@
 //! node's Pods of Wasm alone, whose addresses are the node's, too.
 //!
 //! # Guarantees
+//! * A served Pod of Wasm alone holds no socket while nobody is connected to it, where the kernel can proxy transparently.
 //! * [`Services::set`] is a delta: the table converges to the last value set for each Service, in one nftables
 //!   transaction for all that waited; [`Services::drained`] resolves only after the kernel has the new rules.
 //! * A thread that steps into a namespace to make a socket is back before the call returns, or the process ends.
