@@ -19,6 +19,8 @@ mod ledger;
 mod lifecycle;
 #[path = "durability/load.rs"]
 mod load;
+#[path = "durability/memory.rs"]
+mod memory;
 #[path = "durability/settled.rs"]
 mod settled;
 #[path = "durability/starts.rs"]

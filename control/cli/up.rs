@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use wherry_agent::PodLimit;
+use wherry_agent::{Capacity, Memory, PodLimit};
 use wherry_images::Images;
 use wherry_network::{Cluster, ClusterConfig};
 use wherry_reconcile::{Informer, nodes};
@@ -99,6 +99,7 @@ struct Running {
     containers: Option<Containers>,
     control: ControlPlane,
     cluster: Arc<Cluster>,
+    memory: Option<Memory>,
     dir: DataDir,
     _lock: File,
 }
@@ -130,16 +131,21 @@ impl Up {
         let lock = dir.lock()?;
         // Containers of an earlier life may be using what it left.
         let network_is_ours = !Cluster::is_there(&dir.network())?;
-        let (mut running, port) = match self.start(&dir, lock, &progress).await {
+        let memory = self.memory(&dir)?;
+        let (mut running, port) = match self.start(&dir, lock, memory.as_ref(), &progress).await {
             Ok(started) => started,
             Err(error) => {
                 progress.finish_and_clear();
+                if let Some(memory) = memory.filter(|memory| !memory.was_found()) {
+                    remove(memory);
+                }
                 if network_is_ours && let Err(error) = Cluster::remove(&dir.network()) {
                     tracing::error!(%error, "the network was left behind");
                 }
                 return Err(error);
             }
         };
+        running.memory = memory;
         let result = tokio::select! {
             result = self.announce_and_watch(&mut running, port, &progress) => result,
             () = &mut stop => Ok(()),
@@ -150,7 +156,13 @@ impl Up {
     }
 
     /// Starts all parts; the port is that of the API on 127.0.0.1.
-    async fn start(&self, dir: &DataDir, lock: File, progress: &ProgressBar) -> anyhow::Result<(Running, u16)> {
+    async fn start(
+        &self,
+        dir: &DataDir,
+        lock: File,
+        memory: Option<&Memory>,
+        progress: &ProgressBar,
+    ) -> anyhow::Result<(Running, u16)> {
         // First what a user may have got wrong, before anything is made.
         let images = Images::open(dir.images(), parts::images(dir))?;
         let images = Arc::new(images);
@@ -185,7 +197,7 @@ impl Up {
         control.listen(cluster.listen(addresses::API_PORT).context("listen for Pods")?, &names)?;
 
         progress.set_message("starting the runtimes");
-        let mut wasm = Wasm::new(dir.path(), self.isolate)?;
+        let mut wasm = Wasm::new(dir.path(), memory, self.isolate)?;
         let limit = PodLimit::detect(self.nodes, wasm.files_of_pod(&cluster));
         tell_pod_limit(limit);
         let mut containers = self.containers(dir).await?;
@@ -201,11 +213,13 @@ impl Up {
                 images: &images,
                 wasm: &mut wasm,
                 containers: containers.as_mut(),
+                memory,
                 shortage: &shortage,
             };
             nodes.push(Node::start(index, dir.path(), parts, stop_nodes.clone()).await?);
         }
-        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir: dir.clone(), _lock: lock };
+        let (dir, memory) = (dir.clone(), None);
+        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, memory, dir, _lock: lock };
         Ok((running, port))
     }
 
@@ -214,6 +228,15 @@ impl Up {
         let Some(dir) = &self.pod_manifest_path else { return Ok(None) };
         let found = dir.canonicalize().and_then(|dir| std::fs::read_dir(&dir).map(|_| dir));
         found.map(Some).with_context(|| format!("the directory {} (--pod-manifest-path)", dir.display()))
+    }
+
+    /// The place in memory for what agents write, where there are any.
+    fn memory(&self, dir: &DataDir) -> anyhow::Result<Option<Memory>> {
+        if self.nodes == 0 {
+            return Ok(None);
+        }
+        let machine = Capacity::detect(dir.path()).memory_bytes.unsigned_abs();
+        Memory::open(dir.path(), machine).context("mount a tmpfs in /run/wherry")
     }
 
     /// containerd, where there may and can be one. What is asked for by name must be there.
@@ -305,10 +328,15 @@ impl Running {
         for node in &self.nodes {
             node.vacate().unwrap_or_else(|error| tracing::error!(%error, node = node.name, "volumes stay mounted"));
         }
+        self.memory.into_iter().for_each(remove);
         self.control.stop().await;
         drop(self.cluster);
         Cluster::remove(&self.dir.network()).context("take down the network")
     }
+}
+
+fn remove(memory: Memory) {
+    memory.remove().unwrap_or_else(|error| tracing::error!(%error, "the place in memory stays mounted"));
 }
 
 /// Waits until every named Node is Ready in the eyes of clients.

@@ -27,9 +27,18 @@ impl Footprint {
         let in_nodes = |command: &[&str]| -> anyhow::Result<usize> {
             nodes.iter().map(|node| inside(&network.join("nodes").join(node), command)).sum()
         };
+        let memory = traces::memory(&dir);
+        let in_memory = |what: &str, node: &std::ffi::OsStr| {
+            memory.as_deref().map_or(0, |memory| count(&memory.join(what).join(node)))
+        };
+        let pins = traces::mounts(Path::new("/run/wherry"));
+        let pins = pins.into_iter().filter(|mount| mount.starts_with("/run/wherry/subpaths-"));
         Ok(Self(BTreeMap::from([
             ("mounts", traces::mounts(&dir).len()),
-            ("pinned subPaths", traces::mounts(Path::new("/run/wherry")).len()),
+            ("pinned subPaths", pins.count()),
+            ("places in memory", usize::from(memory.is_some())),
+            ("Pods with volumes in memory", nodes.iter().map(|node| in_memory("nodes", node)).sum()),
+            ("staged copies in memory", memory.as_deref().map_or(0, |memory| files(&memory.join("wasm")))),
             ("links of the machine", traces::rules().1.len()),
             ("links of the fabric", inside(&network.join("fabric"), &["ip", "-o", "link"])?),
             ("links of the nodes", in_nodes(&["ip", "-o", "link"])?),

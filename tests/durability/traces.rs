@@ -28,6 +28,16 @@ pub(crate) fn mounts(dir: &Path) -> Vec<String> {
     points.filter(|point| Path::new(point).starts_with(dir)).map(str::to_owned).collect()
 }
 
+/// Where the cluster's place in memory is mounted, whose source names its data directory.
+pub(crate) fn memory(data_dir: &Path) -> Option<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let of_cluster = |line: &&str| {
+        let source = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').nth(1));
+        line.contains(" /run/wherry/memory-") && source.is_some_and(|source| Path::new(source) == data_dir)
+    };
+    table.lines().find(of_cluster)?.split(' ').nth(4).map(PathBuf::from)
+}
+
 /// Control groups with one of `names` in their path.
 pub(crate) fn cgroups(names: &[String]) -> Vec<PathBuf> {
     let mut found = Vec::new();

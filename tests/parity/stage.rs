@@ -100,6 +100,14 @@ impl<'a> Stage<'a> {
         Ok(self.data_dir().join("nodes/wherry-0/pods").join(format!("{}_echo_{uid}", self.namespace)))
     }
 
+    /// Where the node writes for the Pod: in memory, whose mount is named after the data directory.
+    pub(crate) fn written_dir(&self) -> anyhow::Result<PathBuf> {
+        let uid = self.kubectl("get pod echo -o jsonpath={.metadata.uid}")?;
+        let node = Path::new("nodes/wherry-0").join(uid);
+        let places = std::fs::read_dir("/run/wherry")?.flatten().map(|place| place.path().join(&node));
+        places.into_iter().find(|place| place.exists()).with_context(|| format!("no {} in memory", node.display()))
+    }
+
     /// Puts an image on the node.
     pub(crate) fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
         self.place.cluster.load(file, reference).map(drop)

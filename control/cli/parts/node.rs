@@ -7,7 +7,7 @@ use anyhow::Context;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use wherry_agent::{Agent, Capacity, ClusterNetwork, ShortageOptions};
+use wherry_agent::{Agent, Capacity, ClusterNetwork, Memory, ShortageOptions};
 use wherry_containers::{ContainerOptions, ContainerRuntime, Containerd, ContainerdOptions};
 use wherry_images::Images;
 use wherry_network::Cluster;
@@ -88,6 +88,7 @@ pub(crate) struct NodeParts<'a> {
     pub(crate) images: &'a Arc<Images>,
     pub(crate) wasm: &'a mut Wasm,
     pub(crate) containers: Option<&'a mut Containers>,
+    pub(crate) memory: Option<&'a Memory>,
     /// What is done when one runs short.
     pub(crate) shortage: &'a ShortageOptions,
 }
@@ -108,7 +109,7 @@ impl Node {
         parts: NodeParts<'_>,
         cancel: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let NodeParts { nodes, pods, manifests, control, cluster, images, wasm, containers, shortage } = parts;
+        let NodeParts { nodes, pods, manifests, control, cluster, images, wasm, containers, memory, shortage } = parts;
         let name = format!("wherry-{index}");
         let dir = root.join("nodes").join(&name);
         let containers = match containers {
@@ -125,6 +126,7 @@ impl Node {
             images: images.clone(),
             network: ClusterNetwork::new(cluster.clone(), &*name, index),
             data_dir: dir.clone(),
+            memory_dir: memory.map(|memory| memory.path().join("nodes").join(&name)),
             labels: Default::default(),
             manifests: manifests.map(Path::to_owned),
             capacity: Some(Capacity { pods, ..Capacity::detect(root).share(nodes) }),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::ValueEnum;
+use wherry_agent::Memory;
 use wherry_host::{HostOptions, HostRuntime, Isolation};
 use wherry_network::Cluster;
 use wherry_runtime::Runtime;
@@ -30,10 +31,14 @@ pub(crate) enum Wasm {
 }
 
 impl Wasm {
-    /// With its files below `dir`.
-    pub(crate) fn new(dir: &Path, isolate: Isolate) -> anyhow::Result<Self> {
+    /// With its files below `dir`, and in memory where there is a place for them.
+    pub(crate) fn new(dir: &Path, memory: Option<&Memory>, isolate: Isolate) -> anyhow::Result<Self> {
         let isolation = match isolate {
-            Isolate::None => return Ok(Self::Inside(WasmRuntime::new(Options::new(dir.join("wasm")))?)),
+            Isolate::None => {
+                let copies_dir = memory.map(|memory| memory.path().join("wasm"));
+                let options = Options { copies_dir, ..Options::new(dir.join("wasm")) };
+                return Ok(Self::Inside(WasmRuntime::new(options)?));
+            }
             Isolate::Node => Isolation::Node,
             Isolate::Namespace => Isolation::Namespace,
         };

@@ -49,6 +49,9 @@ pub struct Config {
     pub network: Arc<dyn NetworkStart>,
     /// Pods' files lie in `<data_dir>/pods`, the node's seccomp profiles in `<data_dir>/seccomp`.
     pub data_dir: PathBuf,
+    /// Where what the agent writes for Pods from Secrets, ConfigMaps, fields and tokens lies, the node's alone: in [`Memory`]
+    /// where there is any, in `<data_dir>/written` where none. It is there again when containers are, after a restart of the agent.
+    pub memory_dir: Option<PathBuf>,
     /// Labels beside the agent's own.
     pub labels: BTreeMap<String, String>,
     /// Where manifests of Pods lie that the node runs by itself, if anywhere: kubelet's `--pod-manifest-path`.
@@ -103,8 +106,10 @@ impl Agent {
         let dir = config.data_dir.join("pods");
         let private = || {
             use std::os::unix::fs::DirBuilderExt as _;
+            let make = |dir: &Path| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
             // Secrets' values lie here.
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+            make(&written(&config))?;
+            make(&dir)?;
             Logs::new(dir.clone())
         };
         let logs = private().map_err(|error| AgentError::Directory { dir: dir.clone(), error })?;
@@ -268,6 +273,7 @@ impl Agent {
             images: config.images.clone(),
             network,
             local_path: self.local_path(),
+            written: written(config),
             image_volumes: config.data_dir.join("image-volumes"),
             objects: Arc::new(Caches::new(&config.informers)),
             pins: self.pins.clone(),
@@ -289,6 +295,10 @@ impl Agent {
         let dir = self.config.data_dir.join("volumes");
         std::path::absolute(&dir).unwrap_or(dir)
     }
+}
+
+fn written(config: &Config) -> PathBuf {
+    config.memory_dir.clone().unwrap_or_else(|| config.data_dir.join("written"))
 }
 
 /// What Pods may name, from the process's informers.

@@ -127,11 +127,10 @@ async fn container_logs(
         Ok(stream) => {
             ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response()
         }
-        Err(crate::logs::LogError::NotFound(_)) if previous => refuse(
-            StatusCode::BAD_REQUEST,
-            format!("previous terminated container {container:?} in pod {pod:?} not found"),
-        ),
-        Err(error @ crate::logs::LogError::NotFound(_)) => refuse(StatusCode::NOT_FOUND, error.to_string()),
+        // There was such a run, and it said nothing.
+        Err(crate::logs::LogError::NotFound(_)) => {
+            ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::empty()).into_response()
+        }
         Err(crate::logs::LogError::Io(error)) => refuse(StatusCode::INTERNAL_SERVER_ERROR, io_text(&error)),
     }
 }

@@ -5,6 +5,10 @@ mod world;
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Node;
+use kube::Api;
+use kube::api::{WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use wherry_agent::ports::{Amount, ImageSource as _};
 use wherry_runtime::fake::FakeRuntime;
@@ -148,6 +152,44 @@ async fn a_node_short_of_memory_evicts_one_pod_and_takes_none_that_says_not_what
             assert_eq!(world.ready(name).await["phase"], "Running", "{name}");
         }
     }
+}
+
+/// What has not changed is not written: each write of the Node waits for the control plane's disk.
+#[tokio::test]
+async fn a_node_that_stays_as_it_is_is_not_written() {
+    let world = World::new(56).await;
+    world.machine().set(|left| left.memory = short_of(50 * MIB, 1 << 30));
+    world.clock.advance(LOOK);
+    world.node_condition("MemoryPressure", "True").await;
+    let nodes: Api<Node> = Api::all(world.client.clone());
+    let known = nodes.get(NODE).await.unwrap().metadata.resource_version.unwrap();
+    let wanted = world.machine().looks() + 10;
+    let look = async {
+        while world.machine().looks() < wanted {
+            world.clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    world::soon("looks at the machine", look).await;
+    world.machine().set(|left| left.memory = short_of(1 << 29, 1 << 30));
+    world.clock.advance(LOOK);
+    let changes = nodes.watch(&WatchParams::default().fields(&format!("metadata.name={NODE}")), &known).await.unwrap();
+    let mut changes = std::pin::pin!(changes);
+    let first = async {
+        loop {
+            world.clock.advance(LOOK);
+            match futures::FutureExt::now_or_never(changes.next()) {
+                Some(change) => break change,
+                None => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let Some(Ok(WatchEvent::Modified(node))) = world::soon("a change of the Node", first).await else {
+        panic!("no change of the Node");
+    };
+    let conditions = node.status.unwrap().conditions.unwrap();
+    let pressure = conditions.iter().find(|condition| condition.type_ == "MemoryPressure").unwrap();
+    assert_eq!(pressure.status, "False", "the Node was written with nothing new");
 }
 
 #[tokio::test]

@@ -114,6 +114,10 @@ impl Inner {
     ) -> Result<Entry, RuntimeError> {
         let user = spec::user(spec, &Rootfs::of(&rootfs))?;
         let around = Surroundings { cgroups: &self.cgroups, user: &user };
+        for mount in &spec.mounts {
+            let named = |error| RuntimeError::Failed(format!("the mount at {}: {error}", mount.target.display()));
+            mount.make().map_err(named)?;
+        }
         let oci = spec::build(spec, &around)?;
         let journal = self.journal(&spec.id);
         let fifos = Fifos::new(journal.dir().to_owned(), spec.tty, spec.stdin);

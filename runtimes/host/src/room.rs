@@ -91,6 +91,7 @@ fn stands(mounts: &[Mount]) -> io::Result<Vec<Stand>> {
         let named = |error: io::Error| {
             io::Error::new(error.kind(), format!("mount {}: {}: {error}", target.display(), source.display()))
         };
+        mount.make().map_err(named)?;
         let is_directory = fs::metadata(source).map_err(named)?.is_dir();
         let tree = kernel::clone(source, mount.read_only).map_err(named)?;
         if is_directory {

@@ -112,7 +112,7 @@ pub trait Fixture: Send + Sync + 'static {
 macro_rules! conformance_tests {
     ($fixture:expr) => {
         $crate::conformance_tests!(@each $fixture;
-            exit_codes, output_is_whole_and_in_order, lifecycle, term_ends, kill_ends, signals_to_the_dead,
+            exit_codes, mounts_made_late, output_is_whole_and_in_order, lifecycle, term_ends, kill_ends, signals_to_the_dead,
             waiters, wrong_states, unknown_containers, crash, out_of_memory, broken_image, unprepared_image,
             many_at_once, neighbours_are_left_alone, slow_output_delays_only_its_own, limits_change, stats, exec_streams_and_code,
             exec_reads_to_the_end, exec_waits_for_its_reader, exec_ends_with_its_caller, attach_reaches_both_ways);

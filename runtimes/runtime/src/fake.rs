@@ -255,6 +255,9 @@ impl Runtime for FakeRuntime {
         if let Some(message) = self.take_failure(Call::Create) {
             return Err(RuntimeError::InvalidSpec(message));
         }
+        for mount in &spec.mounts {
+            mount.make().map_err(|error| RuntimeError::Failed(format!("mount {}: {error}", mount.target.display())))?;
+        }
         let mut containers = self.containers.lock();
         if containers.contains_key(&spec.id) {
             return Err(RuntimeError::WrongState { id: spec.id, state: "created", problem: "it exists".to_owned() });

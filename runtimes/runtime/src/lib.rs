@@ -28,6 +28,8 @@ pub use runtime::{
     ContainerState, ContainerStatus, ExecOutput, Exit, Kept, Runtime, RuntimeError, RuntimeInfo, Signal,
 };
 pub use scoped::Scoped;
-pub use spec::{ContainerId, ContainerSpec, Handle, Limits, Mount, PodRef, Propagation, Seccomp, Security, User};
+pub use spec::{
+    ContainerId, ContainerSpec, Handle, Limits, Make, Maker, Mount, PodRef, Propagation, Seccomp, Security, User,
+};
 pub use stats::{Carried, DiskUse, MemoryUse, Stats, Throttling, Traffic};
 pub use streams::{Input, Sink, Streams, TerminalSize, collect};

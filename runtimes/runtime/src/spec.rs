@@ -2,6 +2,7 @@
 //! images, volumes) has been turned into a value by the agent.
 
 use std::fmt;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +50,47 @@ pub struct Mount {
     /// What `source` names, where that is a name for a while: it is one while somebody has this, so that whoever runs the
     /// container keeps it until it has a way of its own to what it names.
     pub handle: Option<Handle>,
+    /// Makes what `source` names, where that is made when somebody needs it first: see [`Mount::make`].
+    pub maker: Option<Maker>,
 }
+
+impl Mount {
+    /// Makes what `source` names, where that is not done yet. Who runs the container calls this before it looks at `source`, and
+    /// need not where the container can never see its mounts. May do file I/O.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn make(&self) -> io::Result<()> {
+        self.maker.as_ref().map_or(Ok(()), |maker| maker.0.make())
+    }
+}
+
+/// Makes a file or directory when it is needed; any number of times, at once as well.
+pub trait Make: Send + Sync {
+    /// Makes it, where that is not done yet.
+    ///
+    /// # Errors
+    /// The disk's. The next call tries again.
+    fn make(&self) -> io::Result<()>;
+}
+
+/// Somebody who makes what a mount's source names.
+#[derive(Clone)]
+pub struct Maker(pub Arc<dyn Make>);
+
+impl fmt::Debug for Maker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Maker")
+    }
+}
+
+impl PartialEq for Maker {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Maker {}
 
 /// What one side sees of mounts that the other makes beneath a mount (`mountPropagation`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

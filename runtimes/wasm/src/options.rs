@@ -9,6 +9,9 @@ use std::thread::available_parallelism;
 pub struct Options {
     /// Compiled code is kept here (made with mode 0700), and so is the key that authenticates it.
     pub cache_dir: PathBuf,
+    /// Copies of files that containers may only read are made here: in memory, where the node has a place for them there. In
+    /// `cache_dir` where none.
+    pub copies_dir: Option<PathBuf>,
     /// Threads that run guests, and as many that compile.
     pub threads: usize,
     /// Linear memory of all guests together, bytes.
@@ -42,6 +45,7 @@ impl Options {
         let ram = ram_bytes();
         Self {
             cache_dir: cache_dir.into(),
+            copies_dir: None,
             threads: available_parallelism().map_or(1, NonZeroUsize::get),
             memory_bytes: ram / 4 * 3,
             instances: instances(ram, max_map_count()),

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -25,7 +24,7 @@ use crate::files::OpenFiles;
 use crate::imports::Offered;
 use crate::invocation::{self, Invocation};
 use crate::memory::{Memory, NodeMemory};
-use crate::mounts::{self, Mounts};
+use crate::mounts::{Mounts, Staging};
 use crate::options::Options;
 use crate::outgoing::Outgoing;
 use crate::program::Program;
@@ -49,7 +48,7 @@ pub struct WasmRuntime {
     ticker: Ticker,
     turns: Arc<Turns>,
     /// Mounted files are staged here; this runtime's alone.
-    staging: PathBuf,
+    staging: Staging,
     containers: Mutex<HashMap<ContainerId, Arc<Container>>>,
     /// The guests' threads. Taken out when this is dropped, which may happen on a thread of another runtime.
     guests: Option<tokio::runtime::Runtime>,
@@ -65,7 +64,8 @@ impl WasmRuntime {
         let programs = Programs::new(&engine, &options).map_err(|error| failed("start", &error))?;
         let ticker = Ticker::start(engine).map_err(|error| failed("ticker", &error))?;
         let guests = engine::guest_threads(&options).map_err(|error| failed("threads", &error))?;
-        let staging = mounts::staging(&options.cache_dir).map_err(|error| failed("mounts", &error))?;
+        let copies = options.copies_dir.as_ref().unwrap_or(&options.cache_dir);
+        let staging = Staging::new(&options.cache_dir, copies).map_err(|error| failed("mounts", &error))?;
         Ok(Arc::new(Self {
             node_memory: NodeMemory::new(options.memory_bytes),
             turns: Arc::new(Turns::new(options.threads)),
@@ -122,7 +122,7 @@ impl WasmRuntime {
         program: &Program,
         stdio: Arc<Stdio>,
     ) -> Result<Environment, RuntimeError> {
-        let mounts = Arc::new(Mounts::new(spec.mounts.clone(), self.staging.join(&spec.id.0)));
+        let mounts = Arc::new(Mounts::new(spec.mounts.clone(), self.staging.of(&spec.id.0)));
         let opens_files = program.opens_files();
         if opens_files {
             let mounts = Arc::clone(&mounts);
@@ -162,7 +162,8 @@ impl Drop for WasmRuntime {
             guests.shutdown_background();
         }
         // Containers that still hold theirs remove them when they go.
-        let _ = std::fs::remove_dir(&self.staging);
+        let _ = std::fs::remove_dir(&self.staging.links);
+        let _ = std::fs::remove_dir(&self.staging.copies);
     }
 }
 

@@ -63,13 +63,13 @@ fn modes(stage: &Stage<'_>) -> anyhow::Result<()> {
     let token = stage.ok("/read?path=/token/token")?;
     ensure!(token.split('.').count() == 3, "{token}");
     stage.ok("/write?path=/data/new&text=new")?;
-    let volumes = stage.pod_dir()?.join("volumes");
+    let volumes = stage.written_dir()?;
     // A group may read whatever its owner may.
     for (path, mode) in [("secret/a", 0o440), ("secret/b", 0o440), ("about/name", 0o644)] {
         let meta = std::fs::metadata(volumes.join(path))?;
         ensure!((meta.mode() & 0o777, meta.gid()) == (mode, 2000), "{path}: {:o} {}", meta.mode(), meta.gid());
     }
-    ensure!(std::fs::metadata(volumes.join("data/new"))?.gid() == 2000);
+    ensure!(std::fs::metadata(stage.pod_dir()?.join("volumes/data/new"))?.gid() == 2000);
     Ok(())
 }
 

@@ -173,7 +173,7 @@ fn from_file(key: &FileKeySelector, volumes: &Volumes) -> Result<Option<String>,
         tracing::info!(volume = key.volume_name, path = key.path, problem, "an environment file cannot be used");
         ConfigError::Invalid("couldn't parse env file".to_owned())
     };
-    let text = match env_file::read(&volume.path, &key.path) {
+    let text = match volume.make().and_then(|()| env_file::read(&volume.path, &key.path)) {
         Ok(text) => text,
         Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(wrong(error.to_string())),

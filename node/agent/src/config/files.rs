@@ -197,14 +197,32 @@ impl Resolution {
     }
 }
 
-/// Writes the three files into `dir`. `name`: as [`kernel_name`] has it.
-pub(crate) fn write(dir: &Path, pod: &Pod, name: &str, ips: &[String], dns: &DnsConfig) -> io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let machine =
-        if host_network(pod) { std::fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
-    std::fs::write(dir.join("hosts"), hosts(pod, &machine, ips, &dns.domain))?;
-    std::fs::write(dir.join("resolv.conf"), Resolution::of(pod, dns).text())?;
-    std::fs::write(dir.join("hostname"), format!("{name}\n"))
+/// The three files of a Pod.
+pub(crate) struct Etc {
+    hosts: String,
+    resolution: String,
+    hostname: String,
+}
+
+impl Etc {
+    /// What they say. `name`: as [`kernel_name`] has it.
+    pub(crate) fn of(pod: &Pod, name: &str, ips: &[String], dns: &DnsConfig) -> Self {
+        let machine =
+            if host_network(pod) { std::fs::read_to_string("/etc/hosts").unwrap_or_default() } else { String::new() };
+        Self {
+            hosts: hosts(pod, &machine, ips, &dns.domain),
+            resolution: Resolution::of(pod, dns).text(),
+            hostname: format!("{name}\n"),
+        }
+    }
+
+    /// Writes them into `dir`.
+    pub(crate) fn write(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)?;
+        std::fs::write(dir.join("hosts"), &self.hosts)?;
+        std::fs::write(dir.join("resolv.conf"), &self.resolution)?;
+        std::fs::write(dir.join("hostname"), &self.hostname)
+    }
 }
 
 #[cfg(test)]

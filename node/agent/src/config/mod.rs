@@ -2,6 +2,7 @@
 //! looked up comes through [`Objects`].
 
 pub(crate) mod admit;
+pub(crate) mod deferred;
 pub(crate) mod env;
 mod env_file;
 pub(crate) mod expand;

@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 
+use bytes::Bytes;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
     ConfigMapVolumeSource, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, SecretVolumeSource,
@@ -27,15 +28,15 @@ pub(crate) type Payload = BTreeMap<PathBuf, File>;
 /// A file of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    content: Vec<u8>,
+    content: Bytes,
     mode: u32,
     /// Whose it is; the agent's own user's, where nobody's.
     owner: Option<u32>,
 }
 
 impl File {
-    fn new(content: Vec<u8>, mode: u32) -> Self {
-        Self { content, mode, owner: None }
+    fn new(content: impl Into<Bytes>, mode: u32) -> Self {
+        Self { content: content.into(), mode, owner: None }
     }
 }
 
@@ -65,6 +66,8 @@ pub(crate) struct Source<'a> {
     pub(crate) node_name: &'a str,
     /// Where this node's volumes of the class local-path lie.
     pub(crate) local_path: &'a Path,
+    /// Where the volumes of this Pod lie that the agent writes.
+    pub(crate) written: PathBuf,
 }
 
 impl<'a> Source<'a> {
@@ -78,6 +81,7 @@ impl<'a> Source<'a> {
             tokens,
             node_name: &shared.node_name,
             local_path: &shared.local_path,
+            written: shared.written(pod.metadata.uid.as_deref().unwrap_or_default()),
         }
     }
 }
@@ -194,7 +198,7 @@ impl Source<'_> {
         let owner = common_user(self.pod);
         let grouped = self.pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref()?.fs_group).is_some();
         let mode = if owner.is_some() || grouped { 0o600 } else { mode };
-        Ok(File { content: token.as_bytes().to_vec(), mode, owner })
+        Ok(File { content: token.clone(), mode, owner })
     }
 }
 
@@ -243,6 +247,11 @@ fn select(
         }
     }
     Ok(payload)
+}
+
+/// How many bytes a payload's files have.
+pub(crate) fn size(payload: &Payload) -> usize {
+    payload.values().map(|file| file.content.len()).sum()
 }
 
 /// A relative path that stays where it is put.

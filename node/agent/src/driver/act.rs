@@ -95,6 +95,7 @@ impl Driver {
             attempt,
             network,
             volumes: record.volumes.clone(),
+            etc: record.etc.clone(),
             dir: record.dir.clone(),
             cancel,
         };
@@ -247,9 +248,10 @@ impl Driver {
         let Some(record) = self.pods.get_mut(uid) else { return };
         record.network = None;
         let (shared, dir, owner) = (self.shared.clone(), record.dir.clone(), uid.clone());
+        let volumes = record.volumes.clone();
         let lost = Outcome::TornDown { uid: uid.clone(), result: Err("the agent failed; see its log".to_owned()) };
         self.spawn(lost, async move {
-            let result = ground::tear_down(&shared, &owner, &dir).await;
+            let result = ground::tear_down(&shared, &owner, &dir, volumes).await;
             Outcome::TornDown { uid: owner, result }
         });
     }
@@ -289,11 +291,17 @@ impl Driver {
             }
         }
         self.static_forgotten(&key, uid);
-        let dir = record.dir;
+        let all = [record.dir, self.shared.written(uid)];
         self.spawn(Outcome::Nothing, async move {
-            let shown = dir.display().to_string();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || volumes::remove_all(&dir)).await {
-                tracing::warn!(dir = shown, %error, "cannot remove a Pod's files");
+            let removed = tokio::task::spawn_blocking(move || {
+                for dir in all {
+                    if let Err(error) = volumes::remove_all(&dir) {
+                        tracing::warn!(dir = %dir.display(), %error, "cannot remove a Pod's files");
+                    }
+                }
+            });
+            if let Err(panic) = removed.await {
+                tracing::error!(%panic, "removing a Pod's files panicked");
             }
             Outcome::Nothing
         });

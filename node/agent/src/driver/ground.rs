@@ -1,18 +1,21 @@
 //! What a Pod's containers stand on: its directory, network, volumes and files; made and removed.
 
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use wherry_reconcile::EventType;
-use wherry_runtime::{Image, ImageKind, PodNetwork, PodRef};
+use wherry_runtime::{Image, ImageKind, Make as _, PodNetwork, PodRef};
 
 use super::image_volumes;
 use super::shared::Shared;
 use super::start::pull_policy;
 use super::tokens::{self, Tokens};
+use crate::config::deferred::Deferred;
+use crate::config::files::Etc;
 use crate::config::projection::Source;
 use crate::config::volumes::Volumes;
 use crate::config::{ConfigError, admit, files, request, sysctls, volumes};
@@ -21,6 +24,8 @@ use crate::config::{ConfigError, admit, files, request, sysctls, volumes};
 pub(super) struct Made {
     pub(super) network: Arc<dyn PodNetwork>,
     pub(super) volumes: Arc<Volumes>,
+    /// What `/etc` has of the Pod.
+    pub(super) etc: Arc<Deferred>,
     pub(super) tokens: Arc<Tokens>,
     /// Those of its image volumes.
     pub(super) images: Vec<Arc<Image>>,
@@ -92,14 +97,13 @@ pub(super) async fn set_up(
     let (images, places) = (unpacked.images, unpacked.places);
     let made = tokio::task::spawn_blocking(move || {
         let facts = shared_.facts(&ips);
-        std::fs::create_dir_all(&dir)
-            .map_err(|error| ConfigError::io(format!("cannot make {}", dir.display()), &error))?;
-        files::write(&dir.join("etc"), &pod_, &name, &facts.pod_ips, &dns)
+        let etc = etc(dir.join("etc"), Etc::of(&pod_, &name, &facts.pod_ips, &dns))
             .map_err(|error| ConfigError::io("cannot write /etc/hosts", &error))?;
-        volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &places)
+        let volumes = volumes::set_up(&dir, &Source::new(&shared_, &pod_, &facts, &tokens_), &places)?;
+        Ok((volumes, etc))
     });
     match made.await {
-        Ok(Ok(volumes)) => Ok(Made { network, volumes: Arc::new(volumes), tokens, images }),
+        Ok(Ok((volumes, etc))) => Ok(Made { network, volumes: Arc::new(volumes), etc: Arc::new(etc), tokens, images }),
         Ok(Err(error @ ConfigError::Unsupported { .. })) => Err(refuse(shared, pod, &error)),
         Ok(Err(error)) => {
             shared.event(pod, EventType::Warning, "FailedMount", error.to_string());
@@ -110,6 +114,16 @@ pub(super) async fn set_up(
             Err(GroundError::Failed)
         }
     }
+}
+
+/// The Pod's files, in `dir` once somebody needs them. Containers of an earlier life of the agent may have those that are there.
+fn etc(dir: PathBuf, files: Etc) -> io::Result<Deferred> {
+    let known = dir.exists();
+    let etc = Deferred::new(move || files.write(&dir));
+    if known {
+        etc.make()?;
+    }
+    Ok(etc)
 }
 
 fn refuse(shared: &Shared, pod: &Pod, error: &ConfigError) -> GroundError {
@@ -177,9 +191,9 @@ pub(super) fn pull_secrets(shared: &Shared, pod: &Pod) -> Vec<Vec<u8>> {
 }
 
 /// Removes a Pod's volumes and network. Idempotent.
-pub(super) async fn tear_down(shared: &Shared, uid: &str, dir: &Path) -> Result<(), String> {
-    let dir = dir.to_owned();
-    let volumes = tokio::task::spawn_blocking(move || volumes::tear_down(&dir)).await;
+pub(super) async fn tear_down(shared: &Shared, uid: &str, dir: &Path, volumes: Arc<Volumes>) -> Result<(), String> {
+    let (dir, written) = (dir.to_owned(), shared.written(uid));
+    let volumes = tokio::task::spawn_blocking(move || volumes::tear_down(&dir, &written, &volumes)).await;
     let volumes = match volumes {
         Ok(done) => done.map_err(|error| format!("cannot remove the volumes: {error}")),
         Err(panic) => Err(panic.to_string()),
@@ -195,7 +209,7 @@ pub(super) async fn refresh(
     pod: &Arc<Pod>,
     reference: &PodRef,
     ips: Vec<IpAddr>,
-    dir: &Path,
+    volumes: Arc<Volumes>,
     known: &Tokens,
 ) -> Option<Arc<Tokens>> {
     let tokens = match tokens::fetch(shared, pod, reference, known).await {
@@ -205,10 +219,10 @@ pub(super) async fn refresh(
             return None;
         }
     };
-    let (shared, pod, dir, tokens_) = (shared.clone(), pod.clone(), dir.to_owned(), tokens.clone());
+    let (shared, pod, tokens_) = (shared.clone(), pod.clone(), tokens.clone());
     let done = tokio::task::spawn_blocking(move || {
         let facts = shared.facts(&ips);
-        if let Err(error) = volumes::refresh(&dir, &Source::new(&shared, &pod, &facts, &tokens_)) {
+        if let Err(error) = volumes::refresh(&volumes, &Source::new(&shared, &pod, &facts, &tokens_)) {
             shared.event(&pod, EventType::Warning, "FailedMount", error.to_string());
         }
     });

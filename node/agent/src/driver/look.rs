@@ -118,7 +118,13 @@ impl Driver {
 
     fn tell_pressure(&mut self, seen: Pressure, now: Timestamp) {
         let told = self.looks.observed.see(seen, now, self.shared.shortage.transition_period);
-        let before = self.shared.pressure.send_replace(told);
+        let before = *self.shared.pressure.borrow();
+        // Whoever is woken writes the Node, on its disk.
+        self.shared.pressure.send_if_modified(|known| {
+            let changed = *known != told;
+            *known = told;
+            changed
+        });
         for event in told.events(before) {
             let text = format!("Node {} status is now: {event}", self.shared.node_name);
             self.shared.node_event(EventType::Normal, event, text);

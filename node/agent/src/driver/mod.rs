@@ -248,11 +248,11 @@ impl Driver {
         }
         record.refresh = Refresh::Running;
         let (shared, uid) = (self.shared.clone(), uid.clone());
-        let (pod, reference, dir) = (record.pod.clone(), record.reference.clone(), record.dir.clone());
+        let (pod, reference, volumes) = (record.pod.clone(), record.reference.clone(), record.volumes.clone());
         let (ips, known) = (record.state.ips.clone(), record.tokens.clone());
         let lost = Outcome::Refreshed { uid: uid.clone(), tokens: None };
         self.spawn(lost, async move {
-            let tokens = ground::refresh(&shared, &pod, &reference, ips, &dir, &known).await;
+            let tokens = ground::refresh(&shared, &pod, &reference, ips, volumes, &known).await;
             Outcome::Refreshed { uid, tokens }
         });
     }

@@ -131,6 +131,7 @@ impl Driver {
                 record.state.ips = made.network.ips().to_vec();
                 record.network = Some(made.network);
                 record.volumes = made.volumes;
+                record.etc = Some(made.etc);
                 record.tokens = made.tokens;
                 record.volume_images = made.images;
                 record.state.ground = Ground::Ready;

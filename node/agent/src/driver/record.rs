@@ -14,6 +14,7 @@ use wherry_runtime::{ContainerId, Image, PodNetwork, PodRef, Runtime};
 use super::resize::Held;
 use super::stop::Order;
 use super::tokens::Tokens;
+use crate::config::deferred::Deferred;
 use crate::config::volumes::Volumes;
 use crate::lifecycle::{Deletion, PodState, Slot, Want};
 use crate::probe::{ProbeKind, Tracker};
@@ -44,6 +45,8 @@ pub(super) struct Record {
     pub(super) gone: bool,
     pub(super) network: Option<Arc<dyn PodNetwork>>,
     pub(super) volumes: Arc<Volumes>,
+    /// What `/etc` has of the Pod, while its ground is made.
+    pub(super) etc: Option<Arc<Deferred>>,
     pub(super) tokens: Arc<Tokens>,
     pub(super) refresh: Refresh,
     pub(super) runs: HashMap<Slot, RunHandle>,
@@ -113,6 +116,7 @@ impl Record {
             gone: false,
             network: None,
             volumes: Arc::default(),
+            etc: None,
             tokens: Arc::default(),
             refresh: Refresh::Idle,
             runs: HashMap::new(),

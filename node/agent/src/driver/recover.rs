@@ -173,8 +173,10 @@ impl Driver {
             });
         }
         // Listed before any new Pod is begun, whose directory would be a strange one, too; removed in the meantime.
-        let (root, known) = (self.shared.logs.root().to_owned(), known.clone());
-        let left = tokio::task::spawn_blocking(move || left_behind(&root, &known)).await.unwrap_or_else(|error| {
+        let roots = [self.shared.logs.root().to_owned(), self.shared.written.clone()];
+        let known = known.clone();
+        let list = move || roots.iter().flat_map(|root| left_behind(root, &known)).collect::<Vec<_>>();
+        let left = tokio::task::spawn_blocking(list).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "cannot list the directories of Pods that are gone");
             Vec::new()
         });
@@ -209,7 +211,7 @@ async fn adopt(
     }
 }
 
-/// The directories (`<namespace>_<name>_<uid>`) of Pods that are not known.
+/// The directories (`<namespace>_<name>_<uid>`, `<uid>`) of Pods that are not known.
 fn left_behind(root: &Path, known: &HashSet<String>) -> Vec<PathBuf> {
     let is_known = |name: &OsStr| {
         let uid = name.to_str().and_then(|name| name.rsplit('_').next());

@@ -179,7 +179,11 @@ impl Driver {
         self.spawn(lost, async move {
             let result = async {
                 let limits = start::limits(wanted.as_ref()).map_err(|error| error.to_string())?;
-                let noted = tokio::fs::write(&note, "").await;
+                let noted = async {
+                    tokio::fs::create_dir_all(note.parent().unwrap_or(&note)).await?;
+                    tokio::fs::write(&note, "").await
+                };
+                let noted = noted.await;
                 noted.map_err(|error| format!("cannot write {}: {error}", note.display()))?;
                 runtime.update(&id, limits).await.map_err(|error| error.to_string())
             };

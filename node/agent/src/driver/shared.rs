@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) objects: Arc<dyn Objects>,
     /// Where this node's volumes of the class local-path lie.
     pub(crate) local_path: PathBuf,
+    /// What the agent writes for Pods from Secrets and the like lies here, by uid and volume.
+    pub(crate) written: PathBuf,
     /// Where images that Pods mount are unpacked, by digest.
     pub(crate) image_volumes: PathBuf,
     /// Names for subPaths; where there are containers.
@@ -105,6 +107,11 @@ impl Shared {
     /// Both runtimes.
     pub(crate) fn runtimes(&self) -> impl Iterator<Item = &Arc<dyn Runtime>> {
         std::iter::once(&self.wasm).chain(self.containers.as_ref())
+    }
+
+    /// What the agent writes for a Pod's volumes.
+    pub(crate) fn written(&self, uid: &str) -> PathBuf {
+        self.written.join(uid)
     }
 
     /// Whether the Pod's RuntimeClass says Wasm.

@@ -1,7 +1,8 @@
 //! One start of one container: image, configuration, creation, start.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -11,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use wherry_api::quantity::Quantity;
 use wherry_reconcile::EventType;
 use wherry_runtime::{
-    ContainerId, ContainerSpec, Image, ImageKind, Limits, Mount, PodNetwork, PodRef, Runtime, RuntimeError,
+    ContainerId, ContainerSpec, Image, ImageKind, Limits, Maker, Mount, PodNetwork, PodRef, Runtime, RuntimeError,
 };
 
 use super::ground::pull_secrets;
 use super::hook;
 use super::shared::Shared;
+use crate::config::deferred::Deferred;
 use crate::config::volumes::{self, Volumes};
 use crate::config::{ConfigError, admit, env, files, security};
 
@@ -33,6 +35,7 @@ pub(super) struct Job {
     pub(super) attempt: u32,
     pub(super) network: Arc<dyn PodNetwork>,
     pub(super) volumes: Arc<Volumes>,
+    pub(super) etc: Option<Arc<Deferred>>,
     pub(super) dir: PathBuf,
     /// Given up while the image is pulled.
     pub(super) cancel: CancellationToken,
@@ -71,7 +74,7 @@ pub(super) enum StartError {
 }
 
 /// The files of one run, beside its log.
-pub(super) fn termination_log(dir: &std::path::Path, container: &str, attempt: u32) -> PathBuf {
+pub(super) fn termination_log(dir: &Path, container: &str, attempt: u32) -> PathBuf {
     dir.join(container).join(format!("{attempt}.termination-log"))
 }
 
@@ -300,7 +303,7 @@ impl Job {
         let launch = env::launch(pod, spec, &known)?;
         let pins = shared.pins.as_ref().filter(|_| image.kind == ImageKind::Container);
         let mut mounts = volumes::mounts(spec, &field, &self.volumes, &launch.env, pins)?;
-        self.add_files(spec, &mut mounts)?;
+        self.add_files(spec, image.kind, &mut mounts);
         Ok(ContainerSpec {
             id: new_id(),
             pod: self.reference.clone(),
@@ -331,34 +334,42 @@ impl Job {
         })
     }
 
-    /// The agent's own files, where no volume is mounted over them.
-    fn add_files(&self, spec: &Container, mounts: &mut Vec<Mount>) -> Result<(), ConfigError> {
-        let message = termination_log(&self.dir, &spec.name, self.attempt);
-        let failed = |error: std::io::Error| ConfigError::io(format!("cannot make {}", message.display()), &error);
-        if let Some(parent) = message.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
-        }
-        std::fs::write(&message, b"").map_err(failed)?;
-        // Containers write it as whatever user they are.
-        let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        std::fs::set_permissions(&message, everyone).map_err(failed)?;
+    /// The agent's own files, where no volume is mounted over them, made when somebody needs them.
+    fn add_files(&self, spec: &Container, kind: ImageKind, mounts: &mut Vec<Mount>) {
         let target =
             spec.termination_message_path.as_deref().filter(|path| !path.is_empty()).unwrap_or(TERMINATION_LOG);
+        let message = termination_log(&self.dir, &spec.name, self.attempt);
+        let made = {
+            let message = message.clone();
+            Arc::new(Deferred::new(move || make_message(&message)))
+        };
         let etc = self.dir.join("etc");
+        // A module's names are looked up by its node, whatever it would write there.
+        let names = kind == ImageKind::Wasm;
         let own = [
-            (etc.join("hosts"), "/etc/hosts", false),
-            (etc.join("resolv.conf"), "/etc/resolv.conf", false),
-            (etc.join("hostname"), "/etc/hostname", true),
-            (message, target, false),
+            (etc.join("hosts"), "/etc/hosts", names, self.etc.clone()),
+            (etc.join("resolv.conf"), "/etc/resolv.conf", names, self.etc.clone()),
+            (etc.join("hostname"), "/etc/hostname", true, self.etc.clone()),
+            (message, target, false, Some(made)),
         ];
-        for (source, target, read_only) in own {
+        for (source, target, read_only, made) in own {
             let target = PathBuf::from(target);
             if !mounts.iter().any(|mount| mount.target == target) {
-                mounts.push(Mount { source, target, read_only, ..Mount::default() });
+                let maker = made.map(|made| Maker(made));
+                mounts.push(Mount { source, target, read_only, maker, ..Mount::default() });
             }
         }
-        Ok(())
     }
+}
+
+/// An empty file for a last message.
+fn make_message(file: &Path) -> io::Result<()> {
+    if let Some(parent) = file.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(file, b"")?;
+    // Containers write it as whatever user they are.
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o666))
 }
 
 /// `imagePullPolicy`, given or by default.

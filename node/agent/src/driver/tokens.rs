@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
@@ -33,14 +34,14 @@ pub(crate) struct Tokens(HashMap<TokenAsk, Issued>);
 
 #[derive(Clone)]
 struct Issued {
-    token: String,
+    token: Bytes,
     /// When it is to be replaced.
     until: Timestamp,
 }
 
 impl Tokens {
-    pub(crate) fn get(&self, ask: &TokenAsk) -> Option<&str> {
-        self.0.get(ask).map(|issued| issued.token.as_str())
+    pub(crate) fn get(&self, ask: &TokenAsk) -> Option<&Bytes> {
+        self.0.get(ask).map(|issued| &issued.token)
     }
 
     /// When the first is to be replaced.
@@ -110,7 +111,7 @@ async fn issue(
     let seconds = answer.spec.and_then(|spec| spec.expiration_seconds).unwrap_or(ask.seconds);
     let token = answer.status.and_then(|status| status.token).ok_or_else(|| failed("no token came".to_owned()))?;
     let jitter = rand::rng().random_range(0.0..JITTER);
-    Ok(Issued { token, until: add(now, kept(seconds, jitter)) })
+    Ok(Issued { token: token.into(), until: add(now, kept(seconds, jitter)) })
 }
 
 /// Whether another try soon may succeed. Refused may be a node whose authorizer has yet to hear that the Pod is its own.

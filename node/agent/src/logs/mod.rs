@@ -65,10 +65,10 @@ impl Logs {
         pod_dir.join(container).join(format!("{attempt}.log"))
     }
 
-    /// Opens a log for writing, appending to what an earlier life of the agent wrote.
+    /// Opens a log for writing, appending to what an earlier life of the agent wrote. Its file is made when something is said.
     ///
     /// # Errors
-    /// Where the file or its directory cannot be made.
+    /// Where it cannot be known whether there is one.
     pub(crate) fn open(&self, path: &Path) -> io::Result<Arc<ContainerLog>> {
         let log = ContainerLog::open(path, self.writer.handle())?;
         self.live.lock().insert(path.to_owned(), log.clone());
@@ -98,7 +98,7 @@ impl Logs {
     /// The log at `path` as bytes for a client.
     ///
     /// # Errors
-    /// [`LogError::NotFound`] where there is no such file.
+    /// [`LogError::NotFound`] where there is no such file, and nobody writes it.
     pub(crate) async fn read(
         &self,
         path: &Path,

@@ -31,7 +31,7 @@ pub(crate) struct LogOptions {
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
-    /// There is no such log.
+    /// There is no such log: nothing has been said.
     #[error("no log at {0}")]
     NotFound(PathBuf),
     /// The disk's answer.
@@ -100,12 +100,22 @@ impl Reader {
 
     /// Opens the file of this number, or the next that is left.
     fn enter(&mut self, sequence: u64) -> io::Result<()> {
-        let (file, sequence) = match &self.live {
-            Some((log, _)) => log.open_at(sequence)?,
-            None => open_static(&self.path, sequence, self.newest)?,
+        let opened = match &self.live {
+            Some((log, _)) => log.open_at(sequence),
+            None => open_static(&self.path, sequence, self.newest),
         };
-        self.file = Some(file);
-        self.sequence = sequence;
+        match opened {
+            Ok((file, sequence)) => {
+                self.file = Some(file);
+                self.sequence = sequence;
+            }
+            // Nothing was said so far.
+            Err(error) if self.live.is_some() && error.kind() == io::ErrorKind::NotFound => {
+                self.file = None;
+                self.sequence = sequence;
+            }
+            Err(error) => return Err(error),
+        }
         Ok(())
     }
 
@@ -134,6 +144,9 @@ impl Reader {
             }
             // Seen before the file is read: what was written by then is found by the read.
             let seen = self.live.as_mut().map(|(_, live)| *live.borrow_and_update());
+            if self.file.is_none() {
+                self.enter(self.sequence)?;
+            }
             let block = self.read_block().await?;
             if !block.is_empty() {
                 let out = self.render(&block);

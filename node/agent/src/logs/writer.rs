@@ -72,16 +72,26 @@ impl Current {
     }
 }
 
+/// Opens the file, made with its directory where it is not there.
 fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).open(path)
+    let open = || OpenOptions::new().create(true).append(true).open(path);
+    match (open(), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            std::fs::create_dir_all(parent)?;
+            open()
+        }
+        (opened, _) => opened,
+    }
 }
 
 impl ContainerLog {
     pub(super) fn open(path: &Path, writer: mpsc::Sender<Arc<ContainerLog>>) -> io::Result<Arc<Self>> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let size = append(path)?.metadata()?.len();
+        let size = match std::fs::metadata(path) {
+            Ok(known) => known.len(),
+            // It is made when something is said.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
         let sequence = segments(path).last().map_or(0, |last| last + 1);
         let progress = watch::Sender::new(Progress { written: 0, sequence, closed: false });
         Ok(Arc::new(Self {

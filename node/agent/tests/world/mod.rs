@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -40,12 +41,13 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 /// A machine that has as much left as a test says; at first of everything more than enough.
-pub struct Machine(Mutex<Left>);
+pub struct Machine(Mutex<Left>, AtomicUsize);
 
 impl Default for Machine {
     fn default() -> Self {
         let plenty = Some(Amount { available: 1 << 40, capacity: 1 << 40 });
-        Self(Mutex::new(Left { memory: plenty, disk: plenty, inodes: plenty, pids: plenty }))
+        let left = Left { memory: plenty, disk: plenty, inodes: plenty, pids: plenty };
+        Self(Mutex::new(left), AtomicUsize::new(0))
     }
 }
 
@@ -53,10 +55,16 @@ impl Machine {
     pub fn set(&self, change: impl FnOnce(&mut Left)) {
         change(&mut self.0.lock());
     }
+
+    /// How often the agent has looked at it.
+    pub fn looks(&self) -> usize {
+        self.1.load(Ordering::Relaxed)
+    }
 }
 
 impl Supply for Machine {
     fn left(&self) -> Left {
+        self.1.fetch_add(1, Ordering::Relaxed);
         *self.0.lock()
     }
 }
@@ -407,6 +415,7 @@ impl World {
             containers: Some(self.containers.clone()),
             images: self.images.clone(),
             network: Arc::new(Shared(self.network.clone())),
+            memory_dir: None,
             data_dir: self.dir.path().to_owned(),
             labels: BTreeMap::new(),
             manifests: self.manifests.as_ref().map(|dir| dir.path().to_owned()),

@@ -1,6 +1,8 @@
 //! The checks. Each one leaves the runtime as it found it.
 
 use std::future::Future;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,7 +12,8 @@ use tokio::time::timeout;
 
 use super::{Captured, DEADLINE, Fixture, Gate, Program, Workload};
 use crate::{
-    ContainerId, ContainerSpec, ContainerState, Exit, Limits, Output, PodRef, Runtime, RuntimeError, Security, Signal,
+    ContainerId, ContainerSpec, ContainerState, Exit, Limits, Make, Maker, Mount, Output, PodRef, Runtime,
+    RuntimeError, Security, Signal,
 };
 
 /// Where the suite's Pods are.
@@ -116,6 +119,26 @@ impl Container {
         in_time("remove", self.runtime.remove(&self.id)).await.unwrap();
         assert_eq!(self.state().await, None, "a removed container is listed");
     }
+}
+
+/// What a mount's source names is made by its maker before a container is run that may need it.
+pub async fn mounts_made_late(fixture: &dyn Fixture) {
+    struct Late(PathBuf);
+    impl Make for Late {
+        fn make(&self) -> io::Result<()> {
+            std::fs::create_dir_all(&self.0)
+        }
+    }
+    let source = std::env::temp_dir().join(fresh_id().0);
+    let maker = Some(Maker(Arc::new(Late(source.clone()))));
+    let mount = Mount { source: source.clone(), target: "/late".into(), maker, ..Mount::default() };
+    if let Some(container) = created_by(fixture, Workload::Exits0, |spec| spec.mounts.push(mount)).await {
+        container.start().await;
+        assert_eq!(container.wait().await.code, 0);
+        container.remove().await;
+    }
+    // A runtime need not make what its guest can never see.
+    drop(std::fs::remove_dir(source));
 }
 
 /// A container's own exit code is its exit, without a message.

@@ -1,12 +1,16 @@
 //! A Pod's volumes on this node, and a container's mounts of them.
 //!
 //! ```text
-//! <pod dir>/volumes/<name>           emptyDir (a directory or a tmpfs); what is written from ConfigMaps, Secrets, fields, tokens
+//! <pod dir>/volumes/<name>           emptyDir (a directory or a tmpfs)
+//! <written>/<uid>/<name>             what the agent writes from ConfigMaps, Secrets, fields, tokens: in memory, where the node can
 //! <data dir>/volumes/<volume>        PersistentVolumes of the class local-path
 //! /run/wherry/subpaths-…             where a subPath is mounted while a container is made ([`pins`])
 //! ```
 //! hostPath, local volumes and unpacked images lie where they lie. Kinds that this node has not are refused with the field's
 //! path.
+//!
+//! What the agent writes is known, with all that can be wrong about it, before any container is started; its files are made once somebody
+//! needs them ([`Deferred`]).
 //!
 //! Guarantee: a path inside a volume is opened from the volume's root by the kernel, which lets no link and no `..` lead out
 //! ([`sub_path`]); ownership is changed the same way ([`ownership`]).
@@ -23,25 +27,40 @@ mod unmount;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use wherry_runtime::Make as _;
 
 use super::ConfigError;
+use super::deferred::Deferred;
 use super::projection::{self, Payload, Source};
 pub(crate) use mounts::mounts;
 pub(crate) use ownership::Ownership;
 pub(crate) use pins::Pins;
-pub(crate) use unmount::{remove_all, unmount_below};
+pub(crate) use unmount::{Mounted, mounted, remove_all, unmount_at, unmount_below};
 
 /// Where a volume lies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Place {
     pub(crate) path: PathBuf,
     /// Whatever its mounts say.
     pub(crate) read_only: bool,
     /// Nothing in it is run as a program.
     pub(crate) no_exec: bool,
+    /// What the agent writes there.
+    pub(crate) files: Option<Arc<Deferred>>,
 }
+
+impl Place {
+    /// Sees to it that something is there.
+    pub(crate) fn make(&self) -> io::Result<()> {
+        self.files.as_ref().map_or(Ok(()), |files| files.make())
+    }
+}
+
+/// More than this does not wait in the agent's memory until somebody needs it.
+const WAITING_BYTES: usize = 16 << 10;
 
 /// Where each of a Pod's volumes lies.
 pub(crate) type Volumes = HashMap<String, Place>;
@@ -66,10 +85,11 @@ pub(crate) fn set_up(
         } else if volume.persistent_volume_claim.is_some() || volume.ephemeral.is_some() {
             claim::place(volume, source, owner.as_ref(), &field)?
         } else if let Some(path) = images.get(&volume.name) {
-            Place { path: path.clone(), read_only: true, no_exec: true }
+            Place { path: path.clone(), read_only: true, no_exec: true, ..Place::default() }
         } else {
-            write(&path, volume, source, owner.as_ref(), &field)?;
-            Place { path, read_only: true, ..Place::default() }
+            let path = source.written.join(&volume.name);
+            let files = written(&path, volume, source, owner.as_ref(), &field)?;
+            Place { path, read_only: true, files: Some(Arc::new(files)), ..Place::default() }
         };
         volumes.insert(volume.name.clone(), place);
     }
@@ -80,33 +100,49 @@ fn all(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten())
 }
 
-/// Writes the volumes again that follow ConfigMaps, Secrets, fields and tokens.
-pub(crate) fn refresh(dir: &Path, source: &Source<'_>) -> Result<(), ConfigError> {
+/// Has the volumes follow their ConfigMaps, Secrets, fields and tokens: those that have been written are written again.
+pub(crate) fn refresh(volumes: &Volumes, source: &Source<'_>) -> Result<(), ConfigError> {
     let owner = Ownership::of(source.pod);
     for (n, volume) in all(source.pod).enumerate() {
-        let follows = volume.config_map.is_some()
-            || volume.secret.is_some()
-            || volume.downward_api.is_some()
-            || volume.projected.is_some();
-        if follows {
-            let path = dir.join("volumes").join(&volume.name);
-            write(&path, volume, source, owner.as_ref(), &format!("spec.volumes[{n}]"))?;
-        }
+        let Some(Place { path, files: Some(files), .. }) = volumes.get(&volume.name) else { continue };
+        let payload = named(volume, payload(volume, source, &format!("spec.volumes[{n}]")))?;
+        let large = projection::size(&payload) > WAITING_BYTES;
+        let replaced = files.replace(writing(path, payload, owner.as_ref()));
+        let done = replaced.and_then(|()| if large { files.make() } else { Ok(()) });
+        done.map_err(|error| not_written(volume, &error))?;
     }
     Ok(())
 }
 
-fn write(
+/// What a volume is to hold, written when somebody needs it: at once where that is much, or was done by an earlier life of the agent, whose
+/// containers may have it.
+fn written(
     path: &Path,
     volume: &Volume,
     source: &Source<'_>,
     owner: Option<&Ownership>,
     field: &str,
-) -> Result<(), ConfigError> {
+) -> Result<Deferred, ConfigError> {
     let payload = named(volume, payload(volume, source, field))?;
-    projection::write(path, &payload, owner.map(|owner| owner.group))
-        .map(drop)
-        .map_err(|error| ConfigError::io(format!("cannot write volume {}", volume.name), &error))
+    let at_once = projection::size(&payload) > WAITING_BYTES || path.exists();
+    let files = Deferred::new(writing(path, payload, owner));
+    if at_once {
+        files.make().map_err(|error| not_written(volume, &error))?;
+    }
+    Ok(files)
+}
+
+fn writing(
+    path: &Path,
+    payload: Payload,
+    owner: Option<&Ownership>,
+) -> impl Fn() -> io::Result<()> + Send + 'static + use<> {
+    let (path, group) = (path.to_owned(), owner.map(|owner| owner.group));
+    move || projection::write(&path, &payload, group).map(drop)
+}
+
+fn not_written(volume: &Volume, error: &io::Error) -> ConfigError {
+    ConfigError::io(format!("cannot write volume {}", volume.name), error)
 }
 
 fn payload(volume: &Volume, source: &Source<'_>, field: &str) -> Result<Payload, ConfigError> {
@@ -143,7 +179,11 @@ fn kind(volume: &Volume) -> String {
         .unwrap_or_else(|| "source".to_owned())
 }
 
-/// Removes what was made below `dir`.
-pub(crate) fn tear_down(dir: &Path) -> io::Result<()> {
-    remove_all(&dir.join("volumes"))
+/// Removes what was made below `dir` and `written`; nothing is made of `volumes` after this.
+pub(crate) fn tear_down(dir: &Path, written: &Path, volumes: &Volumes) -> io::Result<()> {
+    for place in volumes.values() {
+        place.files.iter().for_each(|files| files.close());
+    }
+    remove_all(&dir.join("volumes"))?;
+    remove_all(written)
 }

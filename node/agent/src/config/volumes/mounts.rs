@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, VolumeMount};
-use wherry_runtime::{Handle, Mount, Propagation};
+use wherry_runtime::{Handle, Maker, Mount, Propagation};
 
 use super::{ConfigError, Pins, Volumes, sub_path};
 use crate::config::expand::expand;
@@ -28,7 +28,7 @@ pub(crate) fn mounts(
         let (source, handle) = if sub.as_os_str().is_empty() {
             (volume.path.clone(), None)
         } else {
-            inside(&volume.path, &sub, pins).map_err(|error| {
+            volume.make().and_then(|()| inside(&volume.path, &sub, pins)).map_err(|error| {
                 tracing::info!(volume = mount.name, path = %sub.display(), %error, "a subPath cannot be used");
                 let text = format!(
                     "failed to prepare subPath for volumeMount {:?} of container {:?}",
@@ -51,6 +51,7 @@ pub(crate) fn mounts(
                 _ => Propagation::None,
             },
             handle,
+            maker: volume.files.clone().map(|files| Maker(files)),
         });
     }
     Ok(mounts)

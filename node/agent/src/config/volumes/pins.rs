@@ -12,13 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::mount::{MsFlags, mount};
-use sha2::{Digest as _, Sha256};
 
 use super::sub_path::path_of;
 use super::unmount::{remove_all, unmount_below};
-
-/// Where the pins of all agents of this machine lie.
-const ALL: &str = "/run/wherry";
+use crate::memory::{RUN, run_dir};
 
 /// The pins of one agent.
 #[derive(Debug)]
@@ -30,10 +27,7 @@ pub(crate) struct Pins {
 impl Pins {
     /// None yet, for the agent whose data lies at `data_dir`.
     pub(crate) fn new(data_dir: &Path) -> io::Result<Self> {
-        let data_dir = std::path::absolute(data_dir)?;
-        let name = Sha256::digest(data_dir.as_os_str().as_encoded_bytes());
-        let name: String = name.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let root = Path::new(ALL).join(format!("subpaths-{name}"));
+        let root = run_dir("subpaths", data_dir)?;
         remove_all(&root)?;
         Ok(Self { root, next: AtomicU64::new(0) })
     }
@@ -61,7 +55,7 @@ impl Drop for Pins {
     fn drop(&mut self) {
         // Where there was none, there is nothing; others may have theirs beside it.
         let _missing = fs::remove_dir(&self.root);
-        let _in_use = fs::remove_dir(ALL);
+        let _in_use = fs::remove_dir(RUN);
     }
 }
 

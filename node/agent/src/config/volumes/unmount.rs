@@ -24,29 +24,56 @@ pub(crate) fn unmount_below(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let all = mount_points(&fs::read("/proc/self/mountinfo")?);
-    let below: Vec<PathBuf> = all.into_iter().filter(|point| point.starts_with(&dir) && *point != dir).collect();
+    let points = mounted()?.into_iter().map(|mount| mount.point);
+    unmount(points.filter(|point| point.starts_with(&dir) && *point != dir).collect())
+}
+
+/// Unmounts what is mounted at `place`, and all beneath it.
+pub(crate) fn unmount_at(place: &Path) -> io::Result<()> {
+    unmount(mounted()?.into_iter().map(|mount| mount.point).filter(|point| point.starts_with(place)).collect())
+}
+
+/// A mount of this process's namespace.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mounted {
+    /// Where it is.
+    pub(crate) point: PathBuf,
+    /// What is mounted, by the name that it was given.
+    pub(crate) source: PathBuf,
+}
+
+/// All mounts, in the order of mounting.
+pub(crate) fn mounted() -> io::Result<Vec<Mounted>> {
+    Ok(parse(&fs::read("/proc/self/mountinfo")?))
+}
+
+fn unmount(points: Vec<PathBuf>) -> io::Result<()> {
     let failed = |point: &Path, error: nix::Error| {
         let error = io::Error::from(error);
         io::Error::new(error.kind(), format!("cannot unmount {}: {error}", point.display()))
     };
-    for point in &below {
+    for point in &points {
         // What is unmounted in a copy of a shared mount would be unmounted in the original.
         mount(None::<&str>, point, None::<&str>, MsFlags::MS_PRIVATE, None::<&str>)
             .map_err(|error| failed(point, error))?;
     }
     // What was mounted later comes later, and may lie on what was mounted before.
-    for point in below.iter().rev() {
+    for point in points.iter().rev() {
         umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).map_err(|error| failed(point, error))?;
     }
     Ok(())
 }
 
-/// The fifth field of each line; white space and backslashes in it are written in octal.
-fn mount_points(mountinfo: &[u8]) -> Vec<PathBuf> {
-    let lines = mountinfo.split(|byte| *byte == b'\n');
-    let fields = lines.filter_map(|line| line.split(|byte| *byte == b' ').nth(4));
-    fields.map(|field| PathBuf::from(OsString::from_vec(unescape(field)))).collect()
+/// The fifth field of each line, and the second after the dash; white space and backslashes in them are written in octal.
+fn parse(mountinfo: &[u8]) -> Vec<Mounted> {
+    let path = |field: &[u8]| PathBuf::from(OsString::from_vec(unescape(field)));
+    let mount = |line: &[u8]| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        let point = path(fields.nth(4)?);
+        let source = path(fields.skip_while(|field| *field != b"-").nth(2)?);
+        Some(Mounted { point, source })
+    };
+    mountinfo.split(|byte| *byte == b'\n').filter_map(mount).collect()
 }
 
 fn unescape(field: &[u8]) -> Vec<u8> {
@@ -74,7 +101,8 @@ mod tests {
 
     #[test]
     fn mount_points_are_read_with_their_escapes() {
-        let text = b"36 35 98:0 /mnt1 /a\\040b/c rw,noatime master:1 - ext3 /dev/root rw\n37 35 98:0 / /x\\134y rw - tmpfs t rw\n";
-        assert_eq!(mount_points(text), [PathBuf::from("/a b/c"), PathBuf::from("/x\\y")]);
+        let text = b"36 35 98:0 /mnt1 /a\\040b/c rw,noatime master:1 - ext3 /dev/root rw\n37 35 98:0 / /x\\134y rw - tmpfs a\\040t rw\n";
+        let mounts = [("/a b/c", "/dev/root"), ("/x\\y", "a t")];
+        assert_eq!(parse(text), mounts.map(|(point, source)| Mounted { point: point.into(), source: source.into() }));
     }
 }
