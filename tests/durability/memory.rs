@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use wherry_test::{Cluster, PATIENCE, echo_image, is_root, sample};
+use anyhow::{Context as _, ensure};
+use wherry_test::{Cluster, PATIENCE, echo_image, get, is_root, sample};
 
 use crate::traces;
 
@@ -24,7 +24,7 @@ fn deploy(cluster: &Cluster) -> anyhow::Result<()> {
             "
 apiVersion: v1
 kind: Pod
-metadata: {{name: {kind}}}
+metadata: {{name: {kind}, labels: {{app: {kind}}}}}
 spec:
   volumes:
   - {{name: words, secret: {{secretName: words}}}}
@@ -38,12 +38,28 @@ spec:
     - {{name: words, mountPath: /alone/first, subPath: first}}
     - {{name: words, mountPath: /etc/first, subPath: first}}",
         ))?;
+        cluster.kubectl().ok(&format!("expose pod {kind} --type=NodePort --port=8080"))?;
     }
     cluster.kubectl().wait("--for=condition=Ready pod --all", PATIENCE)
 }
 
+/// What the Pod's program reads there; nothing where it cannot be asked or cannot read it.
 fn read(cluster: &Cluster, kind: &str, path: &str) -> anyhow::Result<String> {
-    cluster.kubectl().ok(&format!("get --raw /api/v1/namespaces/default/pods/{kind}:8080/proxy/read?path={path}"))
+    let answer = get(&cluster.url(kind)?, &format!("/read?path={path}"));
+    Ok(answer.ok().filter(|answer| answer.status == 200).map(|answer| answer.body).unwrap_or_default())
+}
+
+/// Waits until it reads `text` there.
+fn reads(cluster: &Cluster, kind: &str, path: &str, text: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = read(cluster, kind, path)?;
+        if found == text {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "{kind}: {path} holds {found:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }
 
 /// The files below `dir` that hold `text`.
@@ -77,7 +93,7 @@ fn secrets_are_in_memory_alone_outlive_the_process_and_go_with_the_cluster() -> 
     deploy(&cluster)?;
     for kind in KINDS {
         for path in ["/words/first", "/alone/first", "/etc/first"] {
-            ensure!(read(&cluster, kind, path)? == FIRST, "{kind}: {path}");
+            reads(&cluster, kind, path, FIRST)?;
         }
     }
     let memory = traces::memory(&dir).context("nothing is mounted for the cluster")?;
@@ -94,19 +110,8 @@ fn secrets_are_in_memory_alone_outlive_the_process_and_go_with_the_cluster() -> 
     cluster
         .kubectl()
         .ok(&format!("patch secret words --type=merge -p {{\"stringData\":{{\"second\":\"{SECOND}\"}}}}"))?;
-    let end = Instant::now() + PATIENCE;
     for kind in KINDS {
-        while cluster
-            .kubectl()
-            .run(&format!("get --raw /api/v1/namespaces/default/pods/{kind}:8080/proxy/read?path=/words/second"))?
-            .stdout
-            != SECOND
-        {
-            if Instant::now() > end {
-                bail!("{kind}: what was written after the kill never came");
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        reads(&cluster, kind, "/words/second", SECOND)?;
     }
     let restarts = cluster.kubectl().ok("get pod container -o jsonpath={.status.containerStatuses[0].restartCount}")?;
     ensure!(restarts == "0", "the container was adopted: {restarts} restarts");
