@@ -14,6 +14,8 @@ mod daemons;
 mod drain;
 #[path = "workloads/ensemble.rs"]
 mod ensemble;
+#[path = "workloads/external.rs"]
+mod external;
 #[path = "workloads/jobs.rs"]
 mod jobs;
 #[path = "workloads/lesson.rs"]

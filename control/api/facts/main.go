@@ -21,6 +21,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/kubernetes/scheme"
+	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 )
 
 // Every version of these groups that is listed gets its types into the table.
@@ -32,7 +33,7 @@ func init() {
 		"rbac.authorization.k8s.io/v1", "storage.k8s.io/v1", "scheduling.k8s.io/v1", "node.k8s.io/v1",
 		"coordination.k8s.io/v1", "discovery.k8s.io/v1", "events.k8s.io/v1", "certificates.k8s.io/v1",
 		"authentication.k8s.io/v1", "authorization.k8s.io/v1", "admissionregistration.k8s.io/v1",
-		"flowcontrol.apiserver.k8s.io/v1",
+		"flowcontrol.apiserver.k8s.io/v1", "apiregistration.k8s.io/v1",
 	} {
 		parsed, err := schema.ParseGroupVersion(gv)
 		if err != nil {
@@ -223,8 +224,12 @@ func main() {
 		maps.Copy(specs, document.Components.Schemas)
 	}
 	g := &generator{specs: specs, kinds: map[reflect.Type]schema.GroupVersionKind{}, seen: map[reflect.Type]bool{}}
+	if err := apiregistrationv1.AddToScheme(scheme.Scheme); err != nil {
+		log.Fatal(err)
+	}
 	for gvk, t := range scheme.Scheme.AllKnownTypes() {
-		if wanted[gvk.GroupVersion()] && strings.HasPrefix(t.PkgPath(), "k8s.io/api/") {
+		own := strings.HasPrefix(t.PkgPath(), "k8s.io/api/") || strings.HasPrefix(t.PkgPath(), "k8s.io/kube-aggregator/")
+		if wanted[gvk.GroupVersion()] && own {
 			g.kinds[t] = gvk
 			g.want(t)
 		}

@@ -23,6 +23,7 @@ use crate::defaults::Object;
 use crate::field::FieldError;
 use crate::validation::{self, Errors, Fixed, names};
 
+mod aggregation;
 mod apps;
 mod base;
 mod batch;

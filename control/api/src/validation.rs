@@ -12,6 +12,7 @@ use crate::field::{FieldError, Path};
 use crate::strategy::{dig, same};
 
 pub(crate) mod addresses;
+pub(crate) mod aggregation;
 pub(crate) mod autoscaling;
 pub(crate) mod batch;
 pub(crate) mod certificates;

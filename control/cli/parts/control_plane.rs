@@ -84,6 +84,7 @@ impl ControlPlane {
         let keys = pki.service_account_keys().context("service account keys")?;
         let issuer = Arc::new(Issuer::of_cluster(&config.cluster.domain, keys));
         config.issuer = Some(issuer.clone());
+        config.front_proxy = Some(pki.front_proxy().context("front proxy")?);
         if let Some(file) = token_file {
             config.tokens.push(Arc::new(StaticTokens::read(file).context("the token file")?));
         }

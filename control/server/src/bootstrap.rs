@@ -1,20 +1,27 @@
 //! The objects that every cluster has.
 //!
 //! Everything is made through the API, as any client would; what is there already stays as it is, but for the
-//! endpoints of the Service `kubernetes`, which follow the addresses of this start.
+//! endpoints of the Service `kubernetes`, which follow the addresses of this start, and what extension API servers know their
+//! clients by.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
+use crate::aggregate::headers;
 use crate::config::Cluster;
+use crate::pki::FrontProxy;
 use crate::server::ServerError;
 use crate::times;
 
 /// Names of the namespaces of a new cluster.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), ServerError> {
+pub(crate) async fn run(
+    client: &kube::Client,
+    cluster: &Cluster,
+    front_proxy: Option<&FrontProxy>,
+) -> Result<(), ServerError> {
     for name in NAMESPACES {
         ensure(client, "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}), false).await?;
     }
@@ -22,6 +29,9 @@ pub(crate) async fn run(client: &kube::Client, cluster: &Cluster) -> Result<(), 
     ensure(client, "default", service(cluster), false).await?;
     ensure(client, "default", endpoints(cluster), true).await?;
     ensure(client, "default", endpoint_slice(cluster), true).await?;
+    if let Some(front_proxy) = front_proxy {
+        ensure(client, "kube-system", extension_authentication(front_proxy), true).await?;
+    }
     for (name, value, description) in [
         (
             "system-cluster-critical",
@@ -108,6 +118,24 @@ fn service_cidr(cluster: &Cluster) -> Value {
             "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
             "lastTransitionTime": times::now(),
         }]},
+    })
+}
+
+/// By what extension API servers know who asks: a user's certificate, or this server, which speaks for users in headers.
+fn extension_authentication(front_proxy: &FrontProxy) -> Value {
+    let list = |items: &[&str]| json!(items).to_string();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"},
+        "data": {
+            "client-ca-file": front_proxy.client_ca,
+            "requestheader-client-ca-file": front_proxy.authority,
+            "requestheader-allowed-names": list(&[FrontProxy::NAME]),
+            "requestheader-username-headers": list(&[headers::USER]),
+            "requestheader-uid-headers": list(&[headers::UID]),
+            "requestheader-group-headers": list(&[headers::GROUP]),
+            "requestheader-extra-headers-prefix": list(&[headers::EXTRA]),
+        },
     })
 }
 

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::layers::authenticate::TokenAuthenticator;
 use crate::metrics::Extra as ExtraMetrics;
 use crate::nodes::{NoNodes, NodeConnector};
+use crate::pki::FrontProxy;
 use crate::serving::Patience;
 use crate::tokens::Issuer;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub registry: Arc<Registry>,
     /// The way to the agents.
     pub nodes: Arc<dyn NodeConnector>,
+    /// How extension API servers know this one; without it, they have no reason to believe it who asks.
+    pub front_proxy: Option<FrontProxy>,
     /// Who vouches for service accounts; without one, a key that is kept nowhere.
     pub issuer: Option<Arc<Issuer>>,
     /// Further recognisers of bearer tokens, asked in order after those of service accounts and bootstrap tokens.
@@ -52,6 +55,7 @@ impl Config {
             store,
             registry: Arc::new(Registry::builtin()),
             nodes: Arc::new(NoNodes),
+            front_proxy: None,
             issuer: None,
             tokens: Vec::new(),
             audit: None,

@@ -47,13 +47,18 @@ async fn api(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
 
 async fn apis(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
     if let Some((form, media)) = aggregated(request.headers()) {
-        return discovered(request.headers(), media, &discovery::aggregated_groups(&engine.registry, form));
+        return discovered(
+            request.headers(),
+            media,
+            &discovery::aggregated_groups(&engine.registry, &engine.aggregator.remotes(), form),
+        );
     }
-    document(request.headers(), &discovery::api_group_list(&engine.registry))
+    document(request.headers(), &discovery::api_group_list(&engine.registry, &engine.aggregator.remotes()))
 }
 
 async fn group(State(engine): State<Arc<Engine>>, Path(group): Path<String>, request: Request) -> Answer {
-    let found = discovery::api_group(&engine.registry, &group).ok_or_else(Status::no_such_path)?;
+    let found = discovery::api_group(&engine.registry, &engine.aggregator.remotes(), &group)
+        .ok_or_else(Status::no_such_path)?;
     document(request.headers(), &found)
 }
 
@@ -120,7 +125,7 @@ fn tagged(headers: &HeaderMap, bytes: Bytes) -> Response {
 }
 
 async fn openapi_index(State(engine): State<Arc<Engine>>, request: Request) -> Answer {
-    Ok(tagged(request.headers(), openapi::index(&engine.registry)))
+    Ok(tagged(request.headers(), engine.aggregator.openapi_index(&engine)))
 }
 
 async fn openapi_document(State(engine): State<Arc<Engine>>, Path(path): Path<String>, request: Request) -> Answer {

@@ -9,7 +9,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::upgrade::OnUpgrade;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wherry_api::resource::{Registry, Resource};
@@ -17,7 +16,9 @@ use wherry_api::status::{Details, GroupResource, Status};
 use wherry_store::{Key, Range, Store};
 
 use crate::admission::Chain;
+use crate::aggregate::Aggregator;
 use crate::allocate::services::Services;
+use crate::backends::session::{Client, Upgrade};
 use crate::config::Cluster;
 use crate::history::History;
 use crate::layers::authenticate::Authenticators;
@@ -29,7 +30,6 @@ use crate::options::Query;
 use crate::quota::Ledger;
 use crate::rbac::Rbac;
 use crate::serving::Peer;
-use crate::subresources::Upgrade;
 use crate::tokens::Issuer;
 use crate::{User, respond, reviews, subresources, usage, verbs};
 
@@ -53,6 +53,7 @@ pub(crate) struct Engine {
     pub(crate) authenticators: Arc<Authenticators>,
     pub(crate) issuer: Arc<Issuer>,
     pub(crate) nodes: Arc<dyn NodeConnector>,
+    pub(crate) aggregator: Aggregator,
     pub(crate) cluster: Cluster,
     pub(crate) bookmark_interval: Duration,
     pub(crate) event_lifetime: Duration,
@@ -170,10 +171,8 @@ async fn handle(engine: Arc<Engine>, request: Request) -> Result<Response, Statu
     if head && info.subresource.as_deref() != Some("proxy") {
         return Err(method_not_allowed());
     }
-    let peer = parts.extensions.get::<Peer>();
-    let closing = peer.map(|p| p.closing.clone());
-    let held = peer.and_then(|p| p.held.clone());
-    let upgrade = parts.extensions.get::<OnUpgrade>().cloned().map(|connection| Upgrade { connection, held });
+    let closing = parts.extensions.get::<Peer>().map(|peer| peer.closing.clone());
+    let upgrade = Client::from(&parts.extensions).upgrade;
     let stored = stored_row(&engine.registry, &resource);
     let call =
         Call { engine, info, user, resource, stored, headers: parts.headers, uri: parts.uri, closing, upgrade, head };

@@ -18,8 +18,10 @@
 
 mod admission;
 mod agents;
+mod aggregate;
 mod allocate;
 pub mod audit;
+mod backends;
 mod bootstrap;
 mod client;
 mod config;

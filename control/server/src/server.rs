@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::Chain;
+use crate::aggregate::{self, Aggregator};
 use crate::allocate::services::Services;
 use crate::audit::layer::Auditor;
 use crate::config::Config;
@@ -30,6 +31,7 @@ use crate::rbac::{self, Rbac};
 use crate::respond::Failure;
 use crate::serving::Patience;
 use crate::tokens::{self, BootstrapTokens, Issuer, KeyError, Keys, ServiceAccounts};
+use crate::user::MASTERS;
 use crate::{User, audit, bootstrap, client, documents, endpoints, expiry, history, objects, serving};
 
 /// Why a server could not be put together or served.
@@ -69,6 +71,7 @@ impl Server {
             store,
             registry,
             nodes,
+            front_proxy,
             issuer,
             tokens,
             audit,
@@ -90,6 +93,7 @@ impl Server {
             Arc::new(NodeAuthorizer::new(Arc::clone(&store), rbac::defaults::node_rules())),
             Arc::<Rbac>::clone(&rbac),
         ]));
+        let aggregator = Aggregator::new(Arc::clone(&store), front_proxy);
         let reserved = vec![cluster.api_ip, cluster.dns_ip];
         let services = Services::new(cluster.service_cidr, cluster.node_ports.clone(), reserved);
         let engine = Arc::new(Engine {
@@ -103,6 +107,7 @@ impl Server {
             authenticators: Arc::clone(&authenticators),
             issuer,
             nodes,
+            aggregator,
             cluster,
             bookmark_interval,
             event_lifetime,
@@ -123,6 +128,7 @@ impl Server {
             .method_not_allowed_fallback(|| async { Failure(engine::method_not_allowed()) })
             .fallback(engine::dispatch)
             .with_state(Arc::clone(&engine))
+            .layer(middleware::from_fn_with_state(Arc::clone(&engine), aggregate::layer))
             .layer(middleware::from_fn_with_state(Arc::clone(&authorizer), authorize::layer))
             .layer(middleware::from_fn(audit::layer::acting))
             .layer(middleware::from_fn_with_state(authorizer, impersonate::layer))
@@ -155,11 +161,14 @@ impl Server {
     }
 
     /// Does what must be done beside answering, until `cancel` fires: events are deleted when their time
-    /// ([`Config::event_lifetime`]) has come, and the usage of quotas is counted. One call a store is enough.
+    /// ([`Config::event_lifetime`]) has come, the usage of quotas is counted, and APIServices say what can be had. One call a store
+    /// is enough.
     pub async fn maintain(&self, cancel: CancellationToken) {
         let events = expiry::run(Arc::clone(&self.engine), self.engine.event_lifetime, cancel.clone());
         let history = history::run(Arc::clone(&self.engine), self.engine.history_lifetime, cancel.clone());
-        tokio::join!(events, history, quota::run(Arc::clone(&self.engine), cancel));
+        let apis = self.client(User::new("system:apiserver", [MASTERS]));
+        let apis = aggregate::run(Arc::clone(&self.engine), apis, cancel.clone());
+        tokio::join!(events, history, apis, quota::run(Arc::clone(&self.engine), cancel));
     }
 
     /// Makes the objects that every cluster has, where they are missing: the first namespaces, the Service
@@ -167,7 +176,7 @@ impl Server {
     /// bindings. Nobody but the group `system:masters` may do anything before.
     pub async fn bootstrap(&self) -> Result<(), ServerError> {
         let client = self.client(User::admin());
-        bootstrap::run(&client, &self.engine.cluster).await?;
+        bootstrap::run(&client, &self.engine.cluster, self.engine.aggregator.front_proxy()).await?;
         rbac::defaults::ensure(&self.engine, &client).await
     }
 }

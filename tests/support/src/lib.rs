@@ -4,6 +4,7 @@
 //! SIGTERM, as a user would stop it. Waits are for events (`kubectl wait`, a watch, a line of output) with a limit.
 
 mod cluster;
+mod extension;
 mod http;
 mod image;
 mod kubectl;
@@ -11,6 +12,7 @@ mod process;
 mod registry;
 
 pub use cluster::{Cluster, Options};
+pub use extension::Extension;
 pub use http::{Answer, get, patient_get, request};
 pub use image::{echo_image, image_of, sample, wasm_layout, worker_image};
 pub use kubectl::{Kubectl, Output};

@@ -53,6 +53,12 @@ pub(crate) const CSR: &[Column] = &[
     shown("RequestedDuration", "How long it should be valid."),
     shown("Condition", "What has become of it."),
 ];
+pub(crate) const API_SERVICE: &[Column] = &[
+    NAME,
+    shown("Service", "The service that serves it, or that this server does."),
+    shown("Available", "Whether it is served."),
+    AGE,
+];
 pub(crate) const COMPONENT_STATUS: &[Column] = &[
     NAME,
     shown("Status", "Status of the component conditions"),
@@ -210,6 +216,21 @@ pub(crate) fn lease(object: &Value, now: Timestamp) -> Vec<Value> {
 
 pub(crate) fn runtime_class(object: &Value, now: Timestamp) -> Vec<Value> {
     vec![name(object), text(object, "handler").into(), age(object, now)]
+}
+
+pub(crate) fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
+    let service = &object["spec"]["service"];
+    let service = match service {
+        Value::Null => "Local".to_owned(),
+        service => format!("{}/{}", text(service, "namespace"), text(service, "name")),
+    };
+    let available = items(&object["status"], "conditions").iter().find(|c| c["type"] == "Available");
+    let available = match available.map(|c| (text(c, "status"), text(c, "reason"))) {
+        None => "Unknown".to_owned(),
+        Some((status, reason)) if status == "True" || reason.is_empty() => status.to_owned(),
+        Some((status, reason)) => format!("{status} ({reason})"),
+    };
+    vec![name(object), service.into(), available.into(), age(object, now)]
 }
 
 pub(crate) fn csr(object: &Value, now: Timestamp) -> Vec<Value> {

@@ -280,3 +280,15 @@ fn an_event_is_read_in_either_form() {
         "regarding": {"kind": "Pod", "name": "p"}});
     assert_eq!(row("events.k8s.io", "Event", &new), "60s|Normal|Pulled|pod/p||c|m|60s|1|e");
 }
+
+#[test]
+fn an_api_service_is_local_or_somebodys() {
+    let row = |object: Value| row("apiregistration.k8s.io", "APIService", &object);
+    let metadata = json!({"name": "v1.x", "creationTimestamp": ago(60)});
+    let service = json!({"namespace": "n", "name": "s"});
+    let condition = |status: &str| json!({"conditions": [{"type": "Available", "status": status, "reason": "Why"}]});
+    assert_eq!(row(json!({"metadata": metadata, "spec": {}, "status": condition("True")})), "v1.x|Local|True|60s");
+    let told = row(json!({"metadata": metadata, "spec": {"service": service}, "status": condition("False")}));
+    assert_eq!(told, "v1.x|n/s|False (Why)|60s");
+    assert_eq!(row(json!({"metadata": metadata, "spec": {"service": service}})), "v1.x|n/s|Unknown|60s");
+}

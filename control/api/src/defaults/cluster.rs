@@ -57,6 +57,13 @@ pub(crate) fn service(object: &mut Value) {
     }
 }
 
+/// APIService: the port of the service that serves it.
+pub(crate) fn api_service(object: &mut Value) {
+    if let Some(service) = spec(object).and_then(|spec| child(spec, "service")) {
+        fill(service, &[("port", Int(443))]);
+    }
+}
+
 /// Namespace: its name as a label, so that selectors can name it.
 pub(crate) fn namespace(object: &mut Value) {
     let Some(object) = object.as_object_mut() else {

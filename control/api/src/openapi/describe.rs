@@ -56,6 +56,7 @@ fn add(generator: &mut SchemaGenerator, kind: (&str, &str)) {
             PersistentVolumeClaim, Pod, PodTemplate, ReplicationController, ResourceQuota, Secret, Service,
             ServiceAccount,
         ]
+        "apiregistration.k8s.io/v1": k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1 [APIService]
         "apps/v1": api::apps::v1 [ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet]
         "authentication.k8s.io/v1": api::authentication::v1 [SelfSubjectReview, TokenRequest, TokenReview]
         "authorization.k8s.io/v1": api::authorization::v1 [

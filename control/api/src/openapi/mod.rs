@@ -104,6 +104,9 @@ fn component_name(facts: &Facts, id: crate::facts::TypeId) -> String {
     if name.starts_with("metrics.") || name.starts_with("custom_metrics.") {
         return format!("io.k8s.metrics.pkg.apis.{name}");
     }
+    if name.starts_with("apiregistration.") {
+        return format!("io.k8s.kube-aggregator.pkg.apis.{name}");
+    }
     format!("io.k8s.api.{name}")
 }
 

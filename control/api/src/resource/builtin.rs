@@ -20,7 +20,7 @@ struct Row {
     plural: &'static str,
     namespaced: bool,
     short: &'static [&'static str],
-    all: bool,
+    categories: &'static [&'static str],
     verbs: &'static [Verb],
     subs: &'static [Sub],
 }
@@ -35,7 +35,7 @@ const CONNECTIONS: Sub = ("connections_per_second", "", "", &[Get]);
 const SCALE: Sub = ("scale", "autoscaling/v1", "Scale", PART);
 
 const fn row(api_version: &'static str, kind: &'static str, plural: &'static str) -> Row {
-    Row { api_version, kind, plural, namespaced: true, short: &[], all: false, verbs: ALL, subs: &[] }
+    Row { api_version, kind, plural, namespaced: true, short: &[], categories: &[], verbs: ALL, subs: &[] }
 }
 
 impl Row {
@@ -48,7 +48,11 @@ impl Row {
     }
 
     const fn all(self) -> Self {
-        Self { all: true, ..self }
+        self.categories(&["all"])
+    }
+
+    const fn categories(self, categories: &'static [&'static str]) -> Self {
+        Self { categories, ..self }
     }
 
     const fn verbs(self, verbs: &'static [Verb]) -> Self {
@@ -101,6 +105,10 @@ const ROWS: &[Row] = &[
         .short(&["svc"])
         .all()
         .subs(&[("proxy", "v1", "ServiceProxyOptions", PROXY), STATUS]),
+    row("apiregistration.k8s.io/v1", "APIService", "apiservices")
+        .cluster()
+        .categories(&["api-extensions"])
+        .subs(&[STATUS]),
     row("apps/v1", "ControllerRevision", "controllerrevisions"),
     row("apps/v1", "DaemonSet", "daemonsets").short(&["ds"]).all().subs(&[STATUS]),
     row("apps/v1", "Deployment", "deployments").short(&["deploy"]).all().subs(&[SCALE, STATUS]),
@@ -174,7 +182,7 @@ fn subresource(owner: &Row, (name, api_version, kind, verbs): &Sub) -> Subresour
 fn resource(row: &Row) -> Resource {
     let mut resource = Resource::new(builtin(row.api_version, row.kind), row.plural, row.namespaced);
     resource.short_names = row.short.iter().map(|s| (*s).to_owned()).collect();
-    resource.categories = if row.all { vec!["all".to_owned()] } else { Vec::new() };
+    resource.categories = row.categories.iter().map(|s| (*s).to_owned()).collect();
     resource.verbs = row.verbs.to_vec();
     resource.subresources = row.subs.iter().map(|sub| subresource(row, sub)).collect();
     resource.durable = !matches!(row.kind, "Event" | "Lease");

@@ -1,7 +1,7 @@
 //! The kinds and their strategies.
 
 use super::base::{COUNTED, DATA, SPEC_STATUS, UNCOUNTED, VERSIONED_COUNTED, VERSIONED_DATA};
-use super::{Generation, Strategy, apps, batch as jobs, certificates, core, fields, gates, pod, warnings};
+use super::{Generation, Strategy, aggregation, apps, batch as jobs, certificates, core, fields, gates, pod, warnings};
 use crate::validation::Fixed::{Forbidden, Immutable, Invalid};
 use crate::validation::{
     Fixed, addresses, autoscaling, batch, discovery, endpoints, events, flowcontrol, names, networking, persistent,
@@ -482,6 +482,7 @@ pub(super) static TABLE: &[(&str, &str, Strategy)] = &[
     (ADMISSION, "ValidatingAdmissionPolicyBinding", VERSIONED_COUNTED),
     (ADMISSION, "MutatingAdmissionPolicy", VERSIONED_COUNTED),
     (ADMISSION, "MutatingAdmissionPolicyBinding", VERSIONED_COUNTED),
+    ("apiregistration.k8s.io", "APIService", aggregation::API_SERVICE),
     (
         "flowcontrol.apiserver.k8s.io",
         "FlowSchema",

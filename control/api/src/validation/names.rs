@@ -66,6 +66,19 @@ pub fn label(text: &str) -> Vec<String> {
     errors
 }
 
+/// RFC 1035 label: versions of APIs.
+pub fn dns_1035_label(text: &str) -> Vec<String> {
+    let mut errors: Vec<_> = too_long(text, 63, "characters").into_iter().collect();
+    if !(is_label(text) && text.starts_with(|first: char| first.is_ascii_lowercase())) {
+        errors.push(pattern(
+            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            "[a-z]([-a-z0-9]*[a-z0-9])?",
+            &["my-name", "abc-123"],
+        ));
+    }
+    errors
+}
+
 /// RFC 1123 subdomain: most objects.
 pub fn subdomain(text: &str) -> Vec<String> {
     let mut errors: Vec<_> = too_long(text, 253, "characters").into_iter().collect();
@@ -293,6 +306,7 @@ mod tests {
     fn names_are_judged_as_upstream_does() {
         let table: &[(Rule, &[&str], &[&str])] = &[
             (label, &["a", "a-b", "0", "123-abc"], &["", "A", "-a", "a-", "a.b", "a_b", "ä"]),
+            (dns_1035_label, &["v1", "v1beta1", "a-1"], &["", "1", "V1", "-a", "a-", "v1.x"]),
             (subdomain, &["a", "a.b", "a-1.b"], &["", "a..b", ".a", "a.", "A", "a-.b", "a/b"]),
             (qualified, &["a", "A_b.c", "x.y/a", "1"], &["", "/a", "a/", "a/b/c", "-a", "X/a", "a b"]),
             (label_value, &["", "a", "A.b_c-1"], &["-", "a b", "a/b", "a."]),

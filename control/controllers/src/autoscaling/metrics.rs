@@ -16,14 +16,18 @@ use kube::{
     core::GroupVersionKind,
     discovery::{Scope, pinned_kind},
 };
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, de::DeserializeOwned};
 use wherry_api::{quantity::Quantity, selector::LabelSelector};
 
 use super::sample::Usage;
 use crate::error;
 
-const CUSTOM: &str = "/apis/custom.metrics.k8s.io/v1beta2";
+const CUSTOM: &str = "/apis/custom.metrics.k8s.io";
+/// The versions of it that are understood, the better first; those who serve only the older are still many.
+const VERSIONS: [&str; 2] = ["v1beta2", "v1beta1"];
+/// What cannot stand in a path as it is.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// Over how long a metric was measured that does not say so.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -96,7 +100,7 @@ pub(super) async fn of_pods(
     selector: &str,
     metric: &MetricIdentifier,
 ) -> Result<BTreeMap<String, Usage>, String> {
-    let path = format!("{CUSTOM}/namespaces/{namespace}/pods/*/{}", segment(&metric.name));
+    let path = format!("namespaces/{namespace}/pods/*/{}", segment(&metric.name));
     let found = custom(client, &path, selector, metric).await;
     let found = found.map_err(|why| format!("unable to get metric {}: {why}", metric.name))?;
     let read = |value: MetricValue| {
@@ -136,7 +140,7 @@ async fn path_of(
     let api_version = object.api_version.as_deref().unwrap_or("v1");
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     if (group, object.kind.as_str()) == ("", "Namespace") {
-        return Ok(format!("{CUSTOM}/namespaces/{name}/metrics/{metric}"));
+        return Ok(format!("namespaces/{name}/metrics/{metric}"));
     }
     let found = pinned_kind(client, &GroupVersionKind::gvk(group, version, &object.kind)).await;
     let (kind, capabilities) = found.map_err(|_| {
@@ -144,11 +148,29 @@ async fn path_of(
     })?;
     let resource = if group.is_empty() { kind.plural } else { format!("{}.{group}", kind.plural) };
     Ok(match capabilities.scope {
-        Scope::Namespaced => format!("{CUSTOM}/namespaces/{namespace}/{resource}/{name}/{metric}"),
-        Scope::Cluster => format!("{CUSTOM}/{resource}/{name}/{metric}"),
+        Scope::Namespaced => format!("namespaces/{namespace}/{resource}/{name}/{metric}"),
+        Scope::Cluster => format!("{resource}/{name}/{metric}"),
     })
 }
 
+/// What a group of APIs consists of.
+#[derive(Debug, Deserialize)]
+struct Group {
+    versions: Vec<GroupVersion>,
+}
+
+#[derive(Debug, Deserialize)]
+struct GroupVersion {
+    version: String,
+}
+
+/// The best version that whoever serves the group has; the best of all where that is not told.
+fn version(group: Option<&Group>) -> &'static str {
+    let has = |version: &&str| group.is_some_and(|group| group.versions.iter().any(|one| one.version == *version));
+    VERSIONS.into_iter().find(has).unwrap_or(VERSIONS[0])
+}
+
+/// `path` is below the version.
 async fn custom(
     client: &Client,
     path: &str,
@@ -157,7 +179,10 @@ async fn custom(
 ) -> Result<Vec<MetricValue>, String> {
     let series = series(metric)?;
     let query = [("labelSelector", selector), ("metricLabelSelector", series.as_str())];
-    let found: Result<ListOf<MetricValue>, _> = ask(client, path, &query).await;
+    // Asked each time: who serves the group may change, and the answer is at hand.
+    let group: Result<Group, _> = ask(client, CUSTOM, &[]).await;
+    let path = format!("{CUSTOM}/{}/{path}", version(group.ok().as_ref()));
+    let found: Result<ListOf<MetricValue>, _> = ask(client, &path, &query).await;
     match found {
         Err(error) => Err(format!("unable to fetch metrics from custom metrics API: {}", error::message(&error))),
         Ok(found) if found.items.is_empty() => Err("no metrics returned from custom metrics API".to_owned()),
@@ -222,7 +247,7 @@ fn milli(text: &str) -> Option<i64> {
 }
 
 fn segment(name: &str) -> String {
-    utf8_percent_encode(name, NON_ALPHANUMERIC).to_string()
+    utf8_percent_encode(name, ENCODED).to_string()
 }
 
 async fn ask<T: DeserializeOwned>(client: &Client, path: &str, query: &[(&str, &str)]) -> Result<T, kube::Error> {
@@ -254,6 +279,17 @@ pub(super) fn request(pod: &Pod, resource: &str, container: Option<&str>) -> Res
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_better_version_is_asked() {
+        let group = |versions: &[&str]| -> Group {
+            let versions: Vec<_> = versions.iter().map(|version| serde_json::json!({ "version": version })).collect();
+            serde_json::from_value(serde_json::json!({ "versions": versions })).unwrap()
+        };
+        assert_eq!(version(Some(&group(&["v1beta1", "v1beta2"]))), "v1beta2");
+        assert_eq!(version(Some(&group(&["v1beta1"]))), "v1beta1");
+        assert_eq!((version(Some(&group(&["v2"]))), version(None)), ("v1beta2", "v1beta2"));
+    }
 
     #[test]
     fn selectors_are_told_as_go_prints_them() {

@@ -18,11 +18,11 @@ use super::event::{Captured, Event, of_user, time};
 use super::policy::{Level, Stage, Verdict};
 use super::{Audit, CURRENT, Context};
 use crate::User;
+use crate::backends::session::Session;
 use crate::engine::BODY_LIMIT;
 use crate::layers::authorize::Attributes;
 use crate::layers::info::RequestInfo;
 use crate::serving::Peer;
-use crate::subresources::Session;
 
 /// By which a client finds its request in the log.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");

@@ -26,24 +26,24 @@ pub(super) enum Purpose<'a> {
     Client(&'a User),
 }
 
-/// The authority on disk, or a new one if there is none or it has expired.
-pub(super) fn authority(dir: &Path) -> Result<Credentials, PkiError> {
-    if let Some(found) = load(dir, "ca")?
+/// The authority `name` on disk, or a new one, of this common name, if there is none or it has expired.
+pub(super) fn authority(dir: &Path, name: &str, common_name: &str) -> Result<Credentials, PkiError> {
+    if let Some(found) = load(dir, name)?
         && with_certificate(&found.certificate, |c| c.validity().not_after.to_datetime() > OffsetDateTime::now_utc())
             .unwrap_or(false)
     {
         return Ok(found);
     }
-    let failed = |source| PkiError::Issue { name: "ca".to_owned(), source };
+    let failed = |source| PkiError::Issue { name: name.to_owned(), source };
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.distinguished_name.push(DnType::CommonName, "kubernetes");
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     validity(&mut params, AUTHORITY_LIFE);
     let key = KeyPair::generate().map_err(failed)?;
     let certificate = params.self_signed(&key).map_err(failed)?;
-    save(dir, "ca", Credentials { certificate: certificate.pem(), key: key.serialize_pem() })
+    save(dir, name, Credentials { certificate: certificate.pem(), key: key.serialize_pem() })
 }
 
 /// The certificate `name` on disk, or a new one where that is missing, aged or not for `purpose`.

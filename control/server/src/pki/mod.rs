@@ -7,6 +7,8 @@
 //! | `ca.crt`, `ca.key` | the authority that all parts of the cluster trust |
 //! | `apiserver.crt`, `.key` | what the API server shows |
 //! | `NAME.crt`, `NAME.key` | client certificates: `admin`, `node-NAME` |
+//! | `front-proxy-ca.crt`, `.key` | the authority that says who may speak for others to extension API servers |
+//! | `front-proxy-client.crt`, `.key` | what the API server shows to those |
 //! | `sa.key`, `sa.pub` | what service account tokens are signed with (ES256) |
 //! | `sa-ANY.pub` | older keys whose tokens are still accepted: to rotate, rename `sa.pub` so and remove `sa.key` |
 //!
@@ -44,6 +46,22 @@ impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Credentials").finish_non_exhaustive()
     }
+}
+
+/// How extension API servers know their clients.
+#[derive(Clone, Debug)]
+pub struct FrontProxy {
+    /// Signs the certificates of users who come directly, PEM.
+    pub client_ca: String,
+    /// Signs the certificate of who may speak for users, PEM.
+    pub authority: String,
+    /// The API server's own: it speaks for users.
+    pub client: Credentials,
+}
+
+impl FrontProxy {
+    /// The common name of the API server's certificate.
+    pub(crate) const NAME: &'static str = "front-proxy-client";
 }
 
 /// Why certificates could not be had.
@@ -121,7 +139,7 @@ impl Pki {
     pub fn open(data_dir: &Path) -> Result<Self, PkiError> {
         let dir = data_dir.join("pki");
         files::make_dir(&dir)?;
-        let ca = issue::authority(&dir)?;
+        let ca = issue::authority(&dir, "ca", "kubernetes")?;
         issue::service_account_keys(&dir)?;
         Ok(Self { dir, ca })
     }
@@ -155,6 +173,15 @@ impl Pki {
     /// The administrator's client certificate: kubernetes-admin of system:masters.
     pub fn admin(&self) -> Result<Credentials, PkiError> {
         self.client("admin", &User::admin())
+    }
+
+    /// What this cluster's extension API servers know their clients by.
+    pub fn front_proxy(&self) -> Result<FrontProxy, PkiError> {
+        // Not the cluster's authority: each user's certificate would let its owner speak for anybody.
+        let authority = issue::authority(&self.dir, "front-proxy-ca", "front-proxy-ca")?;
+        let client = User::new(FrontProxy::NAME, Vec::<String>::new());
+        let client = issue::leaf(&self.dir, "front-proxy-client", &authority, &issue::Purpose::Client(&client))?;
+        Ok(FrontProxy { client_ca: self.ca.certificate.clone(), authority: authority.certificate, client })
     }
 
     /// What signs service account tokens (`sa.key`), and what verifies them: its public half and those of the keys before

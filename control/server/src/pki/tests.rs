@@ -90,6 +90,17 @@ fn a_client_certificate_names_user_and_group() {
 }
 
 #[test]
+fn nobody_but_the_front_proxy_speaks_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::open(dir.path()).unwrap();
+    let first = pki.front_proxy().unwrap();
+    assert_eq!(first.client_ca, pki.ca_certificate());
+    assert_ne!(first.authority, first.client_ca, "a user's certificate is none of the front proxy's");
+    let second = Pki::open(dir.path()).unwrap().front_proxy().unwrap();
+    assert_eq!((second.authority, second.client.certificate), (first.authority, first.client.certificate));
+}
+
+#[test]
 fn a_kubeconfig_is_merged_and_the_rest_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path()).unwrap();

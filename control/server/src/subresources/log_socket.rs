@@ -14,7 +14,7 @@ use http::header::UPGRADE;
 use tokio_util::sync::CancellationToken;
 use wherry_api::status::Status;
 
-use super::Session;
+use crate::backends::session::Session;
 use crate::engine::Call;
 
 /// Text of base64, for clients that cannot take bytes.

@@ -21,8 +21,6 @@ use crate::engine::{Call, read_body};
 use crate::layers::info::{RequestInfo, Verb};
 use crate::{input, verbs};
 
-pub(crate) use connect::{Session, Upgrade};
-
 /// Answers a request for the subresource of one object.
 pub(crate) async fn dispatch(call: &Call, subresource: &str, body: Body) -> Result<Response, Status> {
     let row = call.resource.subresource(subresource).ok_or_else(Status::no_such_path)?;

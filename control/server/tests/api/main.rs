@@ -4,6 +4,7 @@
 
 mod accounts;
 mod admission;
+mod aggregation;
 mod apply;
 mod audit;
 mod bad_input;

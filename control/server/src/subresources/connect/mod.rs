@@ -2,9 +2,7 @@
 //!
 //! The server finds where to and whether one may, and then passes bytes: what is said is the client's and the agent's business.
 
-mod agent;
 mod proxy;
-mod session;
 mod streams;
 mod target;
 
@@ -13,8 +11,6 @@ use axum::response::Response;
 use wherry_api::status::Status;
 
 use crate::engine::Call;
-
-pub(crate) use session::{Session, Upgrade};
 
 /// Connects the client of `call`.
 pub(super) async fn run(call: &Call, subresource: &str, body: Body) -> Result<Response, Status> {

@@ -2,34 +2,18 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{AUTHORIZATION, CONNECTION, HOST, LOCATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use http::header::{AUTHORIZATION, HOST, LOCATION};
+use http::{HeaderValue, Method, Request, StatusCode};
 use serde_json::Value;
 use wherry_api::status::Status;
 use wherry_store::Key;
 
-use super::{agent, session, target};
+use super::target;
+use crate::backends::session::{self, Client};
+use crate::backends::{self, Place};
 use crate::engine::Call;
 use crate::layers::info::Verb;
-use crate::nodes::AsyncReadWrite;
 use crate::{objects, respond};
-
-/// Headers that are about one connection; `Upgrade` is one, too, unless it is asked for.
-const HOP: [HeaderName; 6] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-authenticate"),
-    HeaderName::from_static("proxy-authorization"),
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-];
-/// Where a request goes: a port of a Pod on a node.
-struct Backend<'a> {
-    node: &'a str,
-    name: &'a str,
-    port: u16,
-}
 
 pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     let (prefix, path) = split(call.uri.path(), 7);
@@ -46,18 +30,21 @@ pub(super) async fn run(call: &Call, body: Body) -> Result<Response, Status> {
     }
     if call.resource.plural == "pods" {
         let pod = read(call, "pods", id.name)?;
-        let backend = Backend { node: target::node(&pod, id.name)?, name: id.name, port: pod_port(&pod, id.port)? };
-        return forward(call, backend, method, prefix, path, body).await;
+        let (node, port) = (target::node(&pod, id.name)?.to_owned(), pod_port(&pod, id.port)?);
+        let place = Place::Pod { node, namespace: call.namespace().to_owned(), name: id.name.to_owned(), port };
+        return forward(call, &place, method, prefix, path, body).await;
     }
     let unavailable = || Status::server_unavailable(format!("no endpoints available for service {:?}", id.name));
     let name = service_port(&read(call, "services", id.name)?, &id)?;
-    let endpoints = read(call, "endpoints", id.name).map_err(|_| unavailable())?;
-    let places = places(&endpoints, &name);
-    let (node, name, port) = match places.as_slice() {
+    let mut places =
+        backends::places(&backends::slices(&call.engine, call.namespace(), id.name)?, call.namespace(), &name);
+    // Whoever may use a Service's proxy is not trusted to reach what this machine does.
+    places.retain(|place| matches!(place, Place::Pod { .. }));
+    let place = match places.as_slice() {
         [] => return Err(unavailable()),
-        places => places[rand::random_range(0..places.len())],
+        places => &places[rand::random_range(0..places.len())],
     };
-    forward(call, Backend { node, name, port }, method, prefix, path, body).await
+    forward(call, place, method, prefix, path, body).await
 }
 
 fn method(call: &Call) -> Method {
@@ -135,32 +122,15 @@ fn service_port(service: &Value, id: &Id<'_>) -> Result<String, Status> {
     Ok(found["name"].as_str().unwrap_or_default().to_owned())
 }
 
-/// Where a port's ready endpoints are: node, Pod, port. Only Pods can be reached.
-fn places<'a>(endpoints: &'a Value, port: &str) -> Vec<(&'a str, &'a str, u16)> {
-    let list = |value: &'a Value| value.as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut places = Vec::new();
-    for subset in list(&endpoints["subsets"]) {
-        let number = list(&subset["ports"]).iter().find(|known| known["name"].as_str().unwrap_or_default() == port);
-        let Some(number) = number.and_then(|port| port["port"].as_u64()?.try_into().ok()) else { continue };
-        places.extend(list(&subset["addresses"]).iter().filter_map(|address| {
-            let reference = &address["targetRef"];
-            let pod = reference["name"].as_str().filter(|_| reference["kind"] == "Pod")?;
-            Some((address["nodeName"].as_str()?, pod, number))
-        }));
-    }
-    places
-}
-
 async fn forward(
     call: &Call,
-    backend: Backend<'_>,
+    place: &Place,
     method: Method,
     prefix: &str,
     path: &str,
     body: Body,
 ) -> Result<Response, Status> {
-    let node = backend.node;
-    let stream = dial(call, &backend).await?;
+    let stream = backends::connect(&call.engine, place).await?;
     let path = if path.is_empty() { "/" } else { path };
     let uri = call.uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut request = Request::builder()
@@ -169,61 +139,18 @@ async fn forward(
         .body(body)
         .map_err(|error| Status::bad_request(format!("invalid path {path:?}: {error}")))?;
     *request.headers_mut() = call.headers.clone();
-    let upgrades = session::is_asked_for(&call.headers);
-    strip(request.headers_mut(), upgrades);
     // What the client proved to this server is nobody else's business.
     request.headers_mut().remove(AUTHORIZATION);
     let host = call.uri.host().and_then(|host| HeaderValue::from_str(host).ok());
     request.headers_mut().entry(HOST).or_insert(host.unwrap_or(HeaderValue::from_static("wherry")));
-    let failed = |error: &dyn std::fmt::Display| {
-        Status::server_unavailable(format!("error trying to reach service: {error} (node {node})"))
-    };
-    let mut answer = agent::send(call, stream, request).await.map_err(|error| failed(&error))?;
-    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return session::join(call, answer);
-    }
-    strip(answer.headers_mut(), false);
-    if let Some(location) = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok())
+    let mut response = backends::relay(&call.engine, Client::of(call), stream, request).await?;
+    if let Some(location) = response.headers().get(LOCATION).and_then(|value| value.to_str().ok())
         && location.starts_with('/')
         && let Ok(moved) = HeaderValue::from_str(&format!("{prefix}{location}"))
     {
-        answer.headers_mut().insert(LOCATION, moved);
+        response.headers_mut().insert(LOCATION, moved);
     }
-    let closing = call.closing.clone().unwrap_or_default();
-    let mut response = answer.map(Body::new);
-    let whole = std::mem::take(response.body_mut()).into_data_stream();
-    *response.body_mut() = Body::from_stream(futures::StreamExt::take_until(whole, closing.cancelled_owned()));
     Ok(response)
-}
-
-/// Takes out what is about one connection.
-fn strip(headers: &mut HeaderMap, upgrades: bool) {
-    for name in HOP {
-        headers.remove(name);
-    }
-    if !upgrades {
-        headers.remove(CONNECTION);
-        headers.remove(UPGRADE);
-    }
-}
-
-/// A connection to a Pod's port, through its agent.
-async fn dial(call: &Call, backend: &Backend<'_>) -> Result<Box<dyn AsyncReadWrite>, Status> {
-    let Backend { node, name, port } = *backend;
-    let request = Request::builder()
-        .uri(format!("/dial/{}/{name}/{port}", call.namespace()))
-        .header(HOST, node)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "tcp")
-        .body(Body::empty())
-        .map_err(|error| agent::unreachable(node, &error))?;
-    let answer = agent::ask(call, node, request).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (_, text) = agent::complaint(answer).await;
-        return Err(Status::server_unavailable(format!("error trying to reach service: {text}")));
-    }
-    let connection = hyper::upgrade::on(answer).await.map_err(|error| agent::unreachable(node, &error))?;
-    Ok(Box::new(TokioIo::new(connection)))
 }
 
 #[cfg(test)]
@@ -253,21 +180,11 @@ mod tests {
     }
 
     #[test]
-    fn a_service_leads_to_its_ready_pods() {
+    fn a_port_has_a_number_or_a_name() {
         let service = json!({"spec": {"ports": [{"name": "http", "port": 80}, {"name": "admin", "port": 81}]}});
         let id = Id::parse("web:81").unwrap();
         assert_eq!(service_port(&service, &id).unwrap(), "admin");
         let none = service_port(&service, &Id::parse("web:9").unwrap()).unwrap_err();
         assert_eq!(none.message, "no service port 9 found for service \"web\"");
-        let endpoints = json!({"subsets": [
-            {"addresses": [{"ip": "10.0.0.1"}], "ports": [{"name": "admin", "port": 1}]},
-            {
-                "addresses": [{"ip": "10.0.0.2", "nodeName": "n", "targetRef": {"kind": "Pod", "name": "p"}}],
-                "notReadyAddresses": [{"ip": "10.0.0.3", "nodeName": "n", "targetRef": {"kind": "Pod", "name": "q"}}],
-                "ports": [{"name": "http", "port": 8080}, {"name": "admin", "port": 8081}],
-            },
-        ]});
-        assert_eq!(places(&endpoints, "admin"), [("n", "p", 8081)]);
-        assert!(places(&endpoints, "other").is_empty());
     }
 }

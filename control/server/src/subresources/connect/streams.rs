@@ -9,7 +9,9 @@ use http::header::{
 use http::{HeaderValue, Method, Request, StatusCode};
 use wherry_api::status::Status;
 
-use super::{agent, session, target};
+use super::target;
+use crate::backends::session::Client;
+use crate::backends::{agent, session};
 use crate::engine::Call;
 use crate::layers::authorize::{self, Attributes};
 use crate::layers::info::Verb;
@@ -57,9 +59,9 @@ pub(super) async fn run(call: &Call, subresource: &str) -> Result<Response, Stat
             request.headers_mut().append(name.clone(), value.clone());
         }
     }
-    let answer = agent::ask(call, node, request).await?;
+    let answer = agent::ask(&call.engine, node, request).await?;
     match answer.status() {
-        StatusCode::SWITCHING_PROTOCOLS => session::join(call, answer),
+        StatusCode::SWITCHING_PROTOCOLS => session::join(&call.engine, Client::of(call), answer),
         status if status.is_client_error() || status.is_server_error() => {
             // As it was said: clients have words of their own around it.
             let headers = answer.headers().clone();

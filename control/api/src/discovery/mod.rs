@@ -1,9 +1,16 @@
-//! What the server serves, for clients: the legacy and the aggregated discovery documents.
+//! What is served, here and by other servers behind this one, for clients: the legacy and the aggregated discovery documents.
+
+mod local;
+mod remote;
 
 use serde_json::{Map, Value, json};
 
 use crate::meta;
 use crate::resource::{Group, Registry, Resource, Subresource, Verb, Version};
+
+pub use local::{AUTOMANAGED, REGISTRATION, api_services, local_condition, yields};
+use remote::{Merged, Served, merged};
+pub use remote::{Remote, aggregated_resources};
 
 /// The version of the aggregated documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +32,14 @@ pub fn api_versions(registry: &Registry, server_address: &str) -> Value {
 }
 
 /// `/apis`: all groups but core.
-pub fn api_group_list(registry: &Registry) -> Value {
-    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": named(registry).map(group_entry).collect::<Vec<_>>()})
+pub fn api_group_list(registry: &Registry, remotes: &[Remote]) -> Value {
+    let groups: Vec<Value> = merged(registry, remotes).iter().map(group_entry).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/GROUP`.
-pub fn api_group(registry: &Registry, name: &str) -> Option<Value> {
-    let group = registry.group(name).filter(|group| !group.name.is_empty())?;
-    let mut value = group_entry(group);
+pub fn api_group(registry: &Registry, remotes: &[Remote], name: &str) -> Option<Value> {
+    let mut value = merged(registry, remotes).iter().find(|group| group.name == name).map(group_entry)?;
     value["kind"] = "APIGroup".into();
     value["apiVersion"] = "v1".into();
     Some(value)
@@ -61,28 +68,32 @@ pub fn api_resource_list(registry: &Registry, group: &str, version: &str) -> Opt
 
 /// `/api` in aggregated form.
 pub fn aggregated_core(registry: &Registry, form: Aggregated) -> Value {
-    aggregated(core(registry), form)
+    let items = core(registry).map(|group| {
+        let versions: Vec<Value> = group.versions.iter().map(version_entry).collect();
+        json!({"metadata": {}, "versions": versions})
+    });
+    aggregated(items.collect(), form)
 }
 
 /// `/apis` in aggregated form.
-pub fn aggregated_groups(registry: &Registry, form: Aggregated) -> Value {
-    aggregated(named(registry), form)
+pub fn aggregated_groups(registry: &Registry, remotes: &[Remote], form: Aggregated) -> Value {
+    let items = merged(registry, remotes).into_iter().map(|group| {
+        let versions: Vec<Value> = group.versions.iter().map(served_entry).collect();
+        json!({"metadata": {"name": group.name}, "versions": versions})
+    });
+    aggregated(items.collect(), form)
 }
 
 fn core(registry: &Registry) -> impl Iterator<Item = &Group> {
     registry.groups().iter().filter(|group| group.name.is_empty())
 }
 
-fn named(registry: &Registry) -> impl Iterator<Item = &Group> {
-    registry.groups().iter().filter(|group| !group.name.is_empty())
-}
-
-fn group_entry(group: &Group) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|v| json!({"groupVersion": meta::join_api_version(&group.name, &v.version), "version": v.version}))
-        .collect();
+fn group_entry(group: &Merged<'_>) -> Value {
+    let entry = |version: &Served<'_>| {
+        let version = version.version();
+        json!({"groupVersion": meta::join_api_version(group.name, version), "version": version})
+    };
+    let versions: Vec<Value> = group.versions.iter().map(entry).collect();
     json!({"name": group.name, "preferredVersion": versions.first(), "versions": versions})
 }
 
@@ -129,19 +140,26 @@ fn subresource_entry(resource: &Resource, sub: &Subresource) -> Value {
     entry
 }
 
-fn aggregated<'a>(groups: impl Iterator<Item = &'a Group>, form: Aggregated) -> Value {
-    let items: Vec<Value> = groups
-        .map(|group| {
-            let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
-            let versions: Vec<Value> = group.versions.iter().map(version_entry).collect();
-            json!({"metadata": metadata, "versions": versions})
-        })
-        .collect();
+fn aggregated(items: Vec<Value>, form: Aggregated) -> Value {
     let api_version = match form {
         Aggregated::V2 => "apidiscovery.k8s.io/v2",
         Aggregated::V2Beta1 => "apidiscovery.k8s.io/v2beta1",
     };
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": api_version, "metadata": {}, "items": items})
+}
+
+fn served_entry(version: &Served<'_>) -> Value {
+    match version {
+        Served::Here(version) => version_entry(version),
+        Served::There(remote) => {
+            let freshness = if remote.is_current { "Current" } else { "Stale" };
+            let mut entry = json!({"version": remote.version, "freshness": freshness});
+            if !remote.resources.is_null() {
+                entry["resources"] = remote.resources.clone();
+            }
+            entry
+        }
+    }
 }
 
 fn version_entry(version: &Version) -> Value {
@@ -195,12 +213,12 @@ mod tests {
     fn legacy_documents() {
         let registry = Registry::builtin();
         assert_eq!(api_versions(&registry, "127.0.0.1:6443")["versions"], json!(["v1"]));
-        let groups = api_group_list(&registry);
+        let groups = api_group_list(&registry, &[]);
         let groups = groups["groups"].as_array().unwrap();
         assert!(groups.iter().all(|group| group["name"] != ""));
-        let autoscaling = api_group(&registry, "autoscaling").unwrap();
+        let autoscaling = api_group(&registry, &[], "autoscaling").unwrap();
         assert_eq!(autoscaling["preferredVersion"]["groupVersion"], "autoscaling/v2");
-        assert!(api_group(&registry, "").is_none());
+        assert!(api_group(&registry, &[], "").is_none());
         let core = api_resource_list(&registry, "", "v1").unwrap();
         let find =
             |name: &str| core["resources"].as_array().unwrap().iter().find(|r| r["name"] == name).cloned().unwrap();
@@ -218,9 +236,11 @@ mod tests {
         let core = aggregated_core(&registry, Aggregated::V2);
         assert_eq!(core["items"].as_array().unwrap().len(), 1);
         assert_eq!(core["items"][0]["metadata"], json!({}));
-        let groups = aggregated_groups(&registry, Aggregated::V2Beta1);
+        let groups = aggregated_groups(&registry, &[], Aggregated::V2Beta1);
         assert_eq!(groups["apiVersion"], "apidiscovery.k8s.io/v2beta1");
-        let apps = &groups["items"][0]["versions"][0];
+        let apps =
+            groups["items"].as_array().unwrap().iter().find(|group| group["metadata"]["name"] == "apps").unwrap();
+        let apps = &apps["versions"][0];
         let deployments =
             apps["resources"].as_array().unwrap().iter().find(|r| r["resource"] == "deployments").unwrap();
         assert_eq!(deployments["responseKind"]["kind"], "Deployment");

@@ -8,14 +8,16 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, StatusCode};
+use http::{Extensions, HeaderMap, StatusCode};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 use wherry_api::status::Status;
 
-use crate::engine::Call;
+use crate::engine::{Call, Engine};
+use crate::serving::Peer;
 
 /// What is passed on at once.
 const CHUNK: usize = 32 << 10;
@@ -27,6 +29,29 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(crate) struct Upgrade {
     pub(crate) connection: OnUpgrade,
     pub(crate) held: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+/// The client's side of what is relayed.
+pub(crate) struct Client {
+    /// None where its connection cannot be taken over.
+    pub(crate) upgrade: Option<Upgrade>,
+    /// Fires when the server of its connection ends.
+    pub(crate) closing: CancellationToken,
+}
+
+impl Client {
+    pub(crate) fn of(call: &Call) -> Self {
+        Self { upgrade: call.upgrade.clone(), closing: call.closing.clone().unwrap_or_default() }
+    }
+}
+
+impl From<&Extensions> for Client {
+    fn from(extensions: &Extensions) -> Self {
+        let peer = extensions.get::<Peer>();
+        let held = peer.and_then(|peer| peer.held.clone());
+        let upgrade = extensions.get::<OnUpgrade>().cloned().map(|connection| Upgrade { connection, held });
+        Self { upgrade, closing: peer.map(|peer| peer.closing.clone()).unwrap_or_default() }
+    }
 }
 
 /// What lasts as long as a session, as an extension of the answer that begins it. Layers put in what they would else keep
@@ -41,14 +66,15 @@ impl Session {
 }
 
 /// Whether the client asks for another protocol.
-pub(super) fn is_asked_for(headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
     let options = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
     options.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// Answers as `answer`, which switches protocols, and joins the client with whoever sent it until either of them ends.
-pub(super) fn join<B>(call: &Call, mut answer: http::Response<B>) -> Result<Response, Status> {
-    let upgrade = call.upgrade.clone().ok_or_else(|| Status::bad_request("Upgrade request required"))?;
+pub(crate) fn join<B>(engine: &Engine, client: Client, mut answer: http::Response<B>) -> Result<Response, Status> {
+    let Client { upgrade, closing } = client;
+    let upgrade = upgrade.ok_or_else(|| Status::bad_request("Upgrade request required"))?;
     let agent = hyper::upgrade::on(&mut answer);
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -56,8 +82,7 @@ pub(super) fn join<B>(call: &Call, mut answer: http::Response<B>) -> Result<Resp
     response.headers_mut().entry(CONNECTION).or_insert_with(|| UPGRADE.into());
     let session = Session::default();
     response.extensions_mut().insert(session.clone());
-    let closing = call.closing.clone().unwrap_or_default();
-    call.engine.tasks.spawn(async move {
+    engine.tasks.spawn(async move {
         let passed = async {
             let (client, agent) = tokio::try_join!(upgrade.connection, agent).map_err(io::Error::other)?;
             pass(TokioIo::new(client), TokioIo::new(agent)).await
