@@ -66,6 +66,10 @@ impl NodeNet for Started {
         self.0.add_pod(pod, request).await.map_err(|error| error.to_string())
     }
 
+    fn left(&self) -> io::Result<HashSet<String>> {
+        self.0.left()
+    }
+
     async fn remove_pod(&self, uid: &str) -> Result<(), String> {
         self.0.remove_pod(uid).await.map_err(|error| error.to_string())
     }

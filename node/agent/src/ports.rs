@@ -101,6 +101,12 @@ pub trait NodeNet: Send + Sync + 'static {
     /// Gives a Pod its address; the same again where it has one.
     async fn add_pod(&self, pod: &PodRef, request: PodRequest) -> Result<Arc<dyn PodNetwork>, String>;
 
+    /// The uids of all Pods of which there is anything, be it half made: before any is added, what an earlier life left.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn left(&self) -> io::Result<HashSet<String>>;
+
     /// Takes a Pod's address back. Nothing happens where it has none.
     async fn remove_pod(&self, uid: &str) -> Result<(), String>;
 

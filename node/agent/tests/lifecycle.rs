@@ -261,6 +261,22 @@ async fn an_agent_that_restarts_adopts_what_runs_and_restarts_what_was_lost() {
     world.containers.running("c", 1).await;
 }
 
+/// An agent that is killed as it begins a Pod has told nothing of it yet.
+#[tokio::test]
+async fn networks_that_an_earlier_life_began_go_with_their_pods() {
+    let mut world = World::new(95).await;
+    for image in ["wasm:1", "oci:1"] {
+        world.stop().await;
+        world.network.leave("of-a-pod-that-is-gone");
+        let pod = world.create("p", one(image)).await;
+        world.network.leave(&pod.metadata.uid.unwrap());
+        world.delete("p", 30).await;
+        world.start().await;
+        world.gone("p").await;
+        world.network.emptied().await;
+    }
+}
+
 #[tokio::test]
 async fn a_pod_of_either_kind_has_its_token_which_is_renewed_in_time() {
     let world = World::new(11).await;

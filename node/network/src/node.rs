@@ -1,6 +1,6 @@
 //! A node's network: its place, its Pods, its Services, its DNS.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -297,6 +297,22 @@ impl NodeNetwork {
             .map_err(NetworkError::io("set route_localnet"))
         };
         tokio::task::spawn_blocking(write).await.map_err(|error| NetworkError::Nft(error.to_string()))?
+    }
+
+    /// The uids of all Pods of which files are kept, those among them that are only half made.
+    ///
+    /// # Errors
+    /// What the system says of a directory that is there.
+    pub fn left(&self) -> io::Result<HashSet<String>> {
+        let mut uids = HashSet::new();
+        for dir in [&self.pods_dir, &self.shared_dir] {
+            match std::fs::read_dir(dir) {
+                Ok(entries) => uids.extend(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(uids)
     }
 
     /// Takes a Pod's network away. Idempotent; also clears what an earlier life left of the Pod.

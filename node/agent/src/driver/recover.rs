@@ -31,10 +31,14 @@ impl Driver {
     /// Takes up the Pods that exist, before any new one is begun (their addresses are theirs).
     pub(super) async fn recover(&mut self, pods: Vec<Arc<Pod>>) {
         let mut found = self.list().await;
+        let networks = self.shared.network.left().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot list the networks of Pods of an earlier life");
+            HashSet::new()
+        });
         self.take_addresses(&pods).await;
         let known: HashSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
         for pod in &pods {
-            self.recover_pod(pod, &mut found).await;
+            self.recover_pod(pod, &mut found, &networks).await;
         }
         // Once it is known what all of them hold: what was asked for while no agent was there, and what waits.
         for pod in pods {
@@ -42,7 +46,7 @@ impl Driver {
                 self.pod_known(uid, pod);
             }
         }
-        self.clear(found, &known).await;
+        self.clear(found, networks, &known).await;
     }
 
     async fn list(&self) -> Found {
@@ -79,7 +83,7 @@ impl Driver {
             .await;
     }
 
-    async fn recover_pod(&mut self, pod: &Arc<Pod>, found: &mut Found) {
+    async fn recover_pod(&mut self, pod: &Arc<Pod>, found: &mut Found, networks: &HashSet<String>) {
         let Some(uid) = pod.metadata.uid.as_deref().map(Uid::from) else { return };
         let pod = match lifecycle::resize::recovered(pod) {
             Cow::Borrowed(_) => pod.clone(),
@@ -88,8 +92,8 @@ impl Driver {
         let reference = pod_ref(&pod);
         let dir = self.shared.logs.pod_dir(&reference.namespace, &reference.name, &reference.uid);
         let mut state = lifecycle::recover_status(&pod);
-        if state.started_at.is_some() {
-            // Made again or removed, whichever the Pod needs: both are idempotent.
+        if state.started_at.is_some() || networks.contains(&*uid) {
+            // Something of it may be there. Made again or removed, whichever the Pod needs: both are idempotent.
             state.ground = Ground::Failed { retry_at: Timestamp::UNIX_EPOCH };
         }
         let mut record = Record::new(pod, dir, state);
@@ -151,8 +155,11 @@ impl Driver {
     }
 
     /// Ends and removes what belongs to no Pod.
-    async fn clear(&mut self, found: Found, known: &HashSet<String>) {
+    async fn clear(&mut self, found: Found, mut networks: HashSet<String>, known: &HashSet<String>) {
+        networks.retain(|uid| !known.contains(uid));
         for (_, (runtime, status)) in found {
+            // Goes after its containers.
+            networks.remove(&status.pod.uid);
             let (shared, orphan) = (self.shared.clone(), !known.contains(&status.pod.uid));
             self.spawn(Outcome::Nothing, async move {
                 tracing::info!(container = %status.id, pod = %status.pod.name, "removing a container that was left behind");
@@ -168,6 +175,15 @@ impl Driver {
                 }
                 if orphan && let Err(error) = shared.network.remove_pod(&status.pod.uid).await {
                     tracing::warn!(pod = %status.pod.name, error, "cannot remove the network of a Pod that is gone");
+                }
+                Outcome::Nothing
+            });
+        }
+        for uid in networks {
+            let shared = self.shared.clone();
+            self.spawn(Outcome::Nothing, async move {
+                if let Err(error) = shared.network.remove_pod(&uid).await {
+                    tracing::warn!(uid, error, "cannot remove the network of a Pod that is gone");
                 }
                 Outcome::Nothing
             });

@@ -231,6 +231,11 @@ impl Network {
         })
     }
 
+    /// Has it that an earlier life made the network of a Pod.
+    pub fn leave(&self, uid: &str) {
+        self.pods.lock().insert(uid.to_owned(), (Ipv4Addr::new(127, 77, self.subnet, 200).into(), true));
+    }
+
     /// Waits until a Service is as `wanted` says.
     pub async fn service(&self, name: &str, wanted: impl Fn(Option<&Service>) -> bool) {
         loop {
@@ -283,6 +288,10 @@ impl NodeNet for Shared {
             (ip.unwrap_or(Ipv4Addr::new(127, 77, network.subnet, *next).into()), namespaced)
         });
         Ok(Arc::new(PodNet { ips: [ip], namespace: namespaced.then(|| PathBuf::from("/proc/self/ns/net")) }))
+    }
+
+    fn left(&self) -> io::Result<HashSet<String>> {
+        Ok(self.0.pods.lock().keys().cloned().collect())
     }
 
     async fn remove_pod(&self, uid: &str) -> Result<(), String> {
