@@ -54,7 +54,7 @@ spec: {{type: NodePort, selector: {{app: {kind}}}, ports: [{{name: http, port: 8
 "
     ))?;
     kubectl.wait(&format!("--for=condition=Ready pod/{kind}"), LONG)?;
-    let address = cluster.url(kind)?;
+    let address = cluster.open_url(kind)?;
     let ask = |path: &str| -> anyhow::Result<String> {
         let answer = get(&address, path)?;
         ensure!(answer.status == 200, "{path}: {} {}", answer.status, answer.body);

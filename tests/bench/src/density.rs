@@ -115,8 +115,9 @@ fn figures(count: f64, took: Duration, cpu: Duration, after: f64, before: f64) -
 async fn idle(cluster: &Cluster, what: &str, seconds: u64) -> anyhow::Result<Report> {
     let (before, begun) = (cpu_time(cluster)?, Instant::now());
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let cores = cpu_time(cluster)?.saturating_sub(before).as_secs_f64() / begun.elapsed().as_secs_f64();
-    Ok(Report { what: what.into(), figures: vec![("% of a core", cores * 100.0)] })
+    let took = begun.elapsed().as_secs_f64();
+    let cores = cpu_time(cluster)?.saturating_sub(before).as_secs_f64() / took;
+    Ok(Report { what: what.into(), figures: vec![("% of a core", cores * 100.0), ("in seconds", took)] })
 }
 
 fn served(replicas: u32) -> Value {

@@ -1,8 +1,10 @@
 //! A cluster: `wherry up` in a directory of its own.
 
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
@@ -182,6 +184,18 @@ impl Cluster {
         let service = self.kubectl().json(&format!("get service {service}"))?;
         let port = service["spec"]["ports"][0]["nodePort"].as_u64().context("the Service has no node port")?;
         Ok(format!("127.0.0.1:{port}"))
+    }
+
+    /// The same, once somebody listens there: endpoints, the node's rules and the port follow a Pod that is Ready, and nothing tells when.
+    pub fn open_url(&self, service: &str) -> anyhow::Result<String> {
+        let (url, end) = (self.url(service)?, Instant::now() + PATIENCE);
+        loop {
+            match TcpStream::connect(&url) {
+                Ok(_) => return Ok(url),
+                Err(error) if Instant::now() > end => return Err(error).with_context(|| format!("{service} at {url}")),
+                Err(_) => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
     }
 }
 
