@@ -4,7 +4,8 @@
 //! one Pod at a time, and notes the Pod in `status.disruptedPods` until it is seen ending. Both write at a resource version: who
 //! comes second looks again.
 //!
-//! Events: a change of a Pod that may change a count wakes the budgets that select it.
+//! Events: a change of a Pod that may change a count wakes the budgets that select it, and a change of how many replicas are wanted those
+//! of the namespace that count by it.
 
 mod budget;
 
@@ -18,7 +19,7 @@ use k8s_openapi::{
     },
     jiff::Timestamp,
 };
-use kube::Api;
+use kube::{Api, Resource};
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
     Change, EventType, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
@@ -66,12 +67,32 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
     Feeds::new()
         .on(&controller.budgets, |change| [change.key()])
         .on(&controller.pods, move |change| if is_relevant(change) { concerned(&budgets, change) } else { Vec::new() })
-        .reading(&controller.deployments)
-        .reading(&controller.replica_sets)
-        .reading(&controller.replication_controllers)
-        .reading(&controller.stateful_sets)
+        .on(&controller.deployments, scaled(&controller.budgets, |set: &Deployment| set.spec.as_ref()?.replicas))
+        .on(&controller.replica_sets, scaled(&controller.budgets, |set: &ReplicaSet| set.spec.as_ref()?.replicas))
+        .on(
+            &controller.replication_controllers,
+            scaled(&controller.budgets, |set: &ReplicationController| set.spec.as_ref()?.replicas),
+        )
+        .on(&controller.stateful_sets, scaled(&controller.budgets, |set: &StatefulSet| set.spec.as_ref()?.replicas))
         .run(NAME, 4, controller.clone(), cancel)
         .await;
+}
+
+/// The budgets that count by what owners want, where an owner has come, wants another number of `replicas`, or is gone. It may be seen after
+/// the Pods that it has.
+fn scaled<K: Resource<DynamicType = ()> + 'static>(
+    budgets: &Informer<PodDisruptionBudget>,
+    replicas: fn(&K) -> Option<i32>,
+) -> impl FnMut(&Change<K>) -> Vec<ObjectKey> + Send + 'static {
+    let budgets = budgets.clone();
+    move |change| {
+        let wanted = |side: &Option<Arc<K>>| side.as_ref().map(|set| replicas(set));
+        if wanted(&change.old) == wanted(&change.new) {
+            return Vec::new();
+        }
+        let all = budgets.list_namespace(&change.key().namespace);
+        all.iter().filter(|budget| budget::needs_scale(budget)).map(|budget| ObjectKey::of(&**budget)).collect()
+    }
 }
 
 /// Whether a change of a Pod may change a count.

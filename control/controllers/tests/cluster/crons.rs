@@ -3,7 +3,7 @@
 use k8s_openapi::{
     api::{
         batch::v1::{CronJob, Job},
-        core::v1::Pod,
+        core::v1::{Pod, ResourceQuota},
         policy::v1::PodDisruptionBudget,
     },
     jiff::Timestamp,
@@ -114,5 +114,37 @@ async fn budgets_count_and_evictions_spend() {
     let target = conditions.iter().find(|condition| condition.type_ == "DisruptionTarget").unwrap();
     assert_eq!(target.reason.as_deref(), Some("EvictionByEvictionAPI"));
     cluster.release_deletions().await;
+    cluster.stop().await;
+}
+
+/// No Pod tells that more of them are wanted: a quota lets none be made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_counts_what_is_wanted_though_no_pod_changes() {
+    let cluster = Cluster::start().await;
+    let quota: ResourceQuota =
+        serde_json::from_value(json!({ "metadata": { "name": "one" }, "spec": { "hard": { "pods": "1" } } })).unwrap();
+    cluster.api("default").create(&PostParams::default(), &quota).await.unwrap();
+    cluster
+        .until::<ResourceQuota>("default", "one", |quota| quota.status.as_ref().is_some_and(|s| s.hard.is_some()))
+        .await;
+    let budget: PodDisruptionBudget = serde_json::from_value(json!({
+        "metadata": { "name": "web" },
+        "spec": { "minAvailable": "50%", "selector": { "matchLabels": { "app": "web" } } },
+    }))
+    .unwrap();
+    cluster.api("default").create(&PostParams::default(), &budget).await.unwrap();
+    let deployments = cluster.api("default");
+    deployments.create(&PostParams::default(), &deployment("web", "app:1", 1)).await.unwrap();
+    let desires = |desired, expected| {
+        move |budget: &PodDisruptionBudget| {
+            let status = budget.status.clone().unwrap_or_default();
+            (status.desired_healthy, status.expected_pods, status.current_healthy)
+                == (Some(desired), Some(expected), Some(1))
+        }
+    };
+    cluster.until("default", "web", desires(1, 1)).await;
+    cluster.patch(&deployments, "web", json!({ "spec": { "replicas": 4 } })).await;
+    cluster.until_event("FailedCreate").await;
+    cluster.until("default", "web", desires(2, 4)).await;
     cluster.stop().await;
 }
