@@ -49,18 +49,31 @@ impl<K> Change<K> {
     pub fn sides(&self) -> impl Iterator<Item = &Arc<K>> {
         self.old.iter().chain(self.new.iter())
     }
+}
 
-    fn then(self, next: Self) -> Self {
-        match (self.old, next.new) {
-            (None, None) => Self { old: next.old.or(self.new), new: None },
-            (old, new) => Self { old, new },
-        }
+/// What has become of an object since its reader looked last.
+struct Unread<K> {
+    change: Change<K>,
+    /// Whether the reader knows the object. Of one that came and went unread, `change` shows what it was: that is no state that was seen.
+    known: bool,
+}
+
+impl<K> Unread<K> {
+    fn new(change: Change<K>) -> Self {
+        Self { known: change.old.is_some(), change }
+    }
+
+    fn then(&mut self, next: Change<K>) {
+        let seen = self.change.old.take().filter(|_| self.known);
+        let last = next.old.or(self.change.new.take());
+        let old = seen.or_else(|| last.filter(|_| next.new.is_none()));
+        self.change = Change { old, new: next.new };
     }
 }
 
 struct Pending<K> {
     order: VecDeque<ObjectKey>,
-    changes: HashMap<ObjectKey, Change<K>>,
+    changes: HashMap<ObjectKey, Unread<K>>,
     closed: bool,
 }
 
@@ -82,13 +95,10 @@ impl<K> Mailbox<K> {
     pub(super) fn push(&self, key: ObjectKey, change: Change<K>) {
         let mut pending = self.pending.lock();
         match pending.changes.entry(key) {
-            Entry::Occupied(mut entry) => {
-                let earlier = entry.get().clone();
-                entry.insert(earlier.then(change));
-            }
+            Entry::Occupied(mut entry) => entry.get_mut().then(change),
             Entry::Vacant(entry) => {
                 let key = entry.key().clone();
-                entry.insert(change);
+                entry.insert(Unread::new(change));
                 pending.order.push_back(key);
             }
         }
@@ -129,7 +139,7 @@ impl<K> Subscription<K> {
     pub fn try_next(&mut self) -> Option<Change<K>> {
         let mut pending = self.mailbox.pending.lock();
         let key = pending.order.pop_front()?;
-        pending.changes.remove(&key)
+        pending.changes.remove(&key).map(|unread| unread.change)
     }
 }
 
@@ -160,6 +170,9 @@ mod tests {
         assert_eq!(folded([(Some(1), Some(2)), (Some(2), None)]), (Some(1), None));
         assert_eq!(folded([(None, Some(1)), (Some(1), None)]), (Some(1), None));
         assert_eq!(folded([(Some(1), None), (None, Some(2))]), (Some(1), Some(2)));
+        // What came and went unread was not seen: for the reader, the second is new.
+        assert_eq!(folded([(None, Some(1)), (Some(1), None), (None, Some(2))]), (None, Some(2)));
+        assert_eq!(folded([(None, Some(1)), (Some(1), None), (None, Some(2)), (Some(2), None)]), (Some(2), None));
     }
 
     #[tokio::test]
