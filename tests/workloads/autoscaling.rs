@@ -41,12 +41,12 @@ fn under_load(lesson: &Lesson<'_>) -> anyhow::Result<()> {
     let address = lesson.cluster.url(&format!("busy -n {}", lesson.namespace))?;
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        // A quarter of a core, of which a twentieth was requested.
+        // Half a core, of which a twentieth was requested: it spins by the clock, and has less where others use the machine.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 // While Pods come, not each request finds one.
                 drop(get(&address, "/spin?ms=50"));
-                std::thread::sleep(Duration::from_millis(150));
+                std::thread::sleep(Duration::from_millis(50));
             }
         });
         let grown = lesson.wait("--for=jsonpath={.spec.replicas}=3 deployment/busy").and_then(|()| {
