@@ -293,14 +293,7 @@ impl Driver {
         self.static_forgotten(&key, uid);
         let all = [record.dir, self.shared.written(uid)];
         self.spawn(Outcome::Nothing, async move {
-            let removed = tokio::task::spawn_blocking(move || {
-                for dir in all {
-                    if let Err(error) = volumes::remove_all(&dir) {
-                        tracing::warn!(dir = %dir.display(), %error, "cannot remove a Pod's files");
-                    }
-                }
-            });
-            if let Err(panic) = removed.await {
+            if let Err(panic) = tokio::task::spawn_blocking(move || volumes::remove_each(&all)).await {
                 tracing::error!(%panic, "removing a Pod's files panicked");
             }
             Outcome::Nothing

@@ -173,8 +173,8 @@ impl Driver {
                 if let Err(error) = ended.await {
                     tracing::warn!(container = %status.id, %error, "cannot remove a container that was left behind");
                 }
-                if orphan && let Err(error) = shared.network.remove_pod(&status.pod.uid).await {
-                    tracing::warn!(pod = %status.pod.name, error, "cannot remove the network of a Pod that is gone");
+                if orphan {
+                    remove_network(&shared, &status.pod.uid).await;
                 }
                 Outcome::Nothing
             });
@@ -182,9 +182,7 @@ impl Driver {
         for uid in networks {
             let shared = self.shared.clone();
             self.spawn(Outcome::Nothing, async move {
-                if let Err(error) = shared.network.remove_pod(&uid).await {
-                    tracing::warn!(uid, error, "cannot remove the network of a Pod that is gone");
-                }
+                remove_network(&shared, &uid).await;
                 Outcome::Nothing
             });
         }
@@ -197,7 +195,7 @@ impl Driver {
             Vec::new()
         });
         self.spawn(Outcome::Nothing, async move {
-            if let Err(error) = tokio::task::spawn_blocking(move || remove_dirs(&left)).await {
+            if let Err(error) = tokio::task::spawn_blocking(move || volumes::remove_each(&left)).await {
                 tracing::warn!(%error, "cannot clear the directories of Pods that are gone");
             }
             Outcome::Nothing
@@ -237,11 +235,9 @@ fn left_behind(root: &Path, known: &HashSet<String>) -> Vec<PathBuf> {
     entries.filter(|entry| !is_known(&entry.file_name())).map(|entry| entry.path()).collect()
 }
 
-fn remove_dirs(dirs: &[PathBuf]) {
-    for dir in dirs {
-        if let Err(error) = volumes::remove_all(dir) {
-            tracing::warn!(dir = %dir.display(), %error, "cannot remove the files of a Pod that is gone");
-        }
+async fn remove_network(shared: &Shared, uid: &str) {
+    if let Err(error) = shared.network.remove_pod(uid).await {
+        tracing::warn!(uid, error, "cannot remove the network of a Pod that is gone");
     }
 }
 
@@ -274,7 +270,7 @@ mod tests {
         let (kept, gone) = (dir("default_web_1"), dir("default_old_2"));
         let left = left_behind(root.path(), &HashSet::from(["1".to_owned()]));
         let new = dir("default_new_3");
-        remove_dirs(&left);
+        volumes::remove_each(&left);
         assert_eq!([&kept, &gone, &new].map(|dir| dir.join("volumes").exists()), [true, false, true]);
     }
 }

@@ -38,7 +38,7 @@ use super::projection::{self, Payload, Source};
 pub(crate) use mounts::mounts;
 pub(crate) use ownership::Ownership;
 pub(crate) use pins::Pins;
-pub(crate) use unmount::{Mounted, mounted, remove_all, unmount_at, unmount_below};
+pub(crate) use unmount::{Mounted, mounted, remove_all, remove_each, unmount_at, unmount_below};
 
 /// Where a volume lies.
 #[derive(Clone, Debug, Default)]

@@ -17,6 +17,15 @@ pub(crate) fn remove_all(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// The same of directories that are a Pod's. Who can do no more about it reads why one is left.
+pub(crate) fn remove_each(dirs: &[PathBuf]) {
+    for dir in dirs {
+        if let Err(error) = remove_all(dir) {
+            tracing::warn!(dir = %dir.display(), %error, "cannot remove a Pod's files");
+        }
+    }
+}
+
 /// Unmounts everything beneath `dir`, the innermost first, and nothing elsewhere. An error says that something still is mounted.
 pub(crate) fn unmount_below(dir: &Path) -> io::Result<()> {
     let dir = match dir.canonicalize() {
