@@ -67,7 +67,8 @@ async fn follow(engine: &Arc<Engine>, lifetime: Duration, cancel: &CancellationT
     }
 }
 
-async fn until(at: Option<Instant>) {
+/// Waits for a moment; for ever where there is none.
+pub(crate) async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

@@ -57,11 +57,14 @@ pub fn yields(group: &str) -> bool {
     YIELDING.contains(&group)
 }
 
-/// The condition of what is served here.
+/// Reason and message of the condition of what is served here.
+pub const LOCAL: (&str, &str) = ("Local", "Local APIServices are always available");
+
+/// That condition.
 pub fn local_condition(now: &str) -> Value {
+    let (reason, message) = LOCAL;
     json!({
-        "type": "Available", "status": "True", "lastTransitionTime": now, "reason": "Local",
-        "message": "Local APIServices are always available",
+        "type": "Available", "status": "True", "lastTransitionTime": now, "reason": reason, "message": message,
     })
 }
 

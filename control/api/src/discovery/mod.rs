@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::meta;
 use crate::resource::{Group, Registry, Resource, Subresource, Verb, Version};
 
-pub use local::{AUTOMANAGED, REGISTRATION, api_services, local_condition, yields};
+pub use local::{AUTOMANAGED, LOCAL, REGISTRATION, api_services, local_condition, yields};
 use remote::{Merged, Served, merged};
 pub use remote::{Remote, aggregated_resources};
 

@@ -1,7 +1,7 @@
 //! What is said of an APIService: pure decisions, in upstream's words.
 
 use serde_json::{Value, json};
-use wherry_api::discovery::AUTOMANAGED;
+use wherry_api::discovery::{AUTOMANAGED, LOCAL};
 
 use super::registration::Registration;
 
@@ -23,8 +23,8 @@ impl Condition {
     }
 
     pub(super) fn local() -> Self {
-        let message = "Local APIServices are always available".to_owned();
-        Self { available: true, reason: "Local", message }
+        let (reason, message) = LOCAL;
+        Self { available: true, reason, message: message.to_owned() }
     }
 
     /// The conditions of an APIService with this one among them; `None` if that changes nothing.

@@ -24,6 +24,7 @@ use super::probe;
 use super::registration::{API_SERVICES, Registration};
 use crate::backends::{self, SERVICE_NAME, SERVICES, SLICES};
 use crate::engine::Engine;
+use crate::expiry::until;
 use crate::{objects, times};
 
 /// How often a server is asked whose APIService did not change.
@@ -80,13 +81,6 @@ async fn follow(engine: &Arc<Engine>, api: &Api<DynamicObject>, cancel: &Cancell
             },
             () = until(next) => {}
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 
