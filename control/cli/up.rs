@@ -99,7 +99,6 @@ struct Running {
     containers: Option<Containers>,
     control: ControlPlane,
     cluster: Arc<Cluster>,
-    memory: Option<Memory>,
     dir: DataDir,
     _lock: File,
 }
@@ -145,13 +144,12 @@ impl Up {
                 return Err(error);
             }
         };
-        running.memory = memory;
         let result = tokio::select! {
             result = self.announce_and_watch(&mut running, port, &progress) => result,
             () = &mut stop => Ok(()),
         };
         progress.finish_and_clear();
-        let stopped = running.stop().await;
+        let stopped = running.stop(memory).await;
         result.and(stopped)
     }
 
@@ -218,8 +216,7 @@ impl Up {
             };
             nodes.push(Node::start(index, dir.path(), parts, stop_nodes.clone()).await?);
         }
-        let (dir, memory) = (dir.clone(), None);
-        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, memory, dir, _lock: lock };
+        let running = Running { nodes, stop_nodes, wasm, containers, control, cluster, dir: dir.clone(), _lock: lock };
         Ok((running, port))
     }
 
@@ -311,8 +308,9 @@ impl Up {
 }
 
 impl Running {
-    /// Stops nodes first, so that nothing is decided or served for them any more, and the state last.
-    async fn stop(mut self) -> anyhow::Result<()> {
+    /// Stops nodes first, so that nothing is decided or served for them any more, and the state last. Their place in memory goes once
+    /// nothing that has it runs.
+    async fn stop(mut self, memory: Option<Memory>) -> anyhow::Result<()> {
         self.stop_nodes.cancel();
         for node in &mut self.nodes {
             if let Err(error) = node.ended().await {
@@ -328,7 +326,7 @@ impl Running {
         for node in &self.nodes {
             node.vacate().unwrap_or_else(|error| tracing::error!(%error, node = node.name, "volumes stay mounted"));
         }
-        self.memory.into_iter().for_each(remove);
+        memory.into_iter().for_each(remove);
         self.control.stop().await;
         drop(self.cluster);
         Cluster::remove(&self.dir.network()).context("take down the network")
