@@ -51,14 +51,8 @@ async fn on(setup: &Setup, nodes: u16) -> anyhow::Result<Vec<Report>> {
     let limit = LEAST + EACH * replicas;
     let count = f64::from(replicas);
 
-    let (empty, before) = (memory(&cluster)?, cpu_time(&cluster)?);
-    let took =
-        tokio::time::timeout(limit, start(&deployments, served(replicas))).await.context("not all are Ready")??;
-    let (full, cpu) = (memory(&cluster)?, cpu_time(&cluster)?.saturating_sub(before));
-    let mut reports = vec![Report {
-        what: format!("{replicas} Pods, apply to Ready"),
-        figures: figures(count, took, cpu, full, empty),
-    }];
+    let what = format!("{replicas} Pods, apply to Ready");
+    let mut reports = vec![started(&cluster, what, start(&deployments, served(replicas)), replicas, limit).await?];
     reports.push(idle(&cluster, "idle", setup.seconds).await?);
 
     let addresses = addresses(&pods).await?;
@@ -74,14 +68,9 @@ async fn on(setup: &Setup, nodes: u16) -> anyhow::Result<Vec<Report>> {
     wasm_layout(&file, &wat::parse_str(commands::PROGRAM)?)?;
     cluster.load(&file, commands::IMAGE)?;
     for (name, pages) in commands::SIZES {
-        let (empty, before) = (memory(&cluster)?, cpu_time(&cluster)?);
-        let started = start(&deployments, commands::deployment(name, setup.commands, pages));
-        let took = tokio::time::timeout(limit, started).await.context("not all commands run")??;
-        let (full, cpu) = (memory(&cluster)?, cpu_time(&cluster)?.saturating_sub(before));
-        reports.push(Report {
-            what: format!("and {} commands of {} KiB", setup.commands, pages * 64),
-            figures: figures(f64::from(setup.commands), took, cpu, full, empty),
-        });
+        let what = format!("and {} commands of {} KiB", setup.commands, pages * 64);
+        let start = start(&deployments, commands::deployment(name, setup.commands, pages));
+        reports.push(started(&cluster, what, start, setup.commands, limit).await?);
     }
     reports.push(idle(&cluster, "idle, with these", setup.seconds).await?);
     reports.push(measure(&cluster, "all served, beside these", &ip, setup.seconds).await?);
@@ -101,15 +90,26 @@ async fn on(setup: &Setup, nodes: u16) -> anyhow::Result<Vec<Report>> {
     Ok(reports)
 }
 
-/// What many Pods took from being asked for until all were Ready; memory of the process `before` and `after`, bytes.
-fn figures(count: f64, took: Duration, cpu: Duration, after: f64, before: f64) -> Vec<(&'static str, f64)> {
-    vec![
+/// What many Pods take from being asked for until all are Ready.
+async fn started(
+    cluster: &Cluster,
+    what: String,
+    start: impl Future<Output = anyhow::Result<Duration>>,
+    count: u32,
+    limit: Duration,
+) -> anyhow::Result<Report> {
+    let (empty, before) = (memory(cluster)?, cpu_time(cluster)?);
+    let took = tokio::time::timeout(limit, start).await.with_context(|| format!("{what}: not all are Ready"))??;
+    let (full, cpu) = (memory(cluster)?, cpu_time(cluster)?.saturating_sub(before));
+    let count = f64::from(count);
+    let figures = vec![
         ("seconds", took.as_secs_f64()),
         ("Pods/s", count / took.as_secs_f64()),
         ("cpu ms/Pod", cpu.as_secs_f64() * 1e3 / count),
-        ("MiB in all", after / 1048576.0),
-        ("KiB/Pod", (after - before) / 1024.0 / count),
-    ]
+        ("MiB in all", full / 1048576.0),
+        ("KiB/Pod", (full - empty) / 1024.0 / count),
+    ];
+    Ok(Report { what, figures })
 }
 
 async fn idle(cluster: &Cluster, what: &str, seconds: u64) -> anyhow::Result<Report> {
