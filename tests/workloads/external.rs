@@ -6,19 +6,14 @@ use anyhow::ensure;
 use serde_json::Value;
 use wherry_test::{Cluster, Extension, image_of, is_root};
 
-use crate::setting::{KINDS, LONG, cluster, rolled_out, template};
+use crate::setting::{KINDS, LONG, cluster, deployment, rolled_out};
 
 const NAME: &str = "v1beta1.external.metrics.k8s.io";
 const METRIC: &str = "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/queue_length";
 
 fn manifests(name: &str, image: &str) -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-{template}---
-apiVersion: autoscaling/v2
+        "{deployment}apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
 metadata: {{name: {name}}}
 spec:
@@ -27,7 +22,7 @@ spec:
   maxReplicas: 2
   metrics: [{{type: External, external: {{metric: {{name: queue_length}}, target: {{type: AverageValue, averageValue: 10}}}}}}]
 ",
-        template = template(name, image),
+        deployment = deployment(name, image),
     )
 }
 

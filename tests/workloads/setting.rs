@@ -42,6 +42,12 @@ pub(crate) fn template(name: &str, image: &str) -> String {
     )
 }
 
+/// A Deployment of echo, and the line that begins the next manifest.
+pub(crate) fn deployment(name: &str, image: &str) -> String {
+    let template = template(name, image);
+    format!("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\nspec:\n{template}---\n")
+}
+
 /// Waits until an update has gone through.
 pub(crate) fn rolled_out(cluster: &Cluster, what: &str) -> anyhow::Result<()> {
     cluster.kubectl().ok(&format!("rollout status --timeout={}s {what}", LONG.as_secs())).map(drop)

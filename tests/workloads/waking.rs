@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use wherry_test::{Cluster, get, is_root, patient_get};
 
-use crate::setting::{KINDS, LONG, WASM, cluster, rolled_out, template};
+use crate::setting::{KINDS, LONG, WASM, cluster, deployment, rolled_out};
 
 /// As long as the node holds a connection.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,12 +24,7 @@ fn metric(name: &str, image: &str) -> String {
 
 fn manifests(name: &str, image: &str) -> String {
     format!(
-        "apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-{template}---
-apiVersion: v1
+        "{deployment}apiVersion: v1
 kind: Service
 metadata: {{name: {name}}}
 spec: {{type: NodePort, selector: {{app: {name}}}, ports: [{{port: 80, targetPort: http}}]}}
@@ -44,7 +39,7 @@ spec:
   metrics: [{metric}]
   behavior: {{scaleDown: {{stabilizationWindowSeconds: 0}}}}
 ",
-        template = template(name, image),
+        deployment = deployment(name, image),
         metric = metric(name, image),
     )
 }
