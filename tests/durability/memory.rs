@@ -3,10 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use wherry_test::{Cluster, PATIENCE, echo_image, get, is_root, sample};
+use wherry_test::{Cluster, PATIENCE, echo_image, get, is_root, sample, until};
 
 use crate::traces;
 
@@ -51,15 +50,10 @@ fn read(cluster: &Cluster, kind: &str, path: &str) -> anyhow::Result<String> {
 
 /// Waits until it reads `text` there.
 fn reads(cluster: &Cluster, kind: &str, path: &str, text: &str) -> anyhow::Result<()> {
-    let end = Instant::now() + PATIENCE;
-    loop {
+    until(PATIENCE, || {
         let found = read(cluster, kind, path)?;
-        if found == text {
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "{kind}: {path} holds {found:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+        Ok(if found == text { Ok(()) } else { Err(format!("{kind}: {path} holds {found:?}")) })
+    })
 }
 
 /// The files below `dir` that hold `text`.

@@ -4,9 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
-use wherry_test::{Cluster, get, image_of, is_root, request, sample};
+use wherry_test::{Cluster, get, image_of, is_root, request, sample, until};
 
 use crate::netns::{self, inside};
 use crate::setting::{CONTAINER, LONG, WASM, cluster, cluster_address, deployment, rolled_out, service, words};
@@ -205,15 +204,11 @@ fn without_endpoints_connections_are_refused(cluster: &Cluster) -> anyhow::Resul
 /// The port on this machine's loopback closes when its publisher has seen the rules that the node follows already. Nothing tells
 /// when; whoever comes in between is let in and then led nowhere, but never answered.
 fn refused_in_the_end(address: &str) -> anyhow::Result<()> {
-    let end = Instant::now() + LONG;
-    loop {
+    until(LONG, || {
         let error = get(address, "/").unwrap_err();
-        if error.kind() == ErrorKind::ConnectionRefused {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < end, "{address} is still open: {error}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        let refused = error.kind() == ErrorKind::ConnectionRefused;
+        Ok(if refused { Ok(()) } else { Err(format!("{address} is still open: {error}")) })
+    })
 }
 
 fn bare_pod(name: &str, image: &str, spec: &str) -> String {

@@ -6,11 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use serde_json::json;
-use wherry_test::{Answer, Cluster, Kubectl, Output, get};
+use wherry_test::{Answer, Cluster, Kubectl, Output, get, until};
 
 use crate::setting::{KINDS, LONG};
 
@@ -135,15 +134,10 @@ impl<'a> Lesson<'a> {
 
     /// Repeats a command until what it prints is as wanted, where `kubectl wait` has no words for it.
     pub(crate) fn until(&self, line: &str, wanted: impl Fn(&str) -> bool) -> anyhow::Result<()> {
-        let end = Instant::now() + LONG;
-        loop {
+        until(LONG, || {
             let printed = self.ok(line)?;
-            if wanted(&printed) {
-                return Ok(());
-            }
-            ensure!(Instant::now() < end, "{line} prints {printed}");
-            std::thread::sleep(Duration::from_millis(200));
-        }
+            Ok(if wanted(&printed) { Ok(()) } else { Err(format!("{line} prints {printed}")) })
+        })
     }
 
     /// Waits until an update has gone through; what kubectl prints at its end.
@@ -198,15 +192,12 @@ impl<'a> Lesson<'a> {
     /// tells, so that no answer means: again.
     pub(crate) fn ask(&self, authority: &str, path: &str) -> anyhow::Result<Answer> {
         let (client, path) = (self.client.get().context("the client was not started")?, path.replace('&', "%26"));
-        let end = Instant::now() + LONG;
-        loop {
-            let answer = get(client, &format!("/fetch?authority={authority}&path={path}"));
-            match answer {
-                Ok(answer) if answer.status != 502 => return Ok(answer),
-                other => ensure!(Instant::now() < end, "{authority}/{path}: {other:?}"),
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        until(LONG, || {
+            Ok(match get(client, &format!("/fetch?authority={authority}&path={path}")) {
+                Ok(answer) if answer.status != 502 => Ok(answer),
+                other => Err(format!("{authority}/{path}: {other:?}")),
+            })
+        })
     }
 
     /// As [`ask`](Self::ask), of what must be there.

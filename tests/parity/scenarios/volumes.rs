@@ -1,7 +1,5 @@
 //! Volumes: what a Pod may mount, what it sees of it, and what it must not reach.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context, ensure};
 
 use super::{READY, Scenario, pod};
@@ -152,15 +150,11 @@ fn updated(stage: &Stage<'_>) -> anyhow::Result<()> {
 
 /// Nothing tells when a volume has been written: it is read until it has.
 fn until_read(stage: &Stage<'_>, path: &str, wanted: impl Fn(Option<&str>) -> bool) -> anyhow::Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
-    loop {
+    wherry_test::until(wherry_test::PATIENCE, || {
         let answer = stage.get(&format!("/read?path={path}"))?;
-        if wanted((answer.status == 200).then_some(&*answer.body)) {
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "{path}: {answer:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        let found = wanted((answer.status == 200).then_some(&*answer.body));
+        Ok(if found { Ok(()) } else { Err(format!("{path}: {answer:?}")) })
+    })
 }
 
 /// An image and an artifact as volumes.

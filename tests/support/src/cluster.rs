@@ -4,12 +4,11 @@ use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
 
-use crate::{Child, Kubectl, PATIENCE};
+use crate::{Child, Kubectl, PATIENCE, until};
 
 /// How to start a cluster.
 #[derive(Clone, Debug)]
@@ -188,14 +187,11 @@ impl Cluster {
 
     /// The same, once somebody listens there: endpoints, the node's rules and the port follow a Pod that is Ready, and nothing tells when.
     pub fn open_url(&self, service: &str) -> anyhow::Result<String> {
-        let (url, end) = (self.url(service)?, Instant::now() + PATIENCE);
-        loop {
-            match TcpStream::connect(&url) {
-                Ok(_) => return Ok(url),
-                Err(error) if Instant::now() > end => return Err(error).with_context(|| format!("{service} at {url}")),
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
-        }
+        let url = self.url(service)?;
+        until(PATIENCE, || {
+            let connected = TcpStream::connect(&url);
+            Ok(connected.map(|_| url.clone()).map_err(|error| format!("{service} at {url}: {error}")))
+        })
     }
 }
 

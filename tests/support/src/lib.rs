@@ -3,6 +3,7 @@
 //! Everything that is started here is a child of the test and ends with its handle; a cluster that is dropped is stopped by
 //! SIGTERM, as a user would stop it. Waits are for events (`kubectl wait`, a watch, a line of output) with a limit.
 
+mod again;
 mod cluster;
 mod extension;
 mod http;
@@ -11,6 +12,7 @@ mod kubectl;
 mod process;
 mod registry;
 
+pub use again::until;
 pub use cluster::{Cluster, Options};
 pub use extension::Extension;
 pub use http::{Answer, get, patient_get, request};
