@@ -61,13 +61,21 @@ impl Cluster {
     pub fn create(options: Options) -> anyhow::Result<Self> {
         // Short: paths of sockets below it are limited to 108 bytes.
         let dir = tempfile::Builder::new().prefix("wh").tempdir()?;
-        let cluster = Self { options, dir, process: None };
+        let mut cluster = Self { options, dir, process: None };
         cluster.prepare()?;
         Ok(cluster)
     }
 
-    fn prepare(&self) -> anyhow::Result<()> {
+    fn prepare(&mut self) -> anyhow::Result<()> {
         std::fs::create_dir(self.data_dir())?;
+        if self.options.user.is_some() {
+            // Another user may not be let into the directory where it was built.
+            let binary = self.scratch().join("wherry");
+            std::fs::hard_link(&self.options.binary, &binary)
+                .or_else(|_| std::fs::copy(&self.options.binary, &binary).map(drop))
+                .with_context(|| format!("copy {}", self.options.binary.display()))?;
+            self.options.binary = binary;
+        }
         for (name, content) in &self.options.files {
             std::fs::write(self.data_dir().join(name), content)?;
         }
