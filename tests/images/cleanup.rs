@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use wherry_test::{Cluster, echo_image, is_root};
+use wherry_test::{Cluster, PATIENCE, echo_image, is_root, until};
 
 use crate::containerd::ctr;
 use crate::options;
@@ -41,6 +41,13 @@ fn a_deleted_pod_leaves_nothing_on_the_node() -> anyhow::Result<()> {
         assert_eq!(ctr(&socket, &format!("-n wherry-0 {list}"))?, Vec::<String>::new());
     }
     assert_eq!(ctr(&socket, "-n wherry-0 snapshots ls")?, layers, "its layers are kept for the next, its own is not");
+    // containerd removes the files of what is gone later, by itself.
+    let dir = cluster.data_dir().join("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let kept = layers.len() - 1;
+    until(PATIENCE, || match std::fs::read_dir(&dir)?.count() {
+        files if files == kept => Ok(Ok(())),
+        files => Ok(Err(format!("files of {files} snapshots, not {kept}"))),
+    })?;
 
     // A Pod that runs when the cluster is stopped goes with it.
     run(&kubectl, "last", "a.test/echo:1", "Never")?;
