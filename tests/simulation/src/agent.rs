@@ -137,6 +137,14 @@ impl Agent {
         Duration::from_millis(self.config.random.lock().random_range(from..to))
     }
 
+    /// What is told to stop takes as long as it likes of what it was granted.
+    fn stop_in_time(&mut self, uid: &str) {
+        let Some(tracked) = self.tracked.get(uid) else { return };
+        let grace = tracked.pod.metadata.deletion_grace_period_seconds.and_then(|grace| u64::try_from(grace).ok());
+        let delay = self.within(0, 1000 * grace.unwrap_or(0).max(1));
+        self.later(uid, Step::Stop, delay);
+    }
+
     fn happens(&self, likely: f64) -> bool {
         self.config.random.lock().random_bool(likely)
     }
@@ -163,8 +171,7 @@ impl Agent {
             known.stopping |= stops;
             known.pod = pod;
             if stops {
-                let delay = self.within(0, 5000);
-                self.later(&uid, Step::Stop, delay);
+                self.stop_in_time(&uid);
             } else if !told {
                 // Somebody else wrote it (or what we wrote is on its way).
                 self.later(&uid, Step::Report, AGAIN);
@@ -204,7 +211,7 @@ impl Agent {
         match (ended, stopping) {
             (true, true) => self.later(&uid, Step::Remove, Duration::ZERO),
             (true, false) => {}
-            (false, true) => self.later(&uid, Step::Stop, delay),
+            (false, true) => self.stop_in_time(&uid),
             (false, false) if fails => self.later(&uid, Step::Report, Duration::ZERO),
             (false, false) => {
                 if was_ready != serving {
