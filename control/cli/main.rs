@@ -3,6 +3,7 @@
 mod completion;
 mod data_dir;
 mod image;
+mod limits;
 mod parts;
 mod up;
 mod version;

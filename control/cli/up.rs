@@ -11,7 +11,6 @@ use clap::Args;
 use futures::future::select_all;
 use indicatif::{ProgressBar, ProgressStyle};
 use k8s_openapi::api::core::v1::Node as NodeObject;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +22,7 @@ use wherry_server::audit::{Audit, Policy, Rotation};
 use wherry_server::pki;
 
 use crate::data_dir::DataDir;
+use crate::limits;
 use crate::parts::{self, Containers, ControlPlane, Isolate, Node, Wasm, addresses};
 
 /// Start a cluster: API server and nodes, in the foreground, until Ctrl-C.
@@ -106,8 +106,7 @@ struct Running {
 impl Up {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         parts::install_crypto();
-        raise_file_limit();
-        raise_map_limit();
+        limits::raise();
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("wherry").build()?.block_on(self.serve())
     }
 
@@ -197,7 +196,7 @@ impl Up {
         progress.set_message("starting the runtimes");
         let mut wasm = Wasm::new(dir.path(), memory, self.isolate)?;
         let limit = PodLimit::detect(self.nodes, wasm.files_of_pod(&cluster));
-        tell_pod_limit(limit);
+        limits::tell(limit);
         let mut containers = self.containers(dir).await?;
         let stop_nodes = CancellationToken::new();
         let mut nodes = Vec::new();
@@ -344,35 +343,5 @@ async fn nodes_ready(informer: &Informer<NodeObject>, names: &[String]) {
         if changes.next().await.is_none() {
             return;
         }
-    }
-}
-
-/// Memory mappings that Wasm instances may need: the kernel's default (65,530) ends at some 12,000 alive at once. A limit of
-/// the whole machine: raised where this process may, never lowered.
-fn raise_map_limit() {
-    const WANTED: u64 = 262_144;
-    const PATH: &str = "/proc/sys/vm/max_map_count";
-    let known = std::fs::read_to_string(PATH).ok().and_then(|text| text.trim().parse::<u64>().ok());
-    if known.is_some_and(|known| known < WANTED)
-        && let Err(error) = std::fs::write(PATH, WANTED.to_string())
-    {
-        tracing::debug!(%error, "vm.max_map_count stays as it is");
-    }
-}
-
-/// Says how many Pods a node takes where that is few, and why.
-fn tell_pod_limit(PodLimit { pods, by }: PodLimit) {
-    const FEW: i64 = 1000;
-    if pods < FEW {
-        eprintln!("note: a node takes {pods} Pods at the most: {by} are the limit");
-    }
-}
-
-/// As many open files as the system lets this process have: sockets of Pods count.
-fn raise_file_limit() {
-    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
-    {
-        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }

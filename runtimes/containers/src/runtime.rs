@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, RemoveSnapshotRequest};
+use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest};
 use containerd_client::services::v1::{Container, ListContainersRequest, ListTasksRequest, PluginsRequest};
 use containerd_client::types::v1::{Process as Task, Status as TaskStatus};
 use futures::StreamExt;
@@ -313,6 +313,7 @@ impl Inner {
                 }
             }
         }
+        self.collect_again(snapshotter).await;
         for entry in std::fs::read_dir(&self.state_dir).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let id = ContainerId(name);
@@ -320,6 +321,20 @@ impl Inner {
                 Fifos::new(entry.path(), false, false).remove();
             }
         }
+    }
+
+    /// A containerd that ended before it had collected what was removed has forgotten that there is something to collect, and is
+    /// reminded by the next removal: of an empty snapshot, if of nothing else.
+    async fn collect_again(&self, snapshotter: String) {
+        let key = "wherry-collect".to_owned();
+        let request = PrepareSnapshotRequest {
+            snapshotter: snapshotter.clone(),
+            key: key.clone(),
+            ..PrepareSnapshotRequest::default()
+        };
+        let _ = self.client.snapshots().prepare(self.client.call(request)).await;
+        let request = RemoveSnapshotRequest { snapshotter, key };
+        let _ = self.client.snapshots().remove(self.client.call(request)).await;
     }
 
     /// Runs work to its end even if the caller goes.

@@ -7,6 +7,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal as UnixSignal, kill};
 use nix::unistd::Pid;
@@ -199,6 +200,29 @@ async fn what_cannot_start_says_why_and_has_ended() {
     assert_eq!(exit.code, 128);
     assert!(exit.message.unwrap().contains("/bin/nothing"));
     runtime.remove(&id).await.unwrap();
+}
+
+/// What is removed is collected a moment later; a containerd that is killed in that moment collects it in its next life.
+#[tokio::test]
+async fn files_of_a_removed_container_go_even_if_containerd_dies_first() {
+    if !support::possible() {
+        return;
+    }
+    let mut node = Node::start().await;
+    let snapshots = node.dir.join("data/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots");
+    let count = || fs::read_dir(&snapshots).map(Iterator::count).unwrap_or(0);
+    let spec = node.shell("true").await;
+    let id = spec.id.clone();
+    node.runtime().create(spec, Lines::new()).await.unwrap();
+    let made = count();
+    node.runtime().remove(&id).await.unwrap();
+    kill(Pid::from_raw(node.containerd_pid()), UnixSignal::SIGKILL).unwrap();
+    node.restart_containerd().await;
+    let end = Instant::now() + Duration::from_secs(60);
+    while count() != made - 1 {
+        assert!(Instant::now() < end, "{} of {made} are left", count());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

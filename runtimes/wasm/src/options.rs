@@ -48,7 +48,7 @@ impl Options {
             copies_dir: None,
             threads: available_parallelism().map_or(1, NonZeroUsize::get),
             memory_bytes: ram / 4 * 3,
-            instances: instances(ram, max_map_count()),
+            instances: instances(ram, max_map_count(), address_space()),
             concurrent_requests: 128,
             queued_requests: 1024,
             connections: 1024,
@@ -62,16 +62,24 @@ impl Options {
     }
 }
 
-/// Each pooled instance takes up to four of the process's `map_count` mappings; a quarter is left to everything else.
-fn instances(ram: u64, max_map_count: u64) -> u32 {
+/// Each pooled instance takes up to four of the process's `map_count` mappings, and the addresses of a whole linear memory (4 GiB and what
+/// guards it); a quarter is left to everything else.
+fn instances(ram: u64, max_map_count: u64, address_space: u64) -> u32 {
     let by_memory = ram / (2 << 20);
     let by_mappings = max_map_count / 16 * 3;
-    u32::try_from(by_memory.min(by_mappings).clamp(64, 16_000)).unwrap_or(64)
+    let by_addresses = address_space / 4 * 3 / ((4 << 30) + (64 << 20));
+    u32::try_from(by_memory.min(by_mappings).min(by_addresses).clamp(64, 16_000)).unwrap_or(64)
 }
 
 /// What one container may have of the files that this process may have open: sockets are files, too.
 fn share(open_files: u64) -> usize {
     usize::try_from((open_files / 16).clamp(256, 16 << 10)).unwrap_or(256)
+}
+
+/// Bytes of addresses that this process may use: of the 128 TiB that a process has.
+fn address_space() -> u64 {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current;
+    limit.unwrap_or(u64::MAX).min(1 << 47)
 }
 
 /// Files that this process may come to have open.
@@ -97,9 +105,15 @@ mod tests {
 
     #[test]
     fn instances_fit_the_machine() {
-        assert_eq!(instances(24 << 30, 65_530), 12_285, "bounded by mappings");
-        assert_eq!(instances(1 << 30, 65_530), 512, "bounded by memory");
-        assert_eq!(instances(0, 0), 64);
+        assert_eq!(instances(24 << 30, 65_530, 1 << 47), 12_285, "bounded by mappings");
+        assert_eq!(instances(1 << 30, 65_530, 1 << 47), 512, "bounded by memory");
+        assert_eq!(
+            instances(64 << 30, 1 << 20, 1 << 47),
+            16_000,
+            "all of them have room in what a process can address"
+        );
+        assert_eq!(instances(24 << 30, 262_144, 1 << 40), 189, "bounded by addresses");
+        assert_eq!(instances(0, 0, 0), 64);
     }
 
     #[test]
