@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::Options;
 
@@ -18,6 +18,9 @@ pub(crate) const SLICE: u64 = 2;
 
 /// Elements of one table; a `table.grow` beyond is refused, a module that starts beyond is invalid.
 pub(crate) const TABLE_ELEMENTS: usize = 100_000;
+
+/// Bytes of memory that a slot of the pool keeps between two instances, of what the first one wrote.
+const KEPT_BYTES: usize = 128 << 10;
 
 /// Added to the niceness of guests' and compilers' threads, so that the control plane's come first.
 const NICE: i32 = 5;
@@ -68,7 +71,10 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_tables_per_module(4)
         .table_elements(TABLE_ELEMENTS)
         .max_unused_warm_slots(64)
-        .linear_memory_keep_resident(64 << 10)
+        // An instance that goes has the few pages it wrote put back, where the kernel tells which ones (Linux 6.7). To unmap them would
+        // interrupt every other processor, and fault each of them in again for the next instance.
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(KEPT_BYTES)
         .table_keep_resident(4 << 10);
     pool
 }

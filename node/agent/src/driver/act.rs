@@ -194,7 +194,7 @@ impl Driver {
         if run.stop.is_some() && kind != ProbeKind::Readiness {
             return;
         }
-        let Some(spec) = lifecycle::container(&record.pod, slot).map(Cow::into_owned) else { return };
+        let pod = record.pod.clone();
         let Some(tracker) = record.trackers.get_mut(&(slot, kind)).filter(|tracker| !tracker.in_flight) else { return };
         tracker.in_flight = true;
         let target = Target {
@@ -208,8 +208,9 @@ impl Driver {
         let lost = Outcome::Probed { uid: uid.clone(), slot, attempt, kind, found: failed };
         self.spawn(lost, async move {
             let _permit = shared.limits.probes.acquire().await;
-            let found = match kind.of(&spec) {
-                Some(asked) => probe(asked, &spec, &target).await,
+            let spec = lifecycle::container(&pod, slot);
+            let found = match spec.as_deref().and_then(|spec| Some((kind.of(spec)?, spec))) {
+                Some((asked, spec)) => probe(asked, spec, &target).await,
                 None => crate::probe::run::Found::Success,
             };
             Outcome::Probed { uid, slot, attempt, kind, found }
