@@ -55,6 +55,7 @@ pub(crate) fn event(kubectl: &Kubectl, pod: &str, words: &[&str]) -> anyhow::Res
 
 /// `wherry image push`; the digest that it printed.
 pub(crate) fn push(cluster: &Cluster, file: &Path, reference: &str) -> anyhow::Result<String> {
+    let file = cluster.within_reach(file)?;
     let output = cluster.wherry(&["image", "push"]).arg(file).arg(reference).output()?;
     let (out, err) = (String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?);
     ensure!(output.status.success(), "image push: {err}");

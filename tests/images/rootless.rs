@@ -56,7 +56,7 @@ fn runs_wasm_only(options: Options, note: &str) -> anyhow::Result<()> {
     let docker =
         format!("{{\"auths\": {{{:?}: {{\"username\": \"jane\", \"password\": \"s3cret\"}}}}}}", private.host());
     std::fs::write(cluster.scratch().join("config.json"), docker)?;
-    let (image, tar) = (private.reference("echo:1"), echo_image()?);
+    let (image, tar) = (private.reference("echo:1"), cluster.within_reach(&echo_image()?)?);
     let pushed =
         cluster.wherry(&["image", "push"]).arg(tar).arg(&image).env("DOCKER_CONFIG", cluster.scratch()).output()?;
     assert!(pushed.status.success(), "{pushed:?}");

@@ -97,6 +97,14 @@ impl Cluster {
         command
     }
 
+    /// A file that the cluster's user can read: `file`, or a copy where another user may not be let into its directory.
+    pub fn within_reach(&self, file: &Path) -> anyhow::Result<PathBuf> {
+        let Some(name) = file.file_name().filter(|_| self.options.user.is_some()) else { return Ok(file.to_owned()) };
+        let copy = self.scratch().join(name);
+        std::fs::copy(file, &copy).with_context(|| format!("copy {}", file.display()))?;
+        Ok(copy)
+    }
+
     /// The command that [`resume`](Self::resume) starts.
     #[must_use]
     pub fn up(&self) -> Command {
@@ -180,6 +188,7 @@ impl Cluster {
 
     /// `wherry image load`.
     pub fn load(&self, file: &Path, reference: &str) -> anyhow::Result<()> {
+        let file = self.within_reach(file)?;
         let output =
             self.wherry(&["image", "load"]).arg(file).arg(reference).output().context("start wherry image load")?;
         anyhow::ensure!(output.status.success(), "image load: {}", String::from_utf8_lossy(&output.stderr));
