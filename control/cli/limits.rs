@@ -13,17 +13,20 @@ const FEWEST_CONNECTIONS: u64 = 131_072;
 
 /// Raises what may be raised, and lowers nothing.
 pub(crate) fn raise() {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let connections = (CONNECTIONS_OF_CORE * cores as u64).max(FEWEST_CONNECTIONS);
-    for (name, wanted) in [("vm/max_map_count", MAPPINGS), ("net/netfilter/nf_conntrack_max", connections)] {
-        at_least(&Path::new("/proc/sys").join(name), wanted);
-    }
+    at_least(Path::new("/proc/sys/vm/max_map_count"), MAPPINGS);
     // As many open files as the system lets this process have: sockets of Pods count.
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE)
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, most, most)
     {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+}
+
+/// Raises how many connections the machine follows. The kernel has such a limit from the first packet rule on that looks at them.
+pub(crate) fn raise_connections() {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let wanted = (CONNECTIONS_OF_CORE * cores as u64).max(FEWEST_CONNECTIONS);
+    at_least(Path::new("/proc/sys/net/netfilter/nf_conntrack_max"), wanted);
 }
 
 /// Raises a limit of the whole machine, where it has one and this process may.

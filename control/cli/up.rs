@@ -182,6 +182,7 @@ impl Up {
         })
         .await?;
         let cluster = Arc::new(cluster);
+        limits::raise_connections();
         if self.nodes > cluster.max_nodes() {
             bail!("--nodes {}: without root there can be {} only", self.nodes, cluster.max_nodes());
         }

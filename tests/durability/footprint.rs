@@ -47,10 +47,7 @@ impl Footprint {
             ("packet rules of the nodes", in_nodes(&["nft", "list", "ruleset"])?),
             ("control groups", traces::cgroups(uids).len()),
             ("processes", traces::processes(&dir.to_string_lossy()).len()),
-            (
-                "snapshots",
-                count(&dir.join("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots")),
-            ),
+            ("snapshots", count(&cluster.snapshots())),
             ("directories of containers", of_nodes("containers")),
             ("directories of Pods", of_nodes("pods")),
             ("files of the network", files(&network)),

@@ -42,9 +42,8 @@ fn a_deleted_pod_leaves_nothing_on_the_node() -> anyhow::Result<()> {
     }
     assert_eq!(ctr(&socket, "-n wherry-0 snapshots ls")?, layers, "its layers are kept for the next, its own is not");
     // containerd removes the files of what is gone later, by itself.
-    let dir = cluster.data_dir().join("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots");
     let kept = layers.len() - 1;
-    until(PATIENCE, || match std::fs::read_dir(&dir)?.count() {
+    until(PATIENCE, || match std::fs::read_dir(cluster.snapshots())?.count() {
         files if files == kept => Ok(Ok(())),
         files => Ok(Err(format!("files of {files} snapshots, not {kept}"))),
     })?;

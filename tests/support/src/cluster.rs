@@ -68,14 +68,7 @@ impl Cluster {
 
     fn prepare(&mut self) -> anyhow::Result<()> {
         std::fs::create_dir(self.data_dir())?;
-        if self.options.user.is_some() {
-            // Another user may not be let into the directory where it was built.
-            let binary = self.scratch().join("wherry");
-            std::fs::hard_link(&self.options.binary, &binary)
-                .or_else(|_| std::fs::copy(&self.options.binary, &binary).map(drop))
-                .with_context(|| format!("copy {}", self.options.binary.display()))?;
-            self.options.binary = binary;
-        }
+        self.options.binary = self.within_reach(&self.options.binary)?;
         for (name, content) in &self.options.files {
             std::fs::write(self.data_dir().join(name), content)?;
         }
@@ -97,12 +90,22 @@ impl Cluster {
         command
     }
 
-    /// A file that the cluster's user can read: `file`, or a copy where another user may not be let into its directory.
+    /// A file that the cluster's user can read: `file`, or a link or copy where another user may not be let into its directory.
     pub fn within_reach(&self, file: &Path) -> anyhow::Result<PathBuf> {
         let Some(name) = file.file_name().filter(|_| self.options.user.is_some()) else { return Ok(file.to_owned()) };
-        let copy = self.scratch().join(name);
-        std::fs::copy(file, &copy).with_context(|| format!("copy {}", file.display()))?;
-        Ok(copy)
+        let within = self.scratch().join(name);
+        // A copy over an earlier link would be one over the file itself.
+        drop(std::fs::remove_file(&within));
+        std::fs::hard_link(file, &within)
+            .or_else(|_| std::fs::copy(file, &within).map(drop))
+            .with_context(|| format!("copy {}", file.display()))?;
+        Ok(within)
+    }
+
+    /// Where its containerd keeps the files of snapshots, a directory each.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.data_dir().join("containerd/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots")
     }
 
     /// The command that [`resume`](Self::resume) starts.

@@ -1,5 +1,6 @@
 //! Containers that print without end: what that costs the disk, their neighbours and themselves.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,10 +22,20 @@ fn lines(from: u64) -> (Bytes, u64) {
     (text.into(), next)
 }
 
+/// Of one moment: looked at again where a file was renamed or removed meanwhile, which would be counted beside what took its place.
 fn bytes_below(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).unwrap();
-    // One may go between being named and being looked at: it is renamed, or removed.
-    files.filter_map(|file| Some(file.unwrap().metadata().ok()?.len())).sum()
+    // The directory is made when the first line is written.
+    let files =
+        || std::fs::read_dir(dir).into_iter().flatten().map(|file| file.unwrap().path()).collect::<BTreeSet<_>>();
+    loop {
+        let before = files();
+        let sizes: Option<Vec<u64>> = before.iter().map(|file| Some(file.metadata().ok()?.len())).collect();
+        if let Some(sizes) = sizes
+            && files() == before
+        {
+            return sizes.iter().sum();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
