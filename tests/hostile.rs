@@ -58,7 +58,7 @@ fn requests_that_mean_harm_end_alone() -> anyhow::Result<()> {
     kubectl.apply(&pod("probe", "ports: [{containerPort: 8080}]", "32Mi"))?;
     kubectl.ok("expose pod probe --port=80 --target-port=8080 --type=NodePort")?;
     kubectl.wait("--for=condition=Ready pod/probe", PATIENCE)?;
-    let address = cluster.url("probe")?;
+    let address = cluster.open_url("probe")?;
 
     assert_eq!(get_ready(&address, "/trap")?.status, 500);
     assert_eq!(get(&address, "/")?.status, 200, "the trap of one request was the end of all");
@@ -129,7 +129,7 @@ fn bystander(cluster: &Cluster) -> anyhow::Result<Bystander> {
     cluster.load(&sample("hello"), "samples.wherry.dev/hello:1")?;
     cluster.kubectl().apply(&std::fs::read_to_string(root().join("samples/hello/manifest.yaml"))?)?;
     cluster.kubectl().wait("--for=condition=Available deployment/hello", PATIENCE)?;
-    Ok(Bystander::ask(cluster.url("hello")?))
+    Ok(Bystander::ask(cluster.open_url("hello")?))
 }
 
 /// As an OCI layout: its tool does not look at what the layer holds.

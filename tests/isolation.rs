@@ -96,7 +96,7 @@ fn the_end_of_a_namespaces_host_is_noticed_there_alone() -> anyhow::Result<()> {
     kubectl.ok("create namespace tenant")?;
     hello(&kubectl)?;
     hello(&tenant)?;
-    let bystander = Bystander::ask(cluster.url("hello")?);
+    let bystander = Bystander::ask(cluster.open_url("hello")?);
     let before = hosts(&cluster)?;
     ensure!(before.keys().eq(["default", "tenant"]), "{before:?}");
     for pid in before.values() {
@@ -140,7 +140,7 @@ fn a_nodes_guests_share_a_host_that_ends_with_its_agent() -> anyhow::Result<()> 
     let mut cluster = cluster("node")?;
     let kubectl = cluster.kubectl();
     hello(&kubectl)?;
-    let address = cluster.url("hello")?;
+    let address = cluster.open_url("hello")?;
     let answer = get(&address, "/")?;
     ensure!(answer.status == 200 && answer.body.contains("Hello from WebAssembly"), "{answer:?}");
     let only = hosts(&cluster)?;
@@ -151,7 +151,7 @@ fn a_nodes_guests_share_a_host_that_ends_with_its_agent() -> anyhow::Result<()> 
     gone(only["wherry-0"])?;
     cluster.resume()?;
     kubectl.wait("--for=condition=Available deployment/hello", PATIENCE)?;
-    ensure!(get(&cluster.url("hello")?, "/")?.status == 200, "it does not answer again");
+    ensure!(get(&cluster.open_url("hello")?, "/")?.status == 200, "it does not answer again");
     let again = hosts(&cluster)?;
     ensure!(again.keys().eq(["wherry-0"]), "{again:?}");
     cluster.stop()?;

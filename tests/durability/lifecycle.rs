@@ -68,7 +68,7 @@ fn serve(cluster: &Cluster) -> anyhow::Result<()> {
 
 fn answer(cluster: &Cluster) -> anyhow::Result<()> {
     for kind in KINDS {
-        let answer = get(&cluster.url(&format!("echo-{kind}"))?, "/")?;
+        let answer = get(&cluster.open_url(&format!("echo-{kind}"))?, "/")?;
         ensure!(answer.status == 200 && answer.body.ends_with(&format!(" {kind}\n")), "{answer:?}");
     }
     Ok(())

@@ -27,7 +27,7 @@ fn runs_wasm_only(options: Options, note: &str) -> anyhow::Result<()> {
     let manifest = std::fs::read_to_string(wherry_test::root().join("samples/echo/wasm.yaml"))?;
     kubectl.apply(&manifest.replace("samples.wherry.dev/echo:wasm", &wasm))?;
     kubectl.wait("--for=condition=Available deployment/echo-wasm", PATIENCE)?;
-    let answer = get(&cluster.url("echo-wasm")?, "/")?;
+    let answer = get(&cluster.open_url("echo-wasm")?, "/")?;
     assert!(answer.status == 200 && answer.body.ends_with(" wasm\n"), "{answer:?}");
 
     // The guestbook finds echo by name where it looks for redis; what answers there is no redis.
@@ -37,7 +37,7 @@ fn runs_wasm_only(options: Options, note: &str) -> anyhow::Result<()> {
     )?;
     kubectl.ok("expose pod guest --type=NodePort --port=80 --target-port=8080")?;
     ready(&kubectl, "guest")?;
-    let answer = get(&cluster.url("guest")?, "/")?;
+    let answer = get(&cluster.open_url("guest")?, "/")?;
     assert!(
         answer.status == 502 && answer.body.contains("redis: ") && !answer.body.contains("no such name"),
         "{answer:?}"

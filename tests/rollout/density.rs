@@ -20,7 +20,7 @@ fn two_hundred_components_on_one_node() -> anyhow::Result<()> {
     kubectl.apply(&(deployment("many", WASM, PODS, &[]) + &service("many")))?;
     rolled_out(&cluster, "many")?;
     println!("{PODS} Pods Ready after {:.1} s", started.elapsed().as_secs_f64());
-    let address = cluster.url("many")?;
+    let address = cluster.open_url("many")?;
     let mut answered = BTreeSet::new();
     // The expected number of requests until each of 200 has been met is 1,176.
     for _ in 0..20_000 {

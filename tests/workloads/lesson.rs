@@ -123,7 +123,7 @@ impl<'a> Lesson<'a> {
     pub(crate) fn start_client(&self) -> anyhow::Result<()> {
         self.apply(CLIENT)?;
         self.rolled_out("deployment/client")?;
-        let address = self.cluster.url(&format!("client -n {}", self.namespace))?;
+        let address = self.cluster.open_url(&format!("client -n {}", self.namespace))?;
         self.client.get_or_init(|| address);
         Ok(())
     }

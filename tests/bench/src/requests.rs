@@ -154,7 +154,7 @@ pub(crate) fn serve_hello(cluster: &Cluster) -> anyhow::Result<String> {
     cluster.kubectl().apply(&manifest.replace("cpu: 100m, ", ""))?;
     cluster.kubectl().wait("--for=condition=Available deployment/hello", PATIENCE)?;
     // Any request shows that the Service's rules are there; the node port has the same.
-    wherry_test::get(&cluster.url("hello")?, "/").context("hello does not answer")?;
+    wherry_test::get(&cluster.open_url("hello")?, "/").context("hello does not answer")?;
     address(cluster, "hello")
 }
 
@@ -164,7 +164,7 @@ fn serve_large(cluster: &Cluster) -> anyhow::Result<String> {
     let manifest = std::fs::read_to_string(root().join("tests/bench/large.yaml"))?;
     cluster.kubectl().apply(&manifest.replace("BYTES", &large()))?;
     cluster.kubectl().wait("--for=condition=Available deployment/large", PATIENCE)?;
-    let answer = wherry_test::get(&cluster.url("large")?, LARGE_PATH).context("echo does not answer")?;
+    let answer = wherry_test::get(&cluster.open_url("large")?, LARGE_PATH).context("echo does not answer")?;
     ensure!(answer.body.len() == LARGE, "{} bytes are answered", answer.body.len());
     address(cluster, "large")
 }
