@@ -12,6 +12,10 @@ use crate::queue::{Key, Queue};
 /// How often a key fails quietly before it is worth a warning: conflicts and races resolve within a few tries.
 const QUIET_FAILURES: u32 = 5;
 
+/// How long a key waits for its caches at the most: see [`Outcome::Behind`]. (Upstream's expectations end after five minutes:
+/// `ExpectationsTimeout` in pkg/controller/controller_utils.go.)
+const UNSEEN: Duration = Duration::from_secs(30);
+
 /// See [`rest`].
 const REST: u32 = 5;
 const LONGEST_REST: Duration = Duration::from_millis(500);
@@ -25,6 +29,10 @@ pub enum Outcome {
     Done,
     /// Look again after this time, because time itself changes the decision.
     After(Duration),
+    /// The caches do not show yet what earlier passes wrote. What does wakes the key, as a rule; what came and went between two lists
+    /// of an informer wakes nobody, so it is
+    /// looked at again after half a minute in any case.
+    Behind,
 }
 
 /// Brings the world closer to what the object named by `key` asks for.
@@ -74,8 +82,10 @@ async fn work_one<T: Key + Display, R: Reconciler<T>>(name: &'static str, queue:
     match pass.await {
         Ok(Ok(outcome)) => {
             queue.forget(&key);
-            if let Outcome::After(delay) = outcome {
-                queue.add_after(key.clone(), delay);
+            match outcome {
+                Outcome::Done => {}
+                Outcome::After(delay) => queue.add_after(key.clone(), delay),
+                Outcome::Behind => queue.add_after(key.clone(), UNSEEN),
             }
         }
         Ok(Err(reason)) => {

@@ -254,7 +254,7 @@ impl Reconciler<ObjectKey> for Controller {
         let uid = cron.metadata.uid.as_deref().unwrap_or_default();
         let jobs = self.jobs.by_index(BY_CONTROLLER, uid);
         if !self.is_current(&key, &jobs) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let (status, news) = record::follow(&cron, &jobs);
         let mut pass = Pass { key: &key, cron: &cron, spec: &cron.spec, status, now: Timestamp::now() };

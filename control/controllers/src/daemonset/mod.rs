@@ -209,8 +209,11 @@ impl Reconciler<ObjectKey> for Controller {
         };
         let uid = set.metadata.uid.clone().unwrap_or_default();
         let Some(spec) = &set.spec else { return Ok(Outcome::Done) };
-        if set.metadata.deletion_timestamp.is_some() || !self.is_current(&key, &uid) {
+        if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
+        }
+        if !self.is_current(&key, &uid) {
+            return Ok(Outcome::Behind);
         }
         let candidates = pods::owned_and_orphans(&self.pods, &uid, &key.namespace);
         let owned = self.hand.claim(&*set, &spec.selector, candidates).await?;

@@ -257,7 +257,7 @@ impl Reconciler<ObjectKey> for Controller {
             return Ok(Outcome::Done);
         };
         if !self.is_current(&key) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let sets = self.claim(&deployment, &key).await?;
         let mut pass = Pass {

@@ -170,7 +170,7 @@ impl Reconciler<ObjectKey> for Controller {
             return Ok(Outcome::Done);
         };
         if !self.written.satisfied(&key, self.budgets.revision(), |_| false) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let now = Timestamp::now();
         let mut pods = self.pods.list_namespace(&key.namespace);

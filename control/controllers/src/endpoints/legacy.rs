@@ -79,7 +79,7 @@ impl Reconciler<ObjectKey> for Controller {
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
         if !self.written.satisfied(&key, self.endpoints.revision(), |_| false) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let existing = self.endpoints.get_key(&key);
         let Some(service) = self.services.get_key(&key) else {

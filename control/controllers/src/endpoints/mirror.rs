@@ -152,7 +152,7 @@ impl Reconciler<ObjectKey> for Controller {
             .collect();
         let is_live = |uid: &str| slices.iter().any(|slice| slice.metadata.uid.as_deref() == Some(uid));
         if !self.written.satisfied(&key, self.slices.revision(), is_live) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let pair = self.services.get_key(&key).zip(self.endpoints.get_key(&key));
         let mirrored = pair.filter(|(service, endpoints)| is_mirrored(service, endpoints));

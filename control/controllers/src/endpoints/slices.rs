@@ -189,7 +189,7 @@ impl Reconciler<ObjectKey> for Controller {
             .collect();
         let is_live = |uid: &str| slices.iter().any(|slice| slice.metadata.uid.as_deref() == Some(uid));
         if !self.written.satisfied(&key, self.slices.revision(), is_live) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         // Slices of a deleted Service are the garbage collector's: the Service owns them.
         let service = self.services.get_key(&key).filter(|service| service.metadata.deletion_timestamp.is_none());

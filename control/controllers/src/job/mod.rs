@@ -158,9 +158,11 @@ impl Reconciler<ObjectKey> for Controller {
             return Ok(Outcome::Done);
         };
         let uid = job.metadata.uid.clone().unwrap_or_default();
-        let current = self.written.satisfied(&key, self.jobs.revision(), |_| false) && self.hand.is_current(&key, &uid);
-        if is_foreign(&job) || is_finished(&job) || !current {
+        if is_foreign(&job) || is_finished(&job) {
             return Ok(Outcome::Done);
+        }
+        if !(self.written.satisfied(&key, self.jobs.revision(), |_| false) && self.hand.is_current(&key, &uid)) {
+            return Ok(Outcome::Behind);
         }
         let selector = job.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();
         let candidates = pods::owned_and_orphans(&self.pods, &uid, &key.namespace);

@@ -80,7 +80,7 @@ impl Reconciler<ObjectKey> for Controller {
             return Ok(Outcome::Done);
         };
         if !self.is_current() {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let Some(cidr) = self.blocks.free(&self.taken()) else {
             let text = format!("Node {} status is now: CIDRNotAvailable", key.name);

@@ -138,7 +138,7 @@ impl<K: Replicated> Reconciler<ObjectKey> for Controller<K> {
         let set = &subject.set;
         let uid = set.metadata.uid.clone().unwrap_or_default();
         if !(self.written.satisfied(&key, self.sets.revision(), |_| false) && self.hand.is_current(&key, &uid)) {
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Behind);
         }
         let candidates = pods::owned_and_orphans(&self.pods, &uid, &key.namespace);
         let terminating = candidates

@@ -202,9 +202,10 @@ impl Reconciler<ObjectKey> for Controller {
             return Ok(Outcome::Done);
         };
         let uid = set.metadata.uid.clone().unwrap_or_default();
-        let Some(spec) = set.spec.as_ref().filter(|_| self.is_current(&key, &uid)) else {
-            return Ok(Outcome::Done);
-        };
+        let Some(spec) = &set.spec else { return Ok(Outcome::Done) };
+        if !self.is_current(&key, &uid) {
+            return Ok(Outcome::Behind);
+        }
         let pass = self.pass(&key, &set, spec).await?;
         let now = Timestamp::now();
         let mut again = None;

@@ -1,6 +1,6 @@
 //! An eviction never takes a budget's healthy Pods below what it demands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -25,15 +25,20 @@ impl State {
         }
     }
 
-    /// How many Pods the owners of a budget's Pods want.
+    /// How many Pods the owners of a budget's Pods want; one that has none yet (a Deployment that is paused) counts nothing.
     fn expected(&self, budget: &Value) -> i64 {
-        let owners = ["deployments.apps", "statefulsets.apps"].into_iter().flat_map(|kind| self.all(kind));
-        let sets = self.all("replicasets.apps").filter(|set| tree::controller(set).is_none());
-        let covered = owners.chain(sets).filter(|owner| {
-            tree::namespace(owner) == tree::namespace(budget)
-                && tree::selects(&budget["spec"]["selector"], &owner["spec"]["template"]["metadata"]["labels"])
+        let covered = self.all("pods").filter(|pod| {
+            tree::namespace(pod) == tree::namespace(budget)
+                && tree::selects(&budget["spec"]["selector"], &pod["metadata"]["labels"])
         });
-        covered.map(|owner| tree::number(owner, "/spec/replicas")).sum()
+        let controllers: BTreeSet<&str> = covered.map(tree::controller_uid).collect();
+        let has_pods = |owner: &&Value| controllers.contains(tree::uid(owner));
+        let sets = self.all("replicasets.apps").filter(has_pods);
+        let (of_deployments, alone): (Vec<_>, Vec<_>) = sets.partition(|set| tree::controller(set).is_some());
+        let deployments: BTreeSet<&str> = of_deployments.into_iter().map(tree::controller_uid).collect();
+        let deployments = self.all("deployments.apps").filter(|owner| deployments.contains(tree::uid(owner)));
+        let owners = deployments.chain(self.all("statefulsets.apps").filter(has_pods)).chain(alone);
+        owners.map(|owner| tree::number(owner, "/spec/replicas")).sum()
     }
 
     /// Notes what budgets and Deployments ask for now.
