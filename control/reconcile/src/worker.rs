@@ -30,8 +30,7 @@ pub enum Outcome {
     /// Look again after this time, because time itself changes the decision.
     After(Duration),
     /// The caches do not show yet what earlier passes wrote. What does wakes the key, as a rule; what came and went between two lists
-    /// of an informer wakes nobody, so it is
-    /// looked at again after half a minute in any case.
+    /// of an informer wakes nobody, so it is looked at again after half a minute in any case.
     Behind,
 }
 
