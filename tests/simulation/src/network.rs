@@ -166,7 +166,8 @@ impl Network {
             Fate::Served | Fate::Unanswered => {}
         }
         let is_stream = request.uri().query().is_some_and(|query| query.contains("watch=true"));
-        let asked = self.shared.witness.asked(&user.name, request.method(), request.uri().path());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let asked = self.shared.witness.asked(&user.name, &method, &path);
         let served = inner.send(request);
         let response = tokio::select! {
             biased;
@@ -176,9 +177,13 @@ impl Network {
         if let (Some(asked), Ok(response)) = (asked, &response) {
             self.shared.witness.answered(asked, response.status());
         }
+        let is_unheard = response.is_err() || matches!(fate, Fate::Unanswered);
+        if is_unheard {
+            self.shared.witness.unheard(&method, &path);
+        }
         let response = response?;
         let Some(actor) = actor else { return Ok(response.map(whole)) };
-        if matches!(fate, Fate::Unanswered) {
+        if is_unheard {
             tokio::time::sleep(self.delay()).await;
             return Err(broken("the answer is lost"));
         }

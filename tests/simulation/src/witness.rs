@@ -12,6 +12,7 @@ mod rollouts;
 use std::{
     collections::{BTreeMap, VecDeque},
     hash::{DefaultHasher, Hasher as _},
+    ops::RangeInclusive,
     sync::Arc,
     time::Duration,
 };
@@ -80,6 +81,8 @@ struct State {
     dismissed: BTreeMap<(String, String), String>,
     losses: VecDeque<Loss>,
     jobs: jobs::Truth,
+    /// How many creations of Pods were not heard of, by namespace.
+    unheard: BTreeMap<String, i64>,
     budgets: budgets::History,
     rollouts: rollouts::History,
     lately: loops::Lately,
@@ -122,6 +125,14 @@ impl Witness {
         }
     }
 
+    /// The server was asked this, and whoever asked does not know what became of it.
+    pub(crate) fn unheard(&self, method: &Method, path: &str) {
+        let namespace = path.strip_prefix("/api/v1/namespaces/").and_then(|rest| rest.strip_suffix("/pods"));
+        if let (&Method::POST, Some(namespace)) = (method, namespace) {
+            *self.state.lock().unheard.entry(namespace.to_owned()).or_default() += 1;
+        }
+    }
+
     /// The store has a new revision.
     pub(crate) fn see(&self, entry: &Arc<Entry>, deleted: bool) {
         self.state.lock().see(entry, deleted);
@@ -155,6 +166,11 @@ impl Witness {
     /// All objects of a kind that is kept.
     pub(crate) fn all(&self, resource: &str) -> Vec<Value> {
         self.state.lock().all(resource).cloned().collect()
+    }
+
+    /// How many Pods of a Job may have succeeded once it is complete.
+    pub(crate) fn successes(&self, job: &Value) -> RangeInclusive<i64> {
+        self.state.lock().successes(job)
     }
 
     /// How many Pods a budget demands.

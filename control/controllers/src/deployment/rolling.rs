@@ -168,9 +168,12 @@ fn is_saturated(goal: &Goal, new: &Set) -> bool {
     new.replicas == goal.replicas && new.desired == Some(goal.replicas) && new.available == goal.replicas
 }
 
-/// Whether the Deployment's size changed since its sets were last scaled.
+/// Whether the Deployment's size changed since its sets were last scaled. Where it recreates and several sets have Pods there is nothing to
+/// scale in proportion: all but the new one end first. (Upstream calls that scaling, does nothing, and does so for ever.)
 pub(super) fn is_scaling(goal: &Goal, sets: &[Set]) -> bool {
-    sets.iter().filter(|set| set.replicas > 0).any(|set| set.desired.is_some_and(|desired| desired != goal.replicas))
+    let active: Vec<&Set> = sets.iter().filter(|set| set.replicas > 0).collect();
+    (goal.rolling || active.len() <= 1)
+        && active.iter().any(|set| set.desired.is_some_and(|desired| desired != goal.replicas))
 }
 
 /// What scaling does to the sets, new and old (oldest first): in the middle of a rollout, or while it is paused, each

@@ -73,11 +73,12 @@ pub(super) fn disrupted(budget: &PodDisruptionBudget, pods: &[Arc<Pod>], now: Ti
     found
 }
 
-/// The Pods that are healthy and going to stay so.
+/// The Pods that are healthy and going to stay so. One that has ended is not, whatever its condition still says: nobody corrects it where
+/// its Node was gone when it ended.
 pub(super) fn healthy(pods: &[Arc<Pod>], disrupted: &Disrupted) -> i32 {
     let staying = pods.iter().filter(|pod| {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
-        !pods::is_deleting(pod) && !disrupted.pending.contains_key(name)
+        pods::is_active(pod) && !disrupted.pending.contains_key(name)
     });
     saturate(staying.filter(|pod| pods::is_ready(pod)).count())
 }
@@ -169,6 +170,13 @@ mod tests {
         assert_eq!(of(json!({ "maxUnavailable": 1 })), Needs { expected: 10, healthy: 9 });
         assert_eq!(of(json!({ "maxUnavailable": "25%" })), Needs { expected: 10, healthy: 7 });
         assert_eq!(of(json!({ "maxUnavailable": 20 })), Needs { expected: 10, healthy: 0 });
+    }
+
+    #[test]
+    fn who_has_ended_is_not_healthy() {
+        let mut failed = (*pod("a", true)).clone();
+        failed.status.get_or_insert_default().phase = Some("Failed".to_owned());
+        assert_eq!(healthy(&[Arc::new(failed), pod("b", true)], &Disrupted::default()), 1);
     }
 
     #[test]

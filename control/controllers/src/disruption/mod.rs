@@ -98,8 +98,10 @@ fn scaled<K: Resource<DynamicType = ()> + 'static>(
 /// Whether a change of a Pod may change a count.
 fn is_relevant(change: &Change<Pod>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
-    let seen =
-        |pod: &Pod| (pods::is_ready(pod), pods::is_deleting(pod), controller_of(&pod.metadata).map(|o| o.uid.clone()));
+    let seen = |pod: &Pod| {
+        let owner = controller_of(&pod.metadata).map(|owner| owner.uid.clone());
+        (pods::is_ready(pod), pods::is_terminal(pod), pods::is_deleting(pod), owner)
+    };
     old.metadata.labels != new.metadata.labels || seen(old) != seen(new)
 }
 

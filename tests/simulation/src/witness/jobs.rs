@@ -1,6 +1,9 @@
 //! A Job counts every Pod, and every index, once, and what it has counted it keeps.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use serde_json::Value;
 
@@ -48,6 +51,15 @@ impl State {
         }
     }
 
+    /// How many Pods of a Job may have succeeded once it is complete: as many as it asks for. A Pod whose creation was not heard of
+    /// is made again; where Pods have no index both are the Job's, and both may succeed before it is seen that one is too many.
+    pub(super) fn successes(&self, job: &Value) -> RangeInclusive<i64> {
+        let completions = tree::number(job, "/spec/completions");
+        let is_indexed = job["spec"]["completionMode"] == "Indexed";
+        let twice = if is_indexed { 0 } else { self.unheard.get(tree::namespace(job)).copied().unwrap_or(0) };
+        completions..=completions + twice
+    }
+
     fn wrong(&self, old: Option<&Value>, job: &Value) -> Option<String> {
         let count = |pointer: &str| tree::number(job, pointer);
         let before = |pointer: &str| old.map_or(0, |old| tree::number(old, pointer));
@@ -70,8 +82,7 @@ impl State {
         if succeeded + failed > ended as i64 {
             return Some(format!("counts {succeeded} successes and {failed} failures of {ended} Pods that ended"));
         }
-        let completions = job["spec"]["completions"].as_i64();
-        if tree::has(job, "Complete") && completions.is_some_and(|wanted| succeeded != wanted) {
+        if tree::has(job, "Complete") && !self.successes(job).contains(&succeeded) {
             return Some("is complete with another number of completions than was asked for".to_owned());
         }
         if job["spec"]["completionMode"] != "Indexed" {

@@ -169,6 +169,27 @@ proptest! {
     }
 
     #[test]
+    fn scaling_ends(
+        replicas in 0i32..6,
+        rolling in any::<bool>(),
+        sizes in prop::collection::vec((0i32..6, prop::option::of(0i32..6)), 0..4),
+        newest in any::<bool>(),
+    ) {
+        let goal = Goal { rolling, ..goal(replicas, 1, 0) };
+        let mut sets: Vec<Set> = sizes.iter().enumerate().map(|(n, (size, desired))| {
+            Set { desired: *desired, max: *desired, ..set(&n.to_string(), *size, *size) }
+        }).collect();
+        if is_scaling(&goal, &sets) {
+            let (old, new) = sets.split_at(sets.len() - usize::from(newest));
+            for Scale { name, to } in scale(&goal, new.first(), old, replicas) {
+                let set = sets.iter_mut().find(|set| set.name == name).unwrap();
+                (set.replicas, set.desired) = (to, Some(replicas));
+            }
+            prop_assert!(!is_scaling(&goal, &sets), "for ever: {:?}", sets);
+        }
+    }
+
+    #[test]
     fn scaling_reaches_exactly_the_allowed_size(
         replicas in 0i32..50,
         surge in 0i32..10,
