@@ -116,8 +116,7 @@ fn the_end_of_a_namespaces_host_is_noticed_there_alone() -> anyhow::Result<()> {
     for status in statuses(&tenant)? {
         ensure!(status["restartCount"] == 1, "{status}");
     }
-    let node_port = tenant.json("get service hello")?["spec"]["ports"][0]["nodePort"].clone();
-    ensure!(get(&format!("127.0.0.1:{node_port}"), "/")?.status == 200, "it does not answer again");
+    ensure!(get(&cluster.open_url("hello -n tenant")?, "/")?.status == 200, "it does not answer again");
 
     let tally = bystander.stop();
     ensure!(tally.answered > 0 && tally.failed.is_empty(), "{} answered, failed: {:?}", tally.answered, tally.failed);

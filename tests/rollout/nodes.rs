@@ -185,8 +185,7 @@ fn without_endpoints_connections_are_refused(cluster: &Cluster) -> anyhow::Resul
         let service = cluster_address(cluster, name)?;
         kubectl.ok(&format!("scale deployment/{name} --replicas=0"))?;
         kubectl.wait(&format!("--for=delete pods -l app={name}"), LONG)?;
-        // In endpoints, "none" shows as no subsets at all.
-        kubectl.wait(&format!("--for=jsonpath={{.subsets}}= endpoints/{name}"), LONG).ok();
+        cluster.without_endpoints(name)?;
         for node in NODES {
             inside(&netns::node(cluster, node), || {
                 let refused = get(&service, "/").unwrap_err();

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use wherry_test::{Cluster, get, is_root, patient_get, until};
+use wherry_test::{Cluster, get, is_root, patient_get};
 
 use crate::setting::{KINDS, LONG, WASM, cluster, deployment, rolled_out};
 
@@ -84,10 +84,7 @@ fn pods_come_with_load_go_with_it_and_come_back_for_one_request() -> anyhow::Res
         kubectl.wait(&format!("--for=jsonpath={{.spec.replicas}}=0 deployment/{name}"), LONG)?;
         kubectl.wait(&format!("--for=delete pod -l app={name}"), LONG)?;
         // Until its endpoints are gone, too, the Service leads to Pods that are no more.
-        until(LONG, || match kubectl.ok(&format!("get endpoints {name} -o jsonpath={{.subsets}}"))?.as_str() {
-            "" | "[]" => Ok(Ok(())),
-            left => Ok(Err(format!("{name} has {left}"))),
-        })?;
+        cluster.without_endpoints(name)?;
     }
     std::thread::scope(|threads| {
         let asked = addresses.iter().map(|address| threads.spawn(|| patient_get(address, "/", PATIENCE)));

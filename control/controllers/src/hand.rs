@@ -59,6 +59,8 @@ pub(crate) struct Hand {
     recorder: Recorder,
     /// Pods that were created, adopted and deleted.
     expectations: Expectations,
+    /// Statuses of the owners that were written.
+    reports: Expectations,
     /// What keeps a Pod of this controller from vanishing before it was seen to end.
     finalizers: &'static [&'static str],
 }
@@ -68,7 +70,8 @@ impl Hand {
     pub(crate) fn new(context: &Context, recorder: Recorder) -> Self {
         let pods: Informer<Pod> = context.informers.get();
         pods::index(&pods);
-        Self { client: context.client.clone(), pods, recorder, expectations: Expectations::default(), finalizers: &[] }
+        let (expectations, reports) = <(Expectations, Expectations)>::default();
+        Self { client: context.client.clone(), pods, recorder, expectations, reports, finalizers: &[] }
     }
 
     /// The same, with finalizers that adopted Pods are given and released ones lose.
@@ -80,8 +83,11 @@ impl Hand {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    /// Whether the cache shows everything that earlier passes wrote. If not, what is missing will wake us.
-    pub(crate) fn is_current(&self, key: &ObjectKey, uid: &str) -> bool {
+    /// Whether the caches show everything that earlier passes wrote, that of the owners at revision `owners`.
+    pub(crate) fn is_current(&self, key: &ObjectKey, uid: &str, owners: u64) -> bool {
+        if !self.reports.satisfied(key, owners, |_| false) {
+            return false;
+        }
         let live = OnceCell::new();
         // Looked up only where a deletion is awaited, and then once for all that are.
         let gather = || -> HashSet<String> {
@@ -94,6 +100,12 @@ impl Hand {
     /// The owner is gone.
     pub(crate) fn forget(&self, key: &ObjectKey) {
         self.expectations.forget(key);
+        self.reports.forget(key);
+    }
+
+    /// Notes that the owner's status was written.
+    pub(crate) fn reported<K: Owner>(&self, key: &ObjectKey, owner: &K) {
+        self.reports.wrote(key, revision_of(owner));
     }
 
     /// Notes another write to a Pod of the owner.

@@ -1,6 +1,6 @@
 //! One Deployment of many replicas of a `wasi:http` component, each with an address, a readiness probe and limits: how long it takes
-//! until all are Ready, what they take while nobody asks, whether each answers, what long-running commands beside them take, and
-//! how long until they are gone. On one node, and three times as many on three.
+//! until all are Ready, what they take while nobody asks, how fast the API answers then, whether each answers, what long-running
+//! commands beside them take, and how long until they are gone. On one node, and three times as many on three.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use wherry_test::{Cluster, is_root, sample, wasm_layout};
 
@@ -24,6 +24,9 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: many}\nsp
 /// Beyond this and its share for each replica, a benchmark is given up.
 const LEAST: Duration = Duration::from_secs(60);
 const EACH: Duration = Duration::from_millis(60);
+
+/// How many requests the API is asked of each kind.
+const ASKED: usize = 500;
 
 /// How many nodes there are where there is not one.
 const NODES: u16 = 3;
@@ -54,6 +57,7 @@ async fn on(setup: &Setup, nodes: u16) -> anyhow::Result<Vec<Report>> {
     let what = format!("{replicas} Pods, apply to Ready");
     let mut reports = vec![started(&cluster, what, start(&deployments, served(replicas)), replicas, limit).await?];
     reports.push(idle(&cluster, "idle", setup.seconds).await?);
+    reports.extend(ask_api(&cluster, &pods).await?);
 
     let addresses = addresses(&pods).await?;
     ensure!(addresses.len() == replicas as usize, "{} of {count} Pods have addresses", addresses.len());
@@ -118,6 +122,27 @@ async fn idle(cluster: &Cluster, what: &str, seconds: u64) -> anyhow::Result<Rep
     let took = begun.elapsed().as_secs_f64();
     let cores = cpu_time(cluster)?.saturating_sub(before).as_secs_f64() / took;
     Ok(Report { what: what.into(), figures: vec![("% of a core", cores * 100.0), ("in seconds", took)] })
+}
+
+/// What the API takes for one of the Pods, one request after the other.
+async fn ask_api(cluster: &Cluster, pods: &Api<Pod>) -> anyhow::Result<[Report; 2]> {
+    let some = pods.list(&ListParams::default().limit(1)).await?.items.pop().context("no Pods")?;
+    let name = some.metadata.name.context("no name")?;
+    let (before, mut times) = (cpu_time(cluster)?, Vec::with_capacity(ASKED));
+    for _ in 0..ASKED {
+        let begun = Instant::now();
+        pods.get(&name).await?;
+        times.push(begun.elapsed());
+    }
+    let read = Report::times("the API: a Pod read", times, cpu_time(cluster)?.saturating_sub(before));
+    let (before, mut times) = (cpu_time(cluster)?, Vec::with_capacity(ASKED));
+    for number in 0..ASKED {
+        let patch = json!({"metadata": {"annotations": {"bench.wherry.dev/number": number.to_string()}}});
+        let begun = Instant::now();
+        pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        times.push(begun.elapsed());
+    }
+    Ok([read, Report::times("the API: a Pod changed", times, cpu_time(cluster)?.saturating_sub(before))])
 }
 
 fn served(replicas: u32) -> Value {

@@ -120,8 +120,11 @@ impl Witness {
 
     /// The server answered.
     pub(crate) fn answered(&self, asked: Asked, status: StatusCode) {
-        if !status.is_success() && status != StatusCode::INTERNAL_SERVER_ERROR {
-            self.state.lock().evictions.remove(&asked.0);
+        let mut state = self.state.lock();
+        if status.is_success() {
+            state.note_eviction(&asked.0);
+        } else if status != StatusCode::INTERNAL_SERVER_ERROR {
+            state.evictions.remove(&asked.0);
         }
     }
 

@@ -213,6 +213,14 @@ impl Cluster {
             Ok(connected.map(|_| url.clone()).map_err(|error| format!("{service} at {url}: {error}")))
         })
     }
+
+    /// Waits until a Service leads nowhere: its endpoints are gone somewhat later than its last Pod.
+    pub fn without_endpoints(&self, service: &str) -> anyhow::Result<()> {
+        until(PATIENCE, || {
+            let left = self.kubectl().ok(&format!("get endpoints {service} -o jsonpath={{.subsets}}"))?;
+            Ok(if matches!(&*left, "" | "[]") { Ok(()) } else { Err(format!("{service} has {left}")) })
+        })
+    }
 }
 
 impl Drop for Cluster {

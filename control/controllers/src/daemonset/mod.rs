@@ -35,8 +35,7 @@ use plan::{Bounds, Place, Places, Plan, Rules};
 use template::Template;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Change, EventType, Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
-    informer::revision_of,
+    Change, EventType, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
     ownership::selects,
     status::{Precondition, patch_status},
 };
@@ -61,8 +60,6 @@ struct Controller {
     hand: Hand,
     keeper: Keeper,
     recorder: Recorder,
-    /// Statuses that were written.
-    written: Expectations,
     patience: Mutex<Patience>,
 }
 
@@ -76,7 +73,6 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         hand: Hand::new(&context, recorder.clone()),
         keeper: Keeper::new(&context),
         recorder,
-        written: Expectations::default(),
         patience: Mutex::default(),
         context,
     });
@@ -171,15 +167,13 @@ impl Controller {
         let api: Api<DaemonSet> = Api::namespaced(self.context.client.clone(), &pass.key.namespace);
         let patched = patch_status(&api, pass.set, pass.set.status.as_ref(), &status, Precondition::Uid).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
-            self.written.wrote(pass.key, revision_of(&updated));
+            self.hand.reported(pass.key, &updated);
         }
         Ok(())
     }
 
     fn is_current(&self, key: &ObjectKey, uid: &str) -> bool {
-        self.written.satisfied(key, self.sets.revision(), |_| false)
-            && self.keeper.is_current(key)
-            && self.hand.is_current(key, uid)
+        self.keeper.is_current(key) && self.hand.is_current(key, uid, self.sets.revision())
     }
 }
 
@@ -203,7 +197,6 @@ impl Reconciler<ObjectKey> for Controller {
         let Some(set) = self.sets.get_key(&key) else {
             self.hand.forget(&key);
             self.keeper.forget(&key);
-            self.written.forget(&key);
             self.patience.lock().forget(&key);
             return Ok(Outcome::Done);
         };

@@ -39,8 +39,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use view::{FINALIZER, is_tracked};
 use wherry_reconcile::{
-    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, informer::revision_of, ownership::selects,
-    status::patch_status,
+    Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder, ownership::selects, status::patch_status,
 };
 
 use crate::{
@@ -60,8 +59,6 @@ struct Controller {
     pods: Informer<Pod>,
     hand: Hand,
     recorder: Recorder,
-    /// Statuses that were written.
-    written: Expectations,
 }
 
 /// Runs the controller until `cancel`.
@@ -72,7 +69,6 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         pods: context.informers.get(),
         hand: Hand::new(&context, recorder.clone()).holding(&[FINALIZER]),
         recorder,
-        written: Expectations::default(),
         context,
     });
     let of_pods = controller.clone();
@@ -133,7 +129,7 @@ impl Controller {
         let api: Api<Job> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let patched = patch_status(&api, job, job.status.as_ref(), &status, account::AT).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
-            self.written.wrote(key, revision_of(&updated));
+            self.hand.reported(key, &updated);
         }
         for told in news {
             self.recorder.on(job, told.kind, &told.reason, told.message);
@@ -154,14 +150,13 @@ impl Reconciler<ObjectKey> for Controller {
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
         let Some(job) = self.jobs.get_key(&key) else {
             self.hand.forget(&key);
-            self.written.forget(&key);
             return Ok(Outcome::Done);
         };
         let uid = job.metadata.uid.clone().unwrap_or_default();
         if is_foreign(&job) || is_finished(&job) {
             return Ok(Outcome::Done);
         }
-        if !(self.written.satisfied(&key, self.jobs.revision(), |_| false) && self.hand.is_current(&key, &uid)) {
+        if !self.hand.is_current(&key, &uid, self.jobs.revision()) {
             return Ok(Outcome::Behind);
         }
         let selector = job.spec.as_ref().and_then(|spec| spec.selector.clone()).unwrap_or_default();

@@ -27,8 +27,7 @@ use plan::Plan;
 pub(crate) use plan::least_missed;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler,
-    informer::revision_of,
+    Feeds, Informer, ObjectKey, Outcome, Reconciler,
     ownership::{self, controller_of, selects},
     status::{Precondition, patch_status},
 };
@@ -55,8 +54,6 @@ struct Controller<K> {
     sets: Informer<K>,
     pods: Informer<Pod>,
     hand: Hand,
-    /// Statuses that were written.
-    written: Expectations,
 }
 
 /// An object and how the engine sees it.
@@ -71,7 +68,6 @@ pub(crate) async fn run<K: Replicated>(context: Context, cancel: CancellationTok
         sets: context.informers.get::<K>(),
         pods: context.informers.get(),
         hand: Hand::new(&context, context.recorders.component(K::CONTROLLER)),
-        written: Expectations::default(),
         context,
     });
     index(&controller.sets);
@@ -131,13 +127,12 @@ impl<K: Replicated> Reconciler<ObjectKey> for Controller<K> {
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
         let Some(object) = self.sets.get_key(&key) else {
             self.hand.forget(&key);
-            self.written.forget(&key);
             return Ok(Outcome::Done);
         };
         let subject = Subject { object: &*object, set: object.view() };
         let set = &subject.set;
         let uid = set.metadata.uid.clone().unwrap_or_default();
-        if !(self.written.satisfied(&key, self.sets.revision(), |_| false) && self.hand.is_current(&key, &uid)) {
+        if !self.hand.is_current(&key, &uid, self.sets.revision()) {
             return Ok(Outcome::Behind);
         }
         let candidates = pods::owned_and_orphans(&self.pods, &uid, &key.namespace);
@@ -161,7 +156,7 @@ impl<K: Replicated> Reconciler<ObjectKey> for Controller<K> {
         let old = object.reported();
         let patched = patch_status(&self.api::<K>(&key.namespace), &*object, old, &reported, Precondition::Uid).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
-            self.written.wrote(&key, revision_of(&updated));
+            self.hand.reported(&key, &updated);
         }
         if let Some(failure) = failure {
             return Err(Error::Partial(failure.message));

@@ -29,8 +29,7 @@ use plan::{Goal, Update};
 use status::Names;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Expectations, Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
-    informer::revision_of,
+    Feeds, Informer, ObjectKey, Outcome, Reconciler, Recorder,
     ownership::selects,
     status::{Precondition, patch_status},
 };
@@ -57,8 +56,6 @@ struct Controller {
     hand: Hand,
     keeper: Keeper,
     recorder: Recorder,
-    /// Statuses that were written.
-    written: Expectations,
 }
 
 /// Runs the controller until `cancel`.
@@ -71,7 +68,6 @@ pub(crate) async fn run(context: Context, cancel: CancellationToken) {
         hand: Hand::new(&context, recorder.clone()),
         keeper: Keeper::new(&context),
         recorder,
-        written: Expectations::default(),
         context,
     });
     let (of_pods, of_revisions) = (controller.clone(), controller.clone());
@@ -136,9 +132,7 @@ fn update(spec: &StatefulSetSpec, first: i32, replicas: i32) -> Option<Update> {
 
 impl Controller {
     fn is_current(&self, key: &ObjectKey, uid: &str) -> bool {
-        self.written.satisfied(key, self.sets.revision(), |_| false)
-            && self.keeper.is_current(key)
-            && self.hand.is_current(key, uid)
+        self.keeper.is_current(key) && self.hand.is_current(key, uid, self.sets.revision())
     }
 
     /// The StatefulSet's Pods by ordinal: those with a name that it would give.
@@ -160,7 +154,7 @@ impl Controller {
         let api: Api<StatefulSet> = Api::namespaced(self.context.client.clone(), &pass.key.namespace);
         let patched = patch_status(&api, pass.set, pass.set.status.as_ref(), &status, Precondition::Uid).await;
         if let Some(Some(updated)) = error::gone_is_fine(patched)? {
-            self.written.wrote(pass.key, revision_of(&updated));
+            self.hand.reported(pass.key, &updated);
         }
         Ok(())
     }
@@ -198,7 +192,6 @@ impl Reconciler<ObjectKey> for Controller {
         let Some(set) = self.sets.get_key(&key) else {
             self.hand.forget(&key);
             self.keeper.forget(&key);
-            self.written.forget(&key);
             return Ok(Outcome::Done);
         };
         let uid = set.metadata.uid.clone().unwrap_or_default();

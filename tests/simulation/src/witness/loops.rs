@@ -1,4 +1,5 @@
-//! Nobody writes in circles: how often an object is written within a minute is bounded by how much else changes in it.
+//! Nobody writes in circles: how often an object is written within a minute is bounded by how much else changes in it, and
+//! by what users have evicted.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -21,6 +22,15 @@ pub(super) struct Lately {
 }
 
 impl State {
+    /// Notes that a Pod was evicted, which is a change of its own: who drains a node on which Pods still arrive has them made
+    /// again and again.
+    pub(super) fn note_eviction(&mut self, pod: &(String, String)) {
+        if let Some((uid, _)) = self.evictions.get(pod) {
+            let place = ("evictions".to_owned(), pod.0.clone(), uid.clone());
+            self.note_write(&place);
+        }
+    }
+
     /// Notes a write.
     pub(super) fn note_write(&mut self, place: &Place) {
         let now = world::elapsed();
