@@ -190,6 +190,7 @@ impl Keeper {
                     let there = api.get(&name).await?;
                     let uid = owner.meta().uid.as_deref().unwrap_or_default();
                     if ownership::is_controlled_by(&there.metadata, uid) && content(&there) == Some(&data) {
+                        self.written.wrote(&key, revision_of(&there));
                         return Ok((Arc::new(there), collisions));
                     }
                     collisions = Some(collisions.unwrap_or(0) + 1);

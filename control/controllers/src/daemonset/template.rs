@@ -102,11 +102,14 @@ pub(super) fn generation(set: &DaemonSet) -> Option<&str> {
     set.metadata.annotations.as_ref()?.get(TEMPLATE_GENERATION).map(String::as_str)
 }
 
-/// Whether a Pod is of the present template.
+/// Whether a Pod is of the present template: its hash tells, and only where there is none its generation, which counts from one again
+/// for a DaemonSet that is made anew and adopts the Pods of an earlier one. (Upstream's `IsPodUpdated` takes either.)
 pub(super) fn is_updated(set: &DaemonSet, hash: &str, pod: &Pod) -> bool {
     let label = |key: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    let of_generation = generation(set).is_some_and(|generation| label(GENERATION_LABEL) == Some(generation));
-    of_generation || (!hash.is_empty() && label(HASH) == Some(hash))
+    match label(HASH) {
+        Some(found) => found == hash,
+        None => generation(set).is_some_and(|generation| label(GENERATION_LABEL) == Some(generation)),
+    }
 }
 
 /// The node that a Pod is on, or is meant for.
@@ -196,6 +199,18 @@ mod tests {
         let fields = |value| template(json!({ "containers": [], "affinity": terms("matchFields", value) }));
         assert_eq!(fields("n").fit(&node(json!({}), json!([]))), run);
         assert_eq!(fields("m").fit(&node(json!({}), json!([]))), Fit::default());
+    }
+
+    #[test]
+    fn a_pod_adopted_from_an_earlier_set_is_told_by_its_hash() {
+        let set: DaemonSet =
+            serde_json::from_value(json!({ "metadata": { "annotations": { TEMPLATE_GENERATION: "2" } } })).unwrap();
+        let pod =
+            |labels: serde_json::Value| serde_json::from_value(json!({ "metadata": { "labels": labels } })).unwrap();
+        assert!(is_updated(&set, "abc", &pod(json!({ HASH: "abc", GENERATION_LABEL: "7" }))));
+        assert!(!is_updated(&set, "abc", &pod(json!({ HASH: "xyz", GENERATION_LABEL: "2" }))));
+        assert!(is_updated(&set, "abc", &pod(json!({ GENERATION_LABEL: "2" }))));
+        assert!(!is_updated(&set, "abc", &pod(json!({}))));
     }
 
     #[test]

@@ -92,6 +92,8 @@ impl Controller {
         let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
         let wanted = pass.deployment.spec.as_ref().map(|spec| &spec.template);
         if ours && template.zip(wanted).is_some_and(|(template, wanted)| revisions::same_template(template, wanted)) {
+            // Made by a pass that did not hear of it.
+            self.set_writes.wrote(&pass.key, revision_of(&set));
             pass.revisions.new = Some(Arc::new(set));
             return Ok(());
         }
