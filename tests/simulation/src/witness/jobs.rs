@@ -51,13 +51,18 @@ impl State {
         }
     }
 
-    /// How many Pods of a Job may have succeeded once it is complete: as many as it asks for. A Pod whose creation was not heard of
-    /// is made again; where Pods have no index both are the Job's, and both may succeed before it is seen that one is too many.
+    /// How many Pods of a Job may have succeeded once it is complete: as many as it asks for. Where Pods have no index, some may come
+    /// twice, and all succeed before it is seen that there are too many: a Pod whose creation was not heard of is made again, and
+    /// one that is asked to go is replaced, and may succeed nevertheless before anybody has counted it as failed.
     pub(super) fn successes(&self, job: &Value) -> RangeInclusive<i64> {
         let completions = tree::number(job, "/spec/completions");
-        let is_indexed = job["spec"]["completionMode"] == "Indexed";
-        let twice = if is_indexed { 0 } else { self.unheard.get(tree::namespace(job)).copied().unwrap_or(0) };
-        completions..=completions + twice
+        if job["spec"]["completionMode"] == "Indexed" {
+            return completions..=completions;
+        }
+        let unheard = self.unheard.get(tree::namespace(job)).copied().unwrap_or(0);
+        let ended = self.jobs.0.get(tree::uid(job));
+        let spared = ended.map_or(0, |ended| ended.succeeded.intersection(&ended.failed).count());
+        completions..=completions + unheard + spared as i64
     }
 
     fn wrong(&self, old: Option<&Value>, job: &Value) -> Option<String> {
