@@ -67,18 +67,16 @@ impl Fifos {
     /// Opens our ends. Never waits for the other ones.
     pub(crate) fn open(&self) -> io::Result<Ends> {
         let receiver = |name: &str| pipe::OpenOptions::new().open_receiver(self.dir.join(name));
-        // Held open for both directions: the shim's open does not wait, and the container's stdin has no end.
-        let stdin = self.stdin.then(|| {
-            fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(nix::libc::O_NONBLOCK)
-                .open(self.dir.join("stdin"))
-        });
+        let stdin = |write| {
+            let mut options = fs::OpenOptions::new();
+            let options = options.read(true).write(write).custom_flags(nix::libc::O_NONBLOCK);
+            self.stdin.then(|| options.open(self.dir.join("stdin"))).transpose()
+        };
         Ok(Ends {
             stdout: receiver("stdout")?,
             stderr: if self.tty { None } else { Some(receiver("stderr")?) },
-            stdin: stdin.transpose()?,
+            stdin: stdin(true)?,
+            typed: stdin(false)?,
         })
     }
 
@@ -105,7 +103,11 @@ impl Fifos {
 pub(crate) struct Ends {
     stdout: pipe::Receiver,
     stderr: Option<pipe::Receiver>,
+    /// Held open for both directions: the shim's open does not wait, and the container's stdin has no end.
     stdin: Option<File>,
+    /// Held open, and never read: what was typed before the shim has opened its end (in its own time, after it has told that
+    /// the process runs) would be lost with the last descriptor.
+    typed: Option<File>,
 }
 
 impl Ends {
@@ -120,6 +122,7 @@ impl Ends {
             }
         };
         tokio::join!(copy_to(self.stdout, stdout), two);
+        drop(self.typed);
     }
 
     /// Hands everything to `output` until the other ends are closed. To be called once they are open: before that, an end
@@ -137,7 +140,7 @@ impl Ends {
                 }
             });
         }
-        Pumps { tasks, stdin: self.stdin }
+        Pumps { tasks, stdin: self.stdin, _typed: self.typed }
     }
 }
 
@@ -172,6 +175,8 @@ pub(crate) struct Pumps {
     tasks: JoinSet<()>,
     /// Held, so that the container's stdin has no end.
     stdin: Option<File>,
+    /// Held, so that nothing typed is lost: see [`Ends`].
+    _typed: Option<File>,
 }
 
 impl Pumps {
@@ -194,6 +199,29 @@ mod tests {
     use wherry_runtime::conformance::Captured;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_typed_before_anybody_reads_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifos = Fifos::new(dir.path().join("io"), false, true);
+        fifos.make().unwrap();
+        let ends = fifos.open().unwrap();
+        let open = |name: &str| fs::OpenOptions::new().write(true).open(fifos.dir().join(name)).unwrap();
+        let outputs = (open("stdout"), open("stderr"));
+        let copying = tokio::spawn(ends.copy_out(None, None));
+        tokio::task::yield_now().await;
+        fifos.stdin_sender().unwrap().write_all(b"typed").await.unwrap();
+        // As the shim: a writing end for as long as nobody has told it to close the stdin, and a reading one.
+        let stdin = fifos.dir().join("stdin");
+        let writer = fs::OpenOptions::new().write(true).custom_flags(nix::libc::O_NONBLOCK).open(&stdin).unwrap();
+        let mut reader = File::open(stdin).unwrap();
+        drop(writer);
+        let mut read = String::new();
+        std::io::Read::read_to_string(&mut reader, &mut read).unwrap();
+        assert_eq!(read, "typed", "and then the end");
+        drop(outputs);
+        copying.await.unwrap();
+    }
 
     #[tokio::test]
     async fn everything_written_arrives_before_the_end() {
