@@ -19,6 +19,7 @@
 mod attach;
 mod cgroup;
 mod client;
+mod collect;
 mod daemon;
 mod entry;
 mod exec;

@@ -92,6 +92,7 @@ impl Inner {
         let request = RemoveSnapshotRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone() };
         unless_missing(self.client.snapshots().remove(self.client.call(request)).await)
             .map_err(failed("remove a root filesystem"))?;
+        self.removed.notify_one();
         Ok(())
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, PrepareSnapshotRequest, RemoveSnapshotRequest};
+use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, RemoveSnapshotRequest};
 use containerd_client::services::v1::{Container, ListContainersRequest, ListTasksRequest, PluginsRequest};
 use containerd_client::types::v1::{Process as Task, Status as TaskStatus};
 use futures::StreamExt;
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wherry_runtime::{
@@ -21,6 +21,7 @@ use wherry_runtime::{
 
 use crate::cgroup::Cgroups;
 use crate::client::{Client, failed};
+use crate::collect::collect;
 use crate::entry::{Entry, time};
 use crate::journal::Journal;
 use crate::lifecycle::is_id;
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) containers: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     /// Identities whose containers are being made.
     making: Mutex<HashSet<ContainerId>>,
+    /// Told after a container's files were given up: see [`collect`](crate::collect::collect).
+    pub(crate) removed: Arc<Notify>,
     pub(crate) tasks: TaskTracker,
     pub(crate) stop: CancellationToken,
 }
@@ -167,10 +170,13 @@ impl ContainerRuntime {
             state_dir: options.state_dir,
             containers: Mutex::default(),
             making: Mutex::default(),
+            removed: Arc::default(),
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         });
         inner.recover().await?;
+        let (client, snapshotter) = (inner.client.clone(), inner.unpacker.snapshotter().to_owned());
+        inner.tasks.spawn(collect(client, snapshotter, Arc::clone(&inner.removed), stop.clone()));
         Ok(Arc::new(Self { inner, _stop: stop.drop_guard() }))
     }
 
@@ -313,7 +319,7 @@ impl Inner {
                 }
             }
         }
-        self.collect_again(snapshotter).await;
+        self.removed.notify_one();
         for entry in std::fs::read_dir(&self.state_dir).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
             let id = ContainerId(name);
@@ -321,20 +327,6 @@ impl Inner {
                 Fifos::new(entry.path(), false, false).remove();
             }
         }
-    }
-
-    /// A containerd that ended before it had collected what was removed has forgotten that there is something to collect, and is
-    /// reminded by the next removal: of an empty snapshot, if of nothing else.
-    async fn collect_again(&self, snapshotter: String) {
-        let key = "wherry-collect".to_owned();
-        let request = PrepareSnapshotRequest {
-            snapshotter: snapshotter.clone(),
-            key: key.clone(),
-            ..PrepareSnapshotRequest::default()
-        };
-        let _ = self.client.snapshots().prepare(self.client.call(request)).await;
-        let request = RemoveSnapshotRequest { snapshotter, key };
-        let _ = self.client.snapshots().remove(self.client.call(request)).await;
     }
 
     /// Runs work to its end even if the caller goes.

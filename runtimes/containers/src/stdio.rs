@@ -67,16 +67,18 @@ impl Fifos {
     /// Opens our ends. Never waits for the other ones.
     pub(crate) fn open(&self) -> io::Result<Ends> {
         let receiver = |name: &str| pipe::OpenOptions::new().open_receiver(self.dir.join(name));
-        let stdin = |write| {
+        let stdin = |reads: bool| {
             let mut options = fs::OpenOptions::new();
-            let options = options.read(true).write(write).custom_flags(nix::libc::O_NONBLOCK);
+            let options = options.read(reads).write(!reads).custom_flags(nix::libc::O_NONBLOCK);
             self.stdin.then(|| options.open(self.dir.join("stdin"))).transpose()
         };
+        // Before the writing one, which cannot be opened where nobody reads.
+        let typed = stdin(true)?;
         Ok(Ends {
             stdout: receiver("stdout")?,
             stderr: if self.tty { None } else { Some(receiver("stderr")?) },
-            stdin: stdin(true)?,
-            typed: stdin(false)?,
+            stdin: stdin(false)?,
+            typed,
         })
     }
 
@@ -103,7 +105,7 @@ impl Fifos {
 pub(crate) struct Ends {
     stdout: pipe::Receiver,
     stderr: Option<pipe::Receiver>,
-    /// Held open for both directions: the shim's open does not wait, and the container's stdin has no end.
+    /// Held open to write: the shim's open does not wait, and the container's stdin has no end.
     stdin: Option<File>,
     /// Held open, and never read: what was typed before the shim has opened its end (in its own time, after it has told that
     /// the process runs) would be lost with the last descriptor.
