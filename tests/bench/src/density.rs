@@ -128,21 +128,28 @@ async fn idle(cluster: &Cluster, what: &str, seconds: u64) -> anyhow::Result<Rep
 async fn ask_api(cluster: &Cluster, pods: &Api<Pod>) -> anyhow::Result<[Report; 2]> {
     let some = pods.list(&ListParams::default().limit(1)).await?.items.pop().context("no Pods")?;
     let name = some.metadata.name.context("no name")?;
-    let (before, mut times) = (cpu_time(cluster)?, Vec::with_capacity(ASKED));
-    for _ in 0..ASKED {
-        let begun = Instant::now();
-        pods.get(&name).await?;
-        times.push(begun.elapsed());
-    }
-    let read = Report::times("the API: a Pod read", times, cpu_time(cluster)?.saturating_sub(before));
+    let read = asked(cluster, "the API: a Pod read", |_| async { pods.get(&name).await }).await?;
+    let changed = asked(cluster, "the API: a Pod changed", |number| {
+        let patch = json!({"metadata": {"annotations": {"bench.wherry.dev/number": number.to_string()}}});
+        let name = &name;
+        async move { pods.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await }
+    });
+    Ok([read, changed.await?])
+}
+
+/// Requests to the API, one after the other.
+async fn asked<F: Future<Output = kube::Result<Pod>>>(
+    cluster: &Cluster,
+    what: &str,
+    ask: impl Fn(usize) -> F,
+) -> anyhow::Result<Report> {
     let (before, mut times) = (cpu_time(cluster)?, Vec::with_capacity(ASKED));
     for number in 0..ASKED {
-        let patch = json!({"metadata": {"annotations": {"bench.wherry.dev/number": number.to_string()}}});
         let begun = Instant::now();
-        pods.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        ask(number).await?;
         times.push(begun.elapsed());
     }
-    Ok([read, Report::times("the API: a Pod changed", times, cpu_time(cluster)?.saturating_sub(before))])
+    Ok(Report::times(what, times, cpu_time(cluster)?.saturating_sub(before)))
 }
 
 fn served(replicas: u32) -> Value {
