@@ -22,7 +22,7 @@ kubectl=$(command -v kubectl || tests/kubectl.sh 1.37.1 "$target/tools")
 
 wherry=${WHERRY:-}
 if [ -z "$wherry" ]; then
-  say "Building wherry (ten minutes or so, the first time)"
+  say "Building wherry (ten to twenty minutes, the first time)"
   cargo build --release --locked
   wherry=$target/release/wherry
 fi
