@@ -89,7 +89,7 @@ impl Gate {
             Ok(())
         })?;
         drop(probe);
-        let arrived = Box::new(Arrived { gate: self.clone(), address, arrived });
+        let arrived = Box::new(Arrived { gate: self.clone(), address, is_open: true, arrived });
         self.set.add(address)?;
         Ok(arrived)
     }
@@ -182,6 +182,9 @@ fn watched(listener: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 struct Arrived {
     gate: Arc<Gate>,
     address: SocketAddrV4,
+    /// Until it is closed. What is done for that is done once: a transaction that fails, as one for an element that is gone, has the kernel
+    /// wait for all that read its sets, tens of milliseconds long; and the address may be another's by then.
+    is_open: bool,
     arrived: mpsc::Receiver<StdTcpStream>,
 }
 
@@ -199,6 +202,7 @@ impl Arrivals for Arrived {
     }
 
     fn close(mut self: Box<Self>) -> Vec<TcpStream> {
+        self.is_open = false;
         self.gate.lead_nobody(self.address);
         // Some may be with the kernel yet. As many as can be, at the most: others go on coming.
         for _ in 0..BACKLOG {
@@ -216,6 +220,9 @@ impl Arrivals for Arrived {
 
 impl Drop for Arrived {
     fn drop(&mut self) {
+        if !self.is_open {
+            return;
+        }
         self.gate.lead_nobody(self.address);
         self.gate.served.lock().remove(&self.address);
         while let Ok(client) = self.arrived.try_recv() {
