@@ -34,10 +34,7 @@ pub(crate) async fn collect(client: Client, snapshotter: String, removed: Arc<No
             }
         }
     };
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = work => {}
-    }
+    stop.run_until_cancelled(work).await;
 }
 
 /// Waits for a collection that begins from now on and looks at the snapshots' files.

@@ -88,7 +88,7 @@ impl Inner {
         Ok(prepared.into_inner().mounts)
     }
 
-    async fn forget_rootfs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
+    pub(crate) async fn forget_rootfs(&self, id: &ContainerId) -> Result<(), RuntimeError> {
         let request = RemoveSnapshotRequest { snapshotter: self.unpacker.snapshotter().to_owned(), key: id.0.clone() };
         unless_missing(self.client.snapshots().remove(self.client.call(request)).await)
             .map_err(failed("remove a root filesystem"))?;

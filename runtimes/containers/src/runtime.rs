@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use containerd_client::services::v1::snapshots::{ListSnapshotsRequest, RemoveSnapshotRequest};
+use containerd_client::services::v1::snapshots::ListSnapshotsRequest;
 use containerd_client::services::v1::{Container, ListContainersRequest, ListTasksRequest, PluginsRequest};
 use containerd_client::types::v1::{Process as Task, Status as TaskStatus};
 use futures::StreamExt;
@@ -308,17 +308,18 @@ impl Inner {
     /// they cost space only.
     async fn sweep(&self) {
         let snapshotter = self.unpacker.snapshotter().to_owned();
-        let request = ListSnapshotsRequest { snapshotter: snapshotter.clone(), filters: vec![labels::rootfs_filter()] };
+        let request = ListSnapshotsRequest { snapshotter, filters: vec![labels::rootfs_filter()] };
         let Ok(listed) = self.client.snapshots().list(self.client.call(request)).await else { return };
         let mut listed = listed.into_inner();
         while let Some(Ok(page)) = listed.next().await {
             for info in page.info {
-                if !self.containers.lock().contains_key(&ContainerId(info.name.clone())) {
-                    let request = RemoveSnapshotRequest { snapshotter: snapshotter.clone(), key: info.name };
-                    let _ = self.client.snapshots().remove(self.client.call(request)).await;
+                let id = ContainerId(info.name);
+                if !self.containers.lock().contains_key(&id) {
+                    let _ = self.forget_rootfs(&id).await;
                 }
             }
         }
+        // A containerd that was killed has forgotten that something was to be collected.
         self.removed.notify_one();
         for entry in std::fs::read_dir(&self.state_dir).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
