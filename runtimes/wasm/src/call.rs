@@ -41,7 +41,7 @@ impl Call {
         Some(Self { pre: pre.clone(), function, ty, name: name.clone(), args: args.into() })
     }
 
-    pub(crate) async fn run(&self, environment: &Environment) -> Ending {
+    pub(crate) async fn run(&self, environment: &Arc<Environment>) -> Ending {
         let values = match self.values() {
             Ok(values) => values,
             Err(problem) => {
@@ -78,7 +78,7 @@ impl Call {
         params.iter().zip(&*self.args).map(read).collect()
     }
 
-    async fn call(&self, environment: &Environment, values: &[Val]) -> wasmtime::Result<Vec<Val>> {
+    async fn call(&self, environment: &Arc<Environment>, values: &[Val]) -> wasmtime::Result<Vec<Val>> {
         let mut store = environment.component_store(self.pre.component().engine())?;
         let instance = self.pre.instantiate_async(&mut store).await?;
         let function = instance

@@ -1,5 +1,7 @@
 //! Containers that run to their end: `wasi:cli/run` components, `_start` modules, and functions named instead of these.
 
+use std::sync::Arc;
+
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, InstancePre, Val};
 use wasmtime_wasi::p3;
@@ -9,7 +11,7 @@ use crate::program::{Command, ModuleProgram};
 use crate::state::{ComponentState, Environment};
 
 /// Runs a command component.
-pub(crate) async fn run_component(program: &Command, environment: &Environment) -> Ending {
+pub(crate) async fn run_component(program: &Command, environment: &Arc<Environment>) -> Ending {
     let run = async {
         match program {
             Command::P2(pre) => {

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use futures::FutureExt;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use wherry_runtime::{
     Arrivals, Attachers, ContainerId, ContainerSpec, ContainerState, ContainerStatus, Exit, Output, PodRef,
     RuntimeError, Signal, Streams,
@@ -245,14 +244,9 @@ impl Container {
     }
 
     /// Asks as a client of its port would; none where that takes a connection.
-    pub(crate) fn ask(
-        self: Arc<Self>,
-        port: u16,
-        request: http::Request<()>,
-        guests: &tokio::runtime::Handle,
-    ) -> Option<AbortOnDropHandle<Option<http::Response<()>>>> {
+    pub(crate) async fn ask(&self, port: u16, request: http::Request<()>) -> Option<http::Response<()>> {
         let is_served = matches!(&*self.program, Program::Served(_)) && self.served().contains(&port);
-        is_served.then(|| AbortOnDropHandle::new(guests.spawn(async move { self.door.ask(request).await })))
+        if is_served { self.door.ask(request).await } else { None }
     }
 
     /// Joins a caller to its streams.

@@ -93,7 +93,7 @@ async fn beside(
     wiring: Wiring,
     streams: Streams,
 ) -> Result<i32, RuntimeError> {
-    let environment = container.environment().beside(Arc::clone(&wiring.stdio), &args);
+    let environment = Arc::new(container.environment().beside(Arc::clone(&wiring.stdio), &args));
     let Streams { stdin, stdout, stderr, resize } = streams;
     let sinks = Sinks::new(stdout, stderr.filter(|_| !wiring.is_terminal()));
     let work = async {
@@ -124,7 +124,7 @@ async fn beside(
     }
 }
 
-async fn work(program: &Program, deed: &Deed, environment: &Environment) -> Ending {
+async fn work(program: &Program, deed: &Deed, environment: &Arc<Environment>) -> Ending {
     let (cpu, pulse) = (Arc::clone(&environment.account.cpu), Arc::clone(&environment.account.pulse));
     if let Deed::Call(call) = deed {
         return Metered::new(cpu, pulse, call.run(environment)).await;

@@ -1,9 +1,17 @@
 //! What a guest is told about itself: its arguments and environment.
+//!
+//! A component is told by `wasi:cli/environment` as offered here, not by wasmtime-wasi's, which has all of it copied for each instance.
+//! Most instances serve a request and never ask.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi::p2::bindings::cli::environment as p2;
+use wasmtime_wasi::p3::bindings::cli::environment as p3;
 use wherry_runtime::ContainerSpec;
+
+use crate::state::ComponentState;
 
 /// Arguments and environment of a container, resolved from its spec and its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +25,47 @@ impl Invocation {
     pub(crate) fn of(spec: &ContainerSpec) -> Self {
         let cwd = spec.working_dir.as_ref().or(spec.image.working_dir.as_ref());
         Self { args: args(spec), env: env(spec).into(), cwd: cwd.map(|path| path.display().to_string()) }
+    }
+}
+
+impl HasData for Invocation {
+    type Data<'a> = &'a Invocation;
+}
+
+/// Puts these functions into the place of wasmtime-wasi's.
+pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    p2::add_to_linker::<ComponentState, Invocation>(linker, |state| state.invocation())?;
+    p3::add_to_linker::<ComponentState, Invocation>(linker, |state| state.invocation())?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl p2::Host for &Invocation {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.env.to_vec())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.args.clone())
+    }
+
+    fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.cwd.clone())
+    }
+}
+
+impl p3::Host for &Invocation {
+    fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.env.to_vec())
+    }
+
+    fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
+        Ok(self.args.clone())
+    }
+
+    fn get_initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
+        Ok(self.cwd.clone())
     }
 }
 

@@ -35,9 +35,11 @@ use crate::traffic::{Counted, Counter};
 const TIME_LIMIT: Duration = Duration::from_secs(600);
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
-/// One container's way out.
+/// One container's way out. Each of its instances has a clone.
 #[derive(Clone)]
-pub(crate) struct Outgoing {
+pub(crate) struct Outgoing(Arc<Way>);
+
+struct Way {
     network: Arc<dyn PodNetwork>,
     traffic: Arc<Counter>,
     /// Requests that it may have at once.
@@ -49,7 +51,7 @@ type Sent = Result<(Response<WasiBody>, Done), Error>;
 
 impl Outgoing {
     pub(crate) fn new(network: Arc<dyn PodNetwork>, traffic: Arc<Counter>, requests: usize) -> Self {
-        Self { network, traffic, requests: Arc::new(Semaphore::new(requests)) }
+        Self(Arc::new(Way { network, traffic, requests: Arc::new(Semaphore::new(requests)) }))
     }
 }
 
@@ -60,11 +62,11 @@ impl WasiHttpHooks for Outgoing {
         options: Option<RequestOptions>,
         _: Done,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let (network, traffic) = (Arc::clone(&self.network), Arc::clone(&self.traffic));
-        let permit = Arc::clone(&self.requests).try_acquire_owned();
+        let way = Arc::clone(&self.0);
         Box::new(async move {
+            let permit = Arc::clone(&way.requests).try_acquire_owned();
             let permit = permit.map_err(|_| Error::ConnectionLimitReached)?;
-            send(network, traffic, request, Limits::of(options), permit).await
+            send(&way, request, Limits::of(options), permit).await
         })
     }
 }
@@ -87,15 +89,9 @@ impl Limits {
     }
 }
 
-async fn send(
-    network: Arc<dyn PodNetwork>,
-    traffic: Arc<Counter>,
-    mut request: Request<WasiBody>,
-    limits: Limits,
-    permit: OwnedSemaphorePermit,
-) -> Sent {
+async fn send(way: &Way, mut request: Request<WasiBody>, limits: Limits, permit: OwnedSemaphorePermit) -> Sent {
     let target = Target::of(request.uri())?;
-    let stream = timeout(limits.connect, target.connect(network.as_ref(), traffic))
+    let stream = timeout(limits.connect, target.connect(way.network.as_ref(), Arc::clone(&way.traffic)))
         .await
         .map_err(|_| Error::ConnectionTimeout)??;
     // What goes to the server itself names the path alone.

@@ -255,7 +255,7 @@ impl Runtime for WasmRuntime {
     }
 
     async fn ask(&self, id: &ContainerId, port: u16, request: http::Request<()>) -> Option<http::Response<()>> {
-        self.find(id).ok()?.ask(port, request, self.guests().ok()?)?.await.ok()?
+        self.find(id).ok()?.ask(port, request).await
     }
 
     async fn update(&self, id: &ContainerId, limits: Limits) -> Result<(), RuntimeError> {

@@ -28,6 +28,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,8 @@ pub(crate) struct Server {
     ended: mpsc::Sender<Ending>,
     /// Every request's task. A handler may go on after its answer; the container's end waits for it or drops it.
     guests: TaskTracker,
+    /// What these run on.
+    threads: Handle,
     /// Drops all of them.
     stop: CancellationToken,
 }
@@ -88,7 +91,8 @@ impl Door {
         let _ = self.0.set(Arc::downgrade(server));
     }
 
-    /// Asks without a connection, as one that counts as one. None where the server takes no more of them, or not yet. On the guests' threads.
+    /// Asks without a connection, as one that counts as one. None where the server takes no more of them, or not yet. On any thread: the
+    /// guest runs on its own.
     pub(crate) async fn ask(&self, request: Request<()>) -> Option<Response<()>> {
         let server = self.0.get()?.upgrade()?;
         if server.closing.is_cancelled() || server.stop.is_cancelled() {
@@ -145,6 +149,7 @@ pub(crate) async fn serve(
         closing: CancellationToken::new(),
         ended,
         guests: TaskTracker::new(),
+        threads: Handle::current(),
         stop: CancellationToken::new(),
     });
     // Whichever way this function is left, by being dropped too, no guest goes on after it.
@@ -180,7 +185,7 @@ pub(crate) async fn serve(
     }
 }
 
-async fn try_out(program: &ProxyPre<ComponentState>, environment: &Environment) -> wasmtime::Result<()> {
+async fn try_out(program: &ProxyPre<ComponentState>, environment: &Arc<Environment>) -> wasmtime::Result<()> {
     let mut store = environment.component_store(engine(program))?;
     program.instantiate_async(&mut store).await.map(drop)
 }
@@ -264,7 +269,7 @@ impl Server {
         let stop = self.stop.clone();
         let work = async move { stop.run_until_cancelled(work).await.unwrap_or(Err(Refused::Handler)) };
         // Until its answer begins, a guest whose client is gone is dropped with the task; then it may go on, as a server would.
-        let task = AbortOnDropHandle::new(self.guests.spawn(work));
+        let task = AbortOnDropHandle::new(self.guests.spawn_on(work, &self.threads));
         match answered.await {
             Ok(Ok(answer)) => {
                 task.detach();

@@ -41,12 +41,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<ComponentState>) -> wasmtime::Re
         let mut instance = linker.instance(&interface)?;
         instance.func_wrap(GET, |store, (name,): (String,)| {
             let state: &ComponentState = store.data();
-            let found = state.settings().iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+            let found = state.invocation().env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
             Ok((Ok::<_, Error>(found),))
         })?;
         instance.func_wrap(GET_ALL, |store, (): ()| {
             let state: &ComponentState = store.data();
-            Ok((Ok::<_, Error>(state.settings().to_vec()),))
+            Ok((Ok::<_, Error>(state.invocation().env.to_vec()),))
         })?;
     }
     Ok(())

@@ -16,7 +16,7 @@ use wherry_runtime::{PodNetwork, Stream};
 use crate::account::Account;
 use crate::engine::SLICE;
 use crate::files::{self, Directories, OpenFiles};
-use crate::invocation::Invocation;
+use crate::invocation::{self, Invocation};
 use crate::memory::{Claim, Memory, NodeMemory};
 use crate::mounts::Mounts;
 use crate::net::{self, PodSockets, SocketsView};
@@ -24,7 +24,6 @@ use crate::outgoing::Outgoing;
 use crate::program::PREVIEW_1;
 use crate::settings;
 use crate::stdio::Stdio;
-use crate::traffic::Counter;
 use crate::turns;
 
 /// Host memory that one host call may copy out of a guest.
@@ -38,11 +37,7 @@ pub(crate) struct ComponentState {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outgoing: Outgoing,
-    network: Arc<dyn PodNetwork>,
-    traffic: Arc<Counter>,
-    settings: Arc<[(String, String)]>,
-    files: Arc<OpenFiles>,
-    sockets: Arc<Semaphore>,
+    environment: Arc<Environment>,
     claim: Claim,
 }
 
@@ -97,18 +92,14 @@ impl Environment {
         }
     }
 
-    /// A store for one instance of a component.
-    pub(crate) fn component_store(&self, engine: &Engine) -> wasmtime::Result<Store<ComponentState>> {
+    /// A store for one instance of a component. What a guest may ask for stays where it is until it does: most ask for little.
+    pub(crate) fn component_store(self: &Arc<Self>, engine: &Engine) -> wasmtime::Result<Store<ComponentState>> {
         let state = ComponentState {
             table: ResourceTable::new(),
             wasi: self.wasi()?.build(),
             http: WasiHttpCtx::new(),
             outgoing: self.outgoing.clone(),
-            network: Arc::clone(&self.network),
-            traffic: Arc::clone(&self.account.traffic),
-            settings: Arc::clone(&self.invocation.env),
-            files: Arc::clone(&self.files),
-            sockets: Arc::clone(&self.sockets),
+            environment: Arc::clone(self),
             claim: Claim::new(Arc::clone(&self.account.memory)),
         };
         let mut store = Store::new(engine, state);
@@ -122,7 +113,13 @@ impl Environment {
 
     /// A store for one instance of a core module.
     pub(crate) fn module_store(&self, engine: &Engine) -> wasmtime::Result<Store<ModuleState>> {
-        let mut wasi = self.wasi()?.build_p1();
+        let Invocation { args, env, cwd } = &self.invocation;
+        let mut wasi = self.wasi()?;
+        wasi.args(args).envs(&env[..]);
+        if let Some(cwd) = cwd {
+            wasi.initial_cwd(cwd);
+        }
+        let mut wasi = wasi.build_p1();
         let state = ModuleState {
             directories: Directories::of_mounts(&mut wasi, self.mounts.count()?)?,
             wasi,
@@ -137,17 +134,12 @@ impl Environment {
         Ok(store)
     }
 
-    /// The network is none: sockets are [`net`]'s.
+    /// Network and environment are none: sockets are [`net`]'s, and what a component is told about itself [`invocation`]'s.
     fn wasi(&self) -> wasmtime::Result<WasiCtxBuilder> {
         let mut wasi = WasiCtx::builder();
-        wasi.args(&self.invocation.args)
-            .envs(&self.invocation.env[..])
-            .stdout(self.account.stdio.pipe(Stream::Stdout))
+        wasi.stdout(self.account.stdio.pipe(Stream::Stdout))
             .stderr(self.account.stdio.pipe(Stream::Stderr))
             .max_random_size(RANDOM_BYTES);
-        if let Some(cwd) = &self.invocation.cwd {
-            wasi.initial_cwd(cwd);
-        }
         if let Some(stdin) = self.account.stdio.take_stdin() {
             wasi.stdin(stdin);
         }
@@ -184,13 +176,14 @@ impl HasData for PodSockets {
 }
 
 impl ComponentState {
-    /// What `wasi:config` tells: the environment.
-    pub(crate) fn settings(&self) -> &[(String, String)] {
-        &self.settings
+    /// What the guest is told about itself.
+    pub(crate) fn invocation(&self) -> &Invocation {
+        &self.environment.invocation
     }
 
     pub(crate) fn sockets(&mut self) -> SocketsView<'_> {
-        SocketsView { table: &mut self.table, network: &self.network, traffic: &self.traffic, permits: &self.sockets }
+        let Environment { network, account, sockets, .. } = &*self.environment;
+        SocketsView { table: &mut self.table, network, traffic: &account.traffic, permits: sockets }
     }
 
     pub(crate) fn table(&mut self) -> &mut ResourceTable {
@@ -200,7 +193,7 @@ impl ComponentState {
     /// An open directory, and where its container's files are counted; none where it is a file.
     pub(crate) fn directory(&self, open: &Resource<Descriptor>) -> wasmtime::Result<Option<(Arc<OpenFiles>, Dir)>> {
         Ok(match self.table.get(open)? {
-            Descriptor::Dir(dir) => Some((Arc::clone(&self.files), dir.clone())),
+            Descriptor::Dir(dir) => Some((Arc::clone(&self.environment.files), dir.clone())),
             Descriptor::File(_) => None,
         })
     }
@@ -227,6 +220,7 @@ impl Linkers {
         p3::random::add_to_linker(&mut component)?;
         wasmtime_wasi_http::p3::add_to_linker(&mut component)?;
         files::add_to_linker(&mut component)?;
+        invocation::add_to_linker(&mut component)?;
         settings::add_to_linker(&mut component)?;
         let mut module = wasmtime::Linker::new(engine);
         p1::add_to_linker_async(&mut module, |state: &mut ModuleState| &mut state.wasi)?;
