@@ -14,7 +14,7 @@
 //! # Guarantees
 //! - Both kinds of container go through one lifecycle; the agent knows [`Runtime`](wherry_runtime::Runtime) only.
 //! - A field of a manifest that this node cannot honour is refused with its path and why, never ignored.
-//! - Nothing polls: informers, outcomes and one heap of timers drive everything. Every task is owned and ends with
+//! - Nothing polls: informers, outcomes and the timers of the driver drive everything. Every task is owned and ends with
 //!   [`Agent::run`].
 
 mod adapters;

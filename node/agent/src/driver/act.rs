@@ -20,7 +20,7 @@ use super::stop::{Order, Stop, Watched};
 use super::{Driver, Timer, ground, start};
 use crate::config::volumes;
 use crate::lifecycle::{self, Action, Live, ProbeVerdict, Probes, Run, Slot};
-use crate::probe::run::{Target, probe};
+use crate::probe::run::{Found, Ready, Target};
 use crate::probe::{ProbeKind, Tracker};
 
 impl Driver {
@@ -194,25 +194,25 @@ impl Driver {
         if run.stop.is_some() && kind != ProbeKind::Readiness {
             return;
         }
-        let pod = record.pod.clone();
+        let ip = record.state.ips.first().copied();
         let Some(tracker) = record.trackers.get_mut(&(slot, kind)).filter(|tracker| !tracker.in_flight) else { return };
-        tracker.in_flight = true;
-        let target = Target {
-            network: self.shared.network.clone(),
-            runtime: run.runtime.clone(),
-            id: run.id.clone(),
-            ip: record.state.ips.first().copied(),
+        let ready = match tracker.ready.take().filter(|ready| ready.is_at(ip)) {
+            Some(ready) => ready,
+            None => {
+                let spec = lifecycle::container(&record.pod, slot);
+                let Some((probe, spec)) = spec.as_deref().and_then(|spec| Some((kind.of(spec)?, spec))) else { return };
+                let (network, runtime) = (self.shared.network.clone(), run.runtime.clone());
+                Arc::new(Ready::new(probe, spec, Target { network, runtime, id: run.id.clone(), ip }))
+            }
         };
+        tracker.in_flight = true;
+        tracker.ready = Some(ready.clone());
         let (shared, uid) = (self.shared.clone(), uid.clone());
-        let failed = crate::probe::run::Found::Error("the agent failed; see its log".to_owned());
+        let failed = Found::Error("the agent failed; see its log".to_owned());
         let lost = Outcome::Probed { uid: uid.clone(), slot, attempt, kind, found: failed };
         self.spawn(lost, async move {
             let _permit = shared.limits.probes.acquire().await;
-            let spec = lifecycle::container(&pod, slot);
-            let found = match spec.as_deref().and_then(|spec| Some((kind.of(spec)?, spec))) {
-                Some((asked, spec)) => probe(asked, spec, &target).await,
-                None => crate::probe::run::Found::Success,
-            };
+            let found = ready.make().await;
             Outcome::Probed { uid, slot, attempt, kind, found }
         });
     }

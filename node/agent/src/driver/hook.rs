@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use wherry_runtime::collect;
 
 use crate::clock::Clock;
-use crate::probe::run::{Target, request};
+use crate::probe::http::{Question, Refused};
+use crate::probe::run::Target;
 
 /// Nothing bounds a hook but the grace of its container or, at the start, its container's life.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
@@ -32,7 +33,9 @@ pub(super) async fn run(
             Err(error) => Err(error.to_string()),
         }
     } else if let Some(http) = &hook.http_get {
-        request(http, container, target, LIMIT).await.map(drop)
+        let question = Question::new(http, container, target.ip, "kube-lifecycle/1.36");
+        let asked = async { question?.ask(target, LIMIT).await };
+        asked.await.map(drop).map_err(|(Refused::Failure(message) | Refused::Error(message))| message)
     } else if let Some(sleep) = &hook.sleep {
         clock.sleep(Duration::from_secs(sleep.seconds.max(0).unsigned_abs())).await;
         Ok(())

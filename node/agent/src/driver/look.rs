@@ -84,7 +84,7 @@ impl Driver {
         }
         let left = self.shared.supply.left();
         let short = short_of(&self.shared.shortage.eviction_hard.met(&left));
-        let pods = self.evictable().filter(|(_, record)| short.disk || !record.limits.is_empty());
+        let pods = self.evictable(|record| short.disk || !record.limits.is_empty());
         let pods: Vec<_> =
             pods.map(|(uid, record)| (uid.clone(), record.limits.clone(), record.local_files())).collect();
         let shared = self.shared.clone();
@@ -138,7 +138,7 @@ impl Driver {
         if self.pods.values().any(Record::is_being_evicted) {
             return;
         }
-        let candidates = self.evictable().filter_map(|(uid, record)| match used {
+        let candidates = self.evictable(|_| true).filter_map(|(uid, record)| match used {
             Used::Memory(used) => Candidate::by_memory(uid.clone(), &record.pod, &record.memory(used)?),
             Used::Disk(used) => Candidate::by_disk(uid.clone(), &record.pod, met.resource, used.get(uid)?),
         });
@@ -153,9 +153,10 @@ impl Driver {
         }
     }
 
-    /// The Pods that may have to go. A static one never has to: it would not come back.
-    fn evictable(&self) -> impl Iterator<Item = (&Uid, &Record)> {
-        self.pods.iter().filter(|(uid, record)| record.is_evictable() && !self.is_static(uid))
+    /// Those of the `wanted` Pods that may have to go. A static one never has to: it would not come back. (What is wanted is asked first:
+    /// of most Pods, that touches least.)
+    fn evictable(&self, wanted: impl Fn(&Record) -> bool) -> impl Iterator<Item = (&Uid, &Record)> {
+        self.pods.iter().filter(move |(uid, record)| wanted(record) && record.is_evictable() && !self.is_static(uid))
     }
 
     /// Ends a Pod for good. `disrupted`: for its node's sake.

@@ -4,7 +4,7 @@
 //!  Pods, ConfigMaps, Secrets (informers) ─┐
 //!  manifests of the node (statics) ───────┤
 //!  outcomes of tasks (JoinSet) ───────────┼─► Record.state ─► lifecycle::plan ─► actions ─► tasks
-//!  one heap of timers ────────────────────┘                  └► lifecycle::status ─► a patch, if it changed
+//!  the timers ────────────────────────────┘                  └► lifecycle::status ─► a patch, if it changed
 //! ```
 //!
 //! # Guarantees

@@ -1,11 +1,13 @@
 //! Probes: when they are due ([`Tracker`], pure), and how they are made ([`run`]).
 //!
-//! The driver keeps one tracker a probe of a running container and one timer each in its heap; at most a bounded number of
+//! The driver keeps one tracker a probe of a running container and one timer each; at most a bounded number of
 //! probes runs at once. The first readiness probe is made at once after the start (or the startup probe).
 
 mod grpc;
+pub(crate) mod http;
 pub(crate) mod run;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -42,8 +44,7 @@ impl ProbeKind {
     }
 }
 
-/// The counters of one probe of one run.
-#[derive(Clone, Debug)]
+/// One probe of one run: its counters, and what makes it.
 pub(crate) struct Tracker {
     period: Duration,
     initial_delay: Duration,
@@ -53,6 +54,8 @@ pub(crate) struct Tracker {
     streak: i32,
     /// A probe is under way.
     pub(crate) in_flight: bool,
+    /// Since the first one was made.
+    pub(crate) ready: Option<Arc<run::Ready>>,
 }
 
 impl Tracker {
@@ -68,6 +71,7 @@ impl Tracker {
             last: None,
             streak: 0,
             in_flight: false,
+            ready: None,
         }
     }
 
