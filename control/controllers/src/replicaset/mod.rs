@@ -27,7 +27,7 @@ use plan::Plan;
 pub(crate) use plan::least_missed;
 use tokio_util::sync::CancellationToken;
 use wherry_reconcile::{
-    Feeds, Informer, ObjectKey, Outcome, Reconciler,
+    Change, Feeds, Informer, ObjectKey, Outcome, Reconciler,
     ownership::{self, controller_of, selects},
     status::{Precondition, patch_status},
 };
@@ -75,12 +75,28 @@ pub(crate) async fn run<K: Replicated>(context: Context, cancel: CancellationTok
     Feeds::new()
         .on(&controller.sets, |change| [change.key()])
         .on(&controller.pods, move |change| {
+            if !is_relevant(change) {
+                return Vec::new();
+            }
             owners(&of_pods.sets, change, |set, pod| {
                 set.view().spec.as_ref().is_some_and(|spec| selects(&spec.selector, pod.labels.as_ref()))
             })
         })
         .run(K::CONTROLLER, WORKERS, controller.clone(), cancel)
         .await;
+}
+
+/// Whether its set may have something to do or to report because a Pod changed. Most changes tell other things (its node, its address, its
+/// containers, an annotation), and a pass looks at all Pods of a set. Whom to delete is decided by the Pods as they are then.
+fn is_relevant(change: &Change<Pod>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else { return true };
+    let (before, after) = (&old.metadata, &new.metadata);
+    let counted =
+        |pod: &Pod| (pods::is_terminal(pod), pods::is_deleting(pod), pods::is_ready(pod), pods::ready_since(pod));
+    before.uid != after.uid
+        || before.labels != after.labels
+        || before.owner_references != after.owner_references
+        || counted(old) != counted(new)
 }
 
 impl<K: Replicated> Controller<K> {
@@ -167,5 +183,56 @@ impl<K: Replicated> Reconciler<ObjectKey> for Controller<K> {
             Some(left) => Outcome::After(left + Duration::from_millis(1)),
             None => Outcome::Done,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_counted_concerns_a_set() {
+        let pod = json!({
+            "metadata": {"name": "p", "uid": "1", "labels": {"app": "a"}},
+            "status": {"phase": "Running", "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-28T10:00:00Z"},
+            ]},
+        });
+        let concerns = |path: &str, value: Value| {
+            let mut changed = pod.clone();
+            let (parent, field) = path.rsplit_once('/').unwrap_or_default();
+            changed
+                .pointer_mut(parent)
+                .and_then(Value::as_object_mut)
+                .map(|parent| parent.insert(field.to_owned(), value));
+            assert_ne!(changed, pod, "{path}");
+            let read = |pod: &Value| serde_json::from_value::<Pod>(pod.clone()).ok().map(Arc::new);
+            is_relevant(&Change { old: read(&pod), new: read(&changed) })
+        };
+        for (path, value) in [
+            ("/metadata/annotations", json!({"controller.kubernetes.io/pod-deletion-cost": "1"})),
+            ("/metadata/resourceVersion", json!("2")),
+            ("/spec", json!({"nodeName": "n", "containers": []})),
+            ("/status/podIP", json!("10.128.0.2")),
+            ("/status/phase", json!("Pending")),
+        ] {
+            assert!(!concerns(path, value), "{path}");
+        }
+        for (path, value) in [
+            ("/metadata/uid", json!("2")),
+            ("/metadata/labels", json!({"app": "b"})),
+            (
+                "/metadata/ownerReferences",
+                json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "3"}]),
+            ),
+            ("/metadata/deletionTimestamp", json!("2026-11-28T10:00:01Z")),
+            ("/status/phase", json!("Failed")),
+            ("/status/conditions/0/status", json!("False")),
+            ("/status/conditions/0/lastTransitionTime", json!("2026-11-28T10:00:05Z")),
+        ] {
+            assert!(concerns(path, value), "{path}");
+        }
     }
 }
