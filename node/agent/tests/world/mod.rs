@@ -1,5 +1,5 @@
 //! A node without a machine: the real agent and API server, a fake runtime, images and network that do as told.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "tests, of which each uses a part")]
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used, reason = "tests, of which each uses a part")]
 
 mod images;
 mod network;
