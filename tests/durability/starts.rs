@@ -88,7 +88,8 @@ spec:
         let (line, end) = (format!("--for=condition=Complete job/{}", kind.name), Instant::now() + LONG);
         // One kubectl of the tests may take a minute and a half.
         while let Err(error) = kubectl.wait(&line, wherry_test::PATIENCE) {
-            let failed = format!("get job {} -o jsonpath={{.status.conditions[?(@.type==\"Failed\")].message}}", kind.name);
+            let failed =
+                format!("get job {} -o jsonpath={{.status.conditions[?(@.type==\"Failed\")].message}}", kind.name);
             let failed = kubectl.ok(&failed)?;
             ensure!(failed.is_empty() && Instant::now() < end, "{error:#} {failed}");
         }
