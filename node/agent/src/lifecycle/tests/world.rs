@@ -98,7 +98,9 @@ proptest! {
                 }
                 Happens::ProbeFails(n) => {
                     let slot = all[n % all.len()];
-                    if let Some(live) = state.container_mut(slot).unwrap().run.live_mut() {
+                    // No ordinary init container has probes: validation refuses them.
+                    let has_none = matches!(slot, Slot::Init(n) if !sidecars[n]);
+                    if let Some(live) = state.container_mut(slot).unwrap().run.live_mut().filter(|_| !has_none) {
                         live.probes.liveness = ProbeVerdict::Failing;
                     }
                 }
